@@ -1,0 +1,2 @@
+//! The face.
+#![forbid(unsafe_code)]

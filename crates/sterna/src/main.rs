@@ -1,0 +1,3 @@
+//! The `sterna` command.
+#![forbid(unsafe_code)]
+fn main() {}

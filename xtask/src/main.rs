@@ -1,0 +1,3 @@
+//! The workshop.
+#![forbid(unsafe_code)]
+fn main() {}
