@@ -1,1 +1,11 @@
-//! Numbers.
+//! Numbers for Sterna: float and packed weight matrices, the kernels that multiply them on each CPU's vector
+//! instructions, and the thread pool they run on. This crate knows no model and no file.
+//!
+//! A linear layer is `Matrix` (weights) times [`Activations`] (inputs, quantized once and shared), done by
+//! [`linear`] for several matrices in one parallel region. [`Isa`] says which instructions are used, and
+//! `docs/kernels.md` in the repository explains the layout.
+
+mod isa;
+
+pub use bytes::Bytes;
+pub use isa::{Isa, IsaError};
