@@ -1,3 +1,41 @@
-//! The workshop.
+//! The workshop: one subcommand per file, each with its `Args` and its `run`. Never shipped.
 #![forbid(unsafe_code)]
-fn main() {}
+
+mod models;
+mod parity;
+mod peers;
+mod test;
+mod tokenizers;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Chores of the Sterna workspace", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run every check there is: format, lints, docs, tests, real models, other instruction sets
+    Test(test::Args),
+    /// Bring the three real test models and print their paths
+    Models(models::Args),
+    /// Compare checkpoints with their recorded reference logits
+    Parity(parity::Args),
+    /// Compare a tokenizer with recorded reference ids
+    Tokenizers(tokenizers::Args),
+    /// Compare speed with llama.cpp, side by side in one run
+    Peers(peers::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Test(args) => test::run(&args),
+        Command::Models(args) => models::run(&args),
+        Command::Parity(args) => parity::run(&args),
+        Command::Tokenizers(args) => tokenizers::run(&args),
+        Command::Peers(args) => peers::run(&args),
+    }
+}

@@ -1,0 +1,8 @@
+//! Compare checkpoints with their recorded reference logits.
+
+#[derive(clap::Args)]
+pub(crate) struct Args {}
+
+pub(crate) fn run(_args: &Args) -> anyhow::Result<()> {
+    anyhow::bail!("not written yet")
+}

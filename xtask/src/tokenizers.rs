@@ -1,0 +1,8 @@
+//! Compare a tokenizer with recorded reference ids.
+
+#[derive(clap::Args)]
+pub(crate) struct Args {}
+
+pub(crate) fn run(_args: &Args) -> anyhow::Result<()> {
+    anyhow::bail!("not written yet")
+}
