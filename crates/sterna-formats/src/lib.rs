@@ -1,1 +1,17 @@
-//! formats
+//! Files for Sterna: GGUF, Hugging Face directories, tokenizers and chat templates.
+//!
+//! Everything that comes from outside is checked here, so that the layers above work with tensors whose shape,
+//! type and bytes agree. Files are mapped, not read; a malformed one gives a [`FormatError`] and never a panic,
+//! a hang, or an allocation whose size it dictates.
+
+#![deny(unsafe_code)]
+
+pub mod error;
+pub mod ggml;
+pub mod gguf;
+pub mod mapped;
+pub mod tensor;
+
+pub use error::{FormatError, Result};
+pub use ggml::GgmlType;
+pub use tensor::{OtherType, RowOrder, Tensor, TensorType};

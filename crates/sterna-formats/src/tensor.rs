@@ -1,0 +1,297 @@
+//! A named tensor of some file: shape, type, and a slice of the mapped bytes.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sterna_tensor::{DType, DenseMatrix, Matrix, Pool};
+
+use crate::error::{FormatError, Result};
+use crate::ggml::{self, GgmlType};
+
+/// A tensor as its file holds it.
+///
+/// [`Tensor::new`] checks that the bytes are exactly as many as shape and type ask for.
+#[derive(Debug, Clone)]
+pub struct Tensor {
+    /// The name in the file.
+    pub name: String,
+    /// Dimensions, outermost first: `[rows, cols]`, `[n_experts, rows, cols]`, `[n]`.
+    pub shape: Vec<usize>,
+    /// Type of the elements.
+    pub ty: TensorType,
+    /// The elements, row after row; usually a slice of a mapped file.
+    pub data: Bytes,
+    /// Path of the file, for messages.
+    pub file: Arc<str>,
+}
+
+/// Type of a tensor's elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TensorType {
+    /// Floats that are computed with as they are.
+    Dense(DType),
+    /// Blocks of quantized weights.
+    Ggml(GgmlType),
+    /// Everything else: tensors of these types are data for a reader that knows them, not weights.
+    Other(OtherType),
+}
+
+/// Element types that are stored but not computed with directly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)] // The names say it.
+pub enum OtherType {
+    Bool,
+    U8,
+    I8,
+    U16,
+    I16,
+    U32,
+    I32,
+    U64,
+    I64,
+    F64,
+    F8E4M3,
+    F8E5M2,
+}
+
+impl OtherType {
+    /// Bytes of an element.
+    pub const fn size_of(self) -> usize {
+        use OtherType::*;
+        match self {
+            Bool | U8 | I8 | F8E4M3 | F8E5M2 => 1,
+            U16 | I16 => 2,
+            U32 | I32 => 4,
+            U64 | I64 | F64 => 8,
+        }
+    }
+}
+
+impl TensorType {
+    /// Elements that are stored together: rows are a multiple of this. 1 for plain types.
+    pub fn block_len(self) -> usize {
+        match self {
+            TensorType::Ggml(ty) => ty.block_len(),
+            TensorType::Dense(_) | TensorType::Other(_) => 1,
+        }
+    }
+
+    /// Bytes of [`Self::block_len`] elements.
+    pub fn block_bytes(self) -> usize {
+        match self {
+            TensorType::Dense(dtype) => dtype.size_of(),
+            TensorType::Ggml(ty) => ty.block_bytes(),
+            TensorType::Other(ty) => ty.size_of(),
+        }
+    }
+
+    /// Bytes of a tensor of `shape`; `None` when its innermost dimension is no multiple of the block length, or
+    /// when the product does not fit.
+    pub fn n_bytes(self, shape: &[usize]) -> Option<usize> {
+        let (&cols, outer) = shape.split_last().unwrap_or((&1, &[]));
+        let blocks = cols.is_multiple_of(self.block_len()).then(|| cols / self.block_len())?;
+        let row_bytes = blocks.checked_mul(self.block_bytes())?;
+        outer.iter().try_fold(row_bytes, |bytes, &n| bytes.checked_mul(n))
+    }
+}
+
+impl fmt::Display for TensorType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TensorType::Dense(DType::F32) => f.pad("F32"),
+            TensorType::Dense(DType::F16) => f.pad("F16"),
+            TensorType::Dense(DType::BF16) => f.pad("BF16"),
+            TensorType::Ggml(ty) => f.pad(ty.name()),
+            TensorType::Other(ty) => f.pad(&format!("{ty:?}")),
+        }
+    }
+}
+
+/// Where in the file the rows of a matrix are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowOrder {
+    /// Row `r` is row `r` of the file.
+    AsStored,
+    /// Query or key rows that a GGUF converter has permuted for interleaved rotary embedding: within each head, the
+    /// file holds row `i` and row `i + head_dim / 2` of the original side by side. Reading in this order restores
+    /// the original, for the half-rotated embedding that Sterna computes.
+    HalfRotated {
+        /// Heads in the matrix: `n_heads * head_dim` rows.
+        n_heads: usize,
+        /// Rows of a head; even.
+        head_dim: usize,
+    },
+}
+
+impl RowOrder {
+    /// The row of the file that holds row `row` of the matrix.
+    #[inline]
+    pub fn stored_row(self, row: usize) -> usize {
+        match self {
+            RowOrder::AsStored => row,
+            RowOrder::HalfRotated { head_dim, .. } => {
+                let (head, in_head) = (row / head_dim, row % head_dim);
+                let (half, pair) = (in_head / (head_dim / 2), in_head % (head_dim / 2));
+                head * head_dim + 2 * pair + half
+            }
+        }
+    }
+
+    /// Whether the order fits a matrix of `rows` rows.
+    fn fits(self, rows: usize) -> bool {
+        match self {
+            RowOrder::AsStored => true,
+            RowOrder::HalfRotated { n_heads, head_dim } => {
+                head_dim >= 2 && head_dim.is_multiple_of(2) && n_heads.checked_mul(head_dim) == Some(rows)
+            }
+        }
+    }
+}
+
+impl Tensor {
+    /// A tensor over `data`.
+    ///
+    /// # Errors
+    /// When `data` is not exactly as long as `shape` and `ty` ask for.
+    pub fn new(
+        file: impl Into<Arc<str>>,
+        name: impl Into<String>,
+        shape: Vec<usize>,
+        ty: TensorType,
+        data: Bytes,
+    ) -> Result<Tensor> {
+        let tensor = Tensor { name: name.into(), shape, ty, data, file: file.into() };
+        match ty.n_bytes(&tensor.shape) {
+            Some(n_bytes) if n_bytes == tensor.data.len() => Ok(tensor),
+            Some(n_bytes) => Err(tensor.invalid(
+                format!("{n_bytes} bytes for {ty} {:?}", tensor.shape),
+                format!("{} bytes", tensor.data.len()),
+            )),
+            None => Err(tensor.invalid(
+                format!("a shape of whole {ty} blocks whose size can be counted"),
+                format!("{:?}", tensor.shape),
+            )),
+        }
+    }
+
+    /// How many elements there are.
+    pub fn n_elements(&self) -> usize {
+        self.data.len() / self.ty.block_bytes() * self.ty.block_len()
+    }
+
+    /// All elements as f32: exactly the values that the file means.
+    ///
+    /// # Errors
+    /// When the type is not one of weights.
+    pub fn to_f32(&self) -> Result<Vec<f32>> {
+        let mut out = vec![0.0; self.n_elements()];
+        match self.ty {
+            TensorType::Dense(dtype) => dense_to_f32(dtype, &self.data, &mut out),
+            TensorType::Ggml(ty) => ggml::dequantize(ty, &self.data, &mut out),
+            TensorType::Other(_) => return Err(self.invalid("a type of weights", self.ty.to_string())),
+        }
+        Ok(out)
+    }
+
+    /// The slice `range` of the outermost dimension: some rows of a matrix, some experts of a stack. Nothing is
+    /// copied.
+    ///
+    /// # Errors
+    /// When the range is not inside the tensor, or the tensor has no rows because it has one dimension and is made
+    /// of blocks.
+    pub fn rows(&self, range: Range<usize>) -> Result<Tensor> {
+        let n_rows = self.shape.first().copied().unwrap_or(0);
+        if range.start > range.end || range.end > n_rows {
+            return Err(self.invalid(format!("at least {} rows", range.end), format!("{n_rows} rows")));
+        }
+        let mut shape = self.shape.clone();
+        let inner = self.ty.n_bytes(&shape[1..]).filter(|_| shape.len() > 1 || self.ty.block_len() == 1);
+        let row_bytes =
+            inner.ok_or_else(|| self.invalid("rows of whole blocks", format!("{:?}", self.shape)))?;
+        shape[0] = range.len();
+        let data = match (range.start.checked_mul(row_bytes), range.end.checked_mul(row_bytes)) {
+            (Some(from), Some(to)) if to <= self.data.len() => self.data.slice(from..to),
+            _ => return Err(self.invalid(format!("{} rows of data", range.end), self.data_len())),
+        };
+        Tensor::new(self.file.clone(), self.name.clone(), shape, self.ty, data)
+    }
+
+    /// Entry `index` of the outermost dimension, which goes away: the `[rows, cols]` of one expert out of
+    /// `[n_experts, rows, cols]`. Nothing is copied.
+    ///
+    /// # Errors
+    /// As [`Tensor::rows`].
+    pub fn at(&self, index: usize) -> Result<Tensor> {
+        let mut tensor = self.rows(index..index.saturating_add(1))?;
+        tensor.shape.remove(0);
+        Ok(tensor)
+    }
+
+    /// The tensor as a weight matrix. Quantized types that compute packed are repacked (the integers and scales of
+    /// the file, so nothing is lost); floats stay where they are mapped; the rest becomes an exact float matrix.
+    ///
+    /// # Errors
+    /// When the tensor is not two-dimensional, its type is not one of weights, or `order` does not fit.
+    pub fn matrix(&self, order: RowOrder, pool: &Pool) -> Result<Matrix> {
+        let &[rows, cols] = self.shape.as_slice() else {
+            return Err(self.invalid("two dimensions", format!("shape {:?}", self.shape)));
+        };
+        if !order.fits(rows) {
+            return Err(self.invalid(format!("rows in the order {order:?}"), format!("{rows} rows")));
+        }
+        match self.ty {
+            TensorType::Dense(dtype) => {
+                let data = match order {
+                    RowOrder::AsStored => self.data.clone(),
+                    RowOrder::HalfRotated { .. } => self.reordered(rows, order),
+                };
+                let matrix = DenseMatrix::new(rows, cols, dtype, data);
+                Ok(Matrix::Dense(matrix.map_err(|error| self.invalid("a matrix", error.to_string()))?))
+            }
+            TensorType::Ggml(ty) => ggml::matrix(ty, rows, cols, &self.data, order, pool)
+                .map_err(|error| self.invalid("a matrix", error.to_string())),
+            TensorType::Other(_) => Err(self.invalid("a type of weights", self.ty.to_string())),
+        }
+    }
+
+    /// The bytes with the rows put into `order`.
+    fn reordered(&self, rows: usize, order: RowOrder) -> Bytes {
+        let row_bytes = self.data.len() / rows.max(1);
+        let mut out = Vec::with_capacity(self.data.len());
+        for row in 0..rows {
+            let from = order.stored_row(row) * row_bytes;
+            out.extend_from_slice(&self.data[from..from + row_bytes]);
+        }
+        out.into()
+    }
+
+    fn data_len(&self) -> String {
+        format!("{} bytes", self.data.len())
+    }
+
+    fn invalid(&self, expected: impl Into<String>, found: impl Into<String>) -> FormatError {
+        FormatError::invalid(&*self.file, format!("tensor {}", self.name), expected, found)
+    }
+}
+
+fn dense_to_f32(dtype: DType, data: &[u8], out: &mut [f32]) {
+    match dtype {
+        DType::F32 => {
+            for (out, bytes) in out.iter_mut().zip(data.as_chunks().0) {
+                *out = f32::from_le_bytes(*bytes);
+            }
+        }
+        DType::F16 => {
+            for (out, bytes) in out.iter_mut().zip(data.as_chunks().0) {
+                *out = half::f16::from_le_bytes(*bytes).to_f32();
+            }
+        }
+        DType::BF16 => {
+            for (out, bytes) in out.iter_mut().zip(data.as_chunks().0) {
+                *out = half::bf16::from_le_bytes(*bytes).to_f32();
+            }
+        }
+    }
+}
