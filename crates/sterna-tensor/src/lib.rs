@@ -6,6 +6,7 @@
 //! `docs/kernels.md` in the repository explains the layout.
 
 mod isa;
+mod simd;
 
 pub use bytes::Bytes;
 pub use isa::{Isa, IsaError};

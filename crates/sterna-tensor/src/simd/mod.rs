@@ -1,0 +1,125 @@
+//! Sixteen lanes of arithmetic, the same on every instruction set.
+//!
+//! An algorithm is written once, as a [`Kernel`], over the [`Simd`] trait; [`Isa::run`] compiles it once per
+//! instruction set and calls the wanted one. Sixteen lanes are one AVX-512 register, two AVX2 registers or
+//! four NEON registers, so lane `i` means the same everywhere, and because `mul_add` always rounds once and
+//! reductions add in one fixed order, a kernel gives the same bits on every machine.
+
+mod scalar;
+
+use crate::Isa;
+
+/// Lanes in every vector of [`Simd`].
+pub(crate) const LANES: usize = 16;
+
+/// Codes in one register: four neighbouring columns of sixteen rows.
+pub(crate) type CodeRegister = [u8; 64];
+
+/// A computation that is compiled once for every instruction set; see [`Isa::run`].
+///
+/// Mark `run`, and every function that it hands `simd` to, `#[inline(always)]`: only what ends up inside the
+/// per-ISA entry point is compiled with that instruction set.
+pub(crate) trait Kernel {
+    /// What the computation returns.
+    type Output;
+    /// The computation.
+    fn run<S: Simd>(self, simd: S) -> Self::Output;
+}
+
+impl Isa {
+    /// Runs `kernel` with this instruction set, or with portable code where the CPU lacks it.
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self {
+            _ => kernel.run(scalar::Scalar),
+        }
+    }
+}
+
+/// Vector operations of one instruction set.
+///
+/// A value of an implementing type can only be had where the CPU has the instructions: it is the proof that
+/// makes the methods safe.
+pub(crate) trait Simd: Copy + Send + Sync + 'static {
+    /// Sixteen `f32`.
+    type F32: Copy;
+    /// Sixteen `i32`.
+    type I32: Copy;
+    /// Sixty-four `u8`: sixteen groups of four.
+    type U8: Copy;
+
+    /// Which instruction set this is.
+    const ISA: Isa;
+    /// How many tokens the int8 kernel takes at once, so that sums stay in registers: 4 or 12.
+    const TOKENS: usize;
+    /// What [`Simd::dot_u8`] takes off every code: 128 where the instructions only multiply signed bytes.
+    const U8_OFFSET: i32;
+
+    /// Every lane `x`.
+    fn splat(self, x: f32) -> Self::F32;
+    /// Loads from memory of any alignment.
+    fn load(self, from: &[f32; LANES]) -> Self::F32;
+    /// Stores to memory of any alignment.
+    fn store(self, v: Self::F32, to: &mut [f32; LANES]);
+    /// Sixteen half floats (their bits), converted exactly.
+    fn load_f16(self, from: &[u16; LANES]) -> Self::F32;
+    /// Rounds to half floats (their bits), ties to even.
+    fn store_f16(self, v: Self::F32, to: &mut [u16; LANES]);
+    /// Sixteen bfloat16 (their bits), converted exactly.
+    fn load_bf16(self, from: &[u16; LANES]) -> Self::F32;
+    /// Sixteen unsigned bytes as numbers.
+    fn load_u8(self, from: &[u8; LANES]) -> Self::F32;
+    /// Sixteen signed bytes (their bits) as numbers.
+    fn load_i8(self, from: &[u8; LANES]) -> Self::F32;
+
+    /// `a + b`
+    fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a - b`
+    fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a * b`
+    fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a / b`
+    fn div(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a * b + c`, rounded once.
+    fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+    /// The smaller of each pair; either one where a lane holds NaN.
+    fn min(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// The larger of each pair; either one where a lane holds NaN.
+    fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// Without the sign.
+    fn abs(self, v: Self::F32) -> Self::F32;
+    /// To the nearest whole number, ties to even.
+    fn round(self, v: Self::F32) -> Self::F32;
+    /// `x * 2^n` for whole `n` in -126..=127.
+    fn scale_by_power_of_two(self, x: Self::F32, n: Self::F32) -> Self::F32;
+    /// Sum of the lanes: lane `i` with `i + 8`, then 4, 2 and 1 apart.
+    fn reduce_sum(self, v: Self::F32) -> f32;
+    /// Largest lane, NaN lanes apart.
+    fn reduce_max(self, v: Self::F32) -> f32;
+
+    /// Every lane `x`.
+    fn splat_i32(self, x: i32) -> Self::I32;
+    /// Rounds to the nearest, ties to even; lanes outside `i32` (and NaN) give an unspecified number.
+    fn to_i32(self, v: Self::F32) -> Self::I32;
+    /// Rounded to the nearest `f32`.
+    fn to_f32(self, v: Self::I32) -> Self::F32;
+    /// The low byte of each lane.
+    fn store_low_bytes(self, v: Self::I32, to: &mut [u8; LANES]);
+
+    /// Loads sixty-four bytes.
+    fn load_bytes(self, from: &CodeRegister) -> Self::U8;
+    /// Bytewise `a & mask`.
+    fn and(self, a: Self::U8, mask: u8) -> Self::U8;
+    /// Bytewise `a | b`.
+    fn or(self, a: Self::U8, b: Self::U8) -> Self::U8;
+    /// Bytewise `(a >> n) & mask`, for constant `n < 8` and `mask <= 0xff >> n`.
+    fn shr_and(self, a: Self::U8, n: u32, mask: u8) -> Self::U8;
+    /// Bytewise `(a << n) & mask`, for constant `n < 8` and `mask` with `n` zeros at the low end.
+    fn shl_and(self, a: Self::U8, n: u32, mask: u8) -> Self::U8;
+    /// Byte `i < 4` (a constant) of every group of four, as a number.
+    fn byte_to_f32(self, a: Self::U8, i: u32) -> Self::F32;
+    /// `acc[i] + sum over j < 4 of codes[4 i + j] * x[j]`, exactly, for codes of at most 63; `x` holds
+    /// four `i8` in memory order.
+    fn dot_u6(self, acc: Self::I32, codes: Self::U8, x: i32) -> Self::I32;
+    /// As [`Simd::dot_u6`] for codes up to 255, each less [`Simd::U8_OFFSET`].
+    fn dot_u8(self, acc: Self::I32, codes: Self::U8, x: i32) -> Self::I32;
+}

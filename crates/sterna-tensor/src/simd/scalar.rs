@@ -1,0 +1,177 @@
+//! [`Simd`] in portable Rust: what every other implementation must equal bit for bit.
+
+use half::{bf16, f16};
+
+use super::{CodeRegister, LANES, Simd};
+use crate::Isa;
+
+/// Needs nothing of the CPU.
+#[derive(Clone, Copy)]
+pub(super) struct Scalar;
+
+#[inline(always)]
+fn map<A: Copy, B>(a: [A; LANES], f: impl Fn(A) -> B) -> [B; LANES] {
+    std::array::from_fn(|i| f(a[i]))
+}
+
+#[inline(always)]
+fn zip(a: [f32; LANES], b: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> [f32; LANES] {
+    std::array::from_fn(|i| f(a[i], b[i]))
+}
+
+/// Lane `i` with `i + 8`, then 4, 2 and 1 apart.
+#[inline(always)]
+fn reduce(mut v: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
+    for width in [8, 4, 2, 1] {
+        for i in 0..width {
+            v[i] = f(v[i], v[i + width]);
+        }
+    }
+    v[0]
+}
+
+impl Simd for Scalar {
+    type F32 = [f32; LANES];
+    type I32 = [i32; LANES];
+    type U8 = CodeRegister;
+
+    const ISA: Isa = Isa::Scalar;
+    const TOKENS: usize = 4;
+    const U8_OFFSET: i32 = 0;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::F32 {
+        [x; LANES]
+    }
+    #[inline(always)]
+    fn load(self, from: &[f32; LANES]) -> Self::F32 {
+        *from
+    }
+    #[inline(always)]
+    fn store(self, v: Self::F32, to: &mut [f32; LANES]) {
+        *to = v;
+    }
+    #[inline(always)]
+    fn load_f16(self, from: &[u16; LANES]) -> Self::F32 {
+        map(*from, |bits| f16::from_bits(bits).to_f32())
+    }
+    #[inline(always)]
+    fn store_f16(self, v: Self::F32, to: &mut [u16; LANES]) {
+        *to = map(v, |x| f16::from_f32(x).to_bits());
+    }
+    #[inline(always)]
+    fn load_bf16(self, from: &[u16; LANES]) -> Self::F32 {
+        map(*from, |bits| bf16::from_bits(bits).to_f32())
+    }
+    #[inline(always)]
+    fn load_u8(self, from: &[u8; LANES]) -> Self::F32 {
+        map(*from, f32::from)
+    }
+    #[inline(always)]
+    fn load_i8(self, from: &[u8; LANES]) -> Self::F32 {
+        map(*from, |bits| f32::from(bits as i8))
+    }
+
+    #[inline(always)]
+    fn add(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        zip(a, b, |a, b| a + b)
+    }
+    #[inline(always)]
+    fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        zip(a, b, |a, b| a - b)
+    }
+    #[inline(always)]
+    fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        zip(a, b, |a, b| a * b)
+    }
+    #[inline(always)]
+    fn div(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        zip(a, b, |a, b| a / b)
+    }
+    #[inline(always)]
+    fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
+        std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
+    }
+    #[inline(always)]
+    fn min(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        zip(a, b, f32::min)
+    }
+    #[inline(always)]
+    fn max(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        zip(a, b, f32::max)
+    }
+    #[inline(always)]
+    fn abs(self, v: Self::F32) -> Self::F32 {
+        map(v, f32::abs)
+    }
+    #[inline(always)]
+    fn round(self, v: Self::F32) -> Self::F32 {
+        map(v, f32::round_ties_even)
+    }
+    #[inline(always)]
+    fn scale_by_power_of_two(self, x: Self::F32, n: Self::F32) -> Self::F32 {
+        zip(x, n, |x, n| x * f32::from_bits((((n as i32) + 127) << 23) as u32))
+    }
+    #[inline(always)]
+    fn reduce_sum(self, v: Self::F32) -> f32 {
+        reduce(v, |a, b| a + b)
+    }
+    #[inline(always)]
+    fn reduce_max(self, v: Self::F32) -> f32 {
+        reduce(v, f32::max)
+    }
+
+    #[inline(always)]
+    fn splat_i32(self, x: i32) -> Self::I32 {
+        [x; LANES]
+    }
+    #[inline(always)]
+    fn to_i32(self, v: Self::F32) -> Self::I32 {
+        map(v, |x| x.round_ties_even() as i32)
+    }
+    #[inline(always)]
+    fn to_f32(self, v: Self::I32) -> Self::F32 {
+        map(v, |x| x as f32)
+    }
+    #[inline(always)]
+    fn store_low_bytes(self, v: Self::I32, to: &mut [u8; LANES]) {
+        *to = map(v, |x| x as u8);
+    }
+
+    #[inline(always)]
+    fn load_bytes(self, from: &CodeRegister) -> Self::U8 {
+        *from
+    }
+    #[inline(always)]
+    fn and(self, a: Self::U8, mask: u8) -> Self::U8 {
+        a.map(|a| a & mask)
+    }
+    #[inline(always)]
+    fn or(self, a: Self::U8, b: Self::U8) -> Self::U8 {
+        std::array::from_fn(|i| a[i] | b[i])
+    }
+    #[inline(always)]
+    fn shr_and(self, a: Self::U8, n: u32, mask: u8) -> Self::U8 {
+        a.map(|a| (a >> n) & mask)
+    }
+    #[inline(always)]
+    fn shl_and(self, a: Self::U8, n: u32, mask: u8) -> Self::U8 {
+        a.map(|a| (a << n) & mask)
+    }
+    #[inline(always)]
+    fn byte_to_f32(self, a: Self::U8, i: u32) -> Self::F32 {
+        std::array::from_fn(|lane| f32::from(a[4 * lane + i as usize]))
+    }
+    #[inline(always)]
+    fn dot_u6(self, acc: Self::I32, codes: Self::U8, x: i32) -> Self::I32 {
+        self.dot_u8(acc, codes, x)
+    }
+    #[inline(always)]
+    fn dot_u8(self, acc: Self::I32, codes: Self::U8, x: i32) -> Self::I32 {
+        let x = x.to_ne_bytes().map(|b| i32::from(b as i8));
+        std::array::from_fn(|lane| {
+            let c: [u8; 4] = std::array::from_fn(|j| codes[4 * lane + j]);
+            acc[lane] + (0..4).map(|j| i32::from(c[j]) * x[j]).sum::<i32>()
+        })
+    }
+}
