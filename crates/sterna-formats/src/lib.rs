@@ -9,6 +9,7 @@
 pub mod error;
 pub mod ggml;
 pub mod gguf;
+pub mod hf;
 pub mod mapped;
 pub mod tensor;
 

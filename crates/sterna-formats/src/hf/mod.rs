@@ -1,0 +1,34 @@
+//! Hugging Face directories: `config.json` and its siblings, and safetensors files, one or sharded.
+
+mod config;
+mod generation;
+pub mod json;
+mod safetensors;
+mod shards;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+pub use config::{ConfigFile, ConfigView};
+pub use generation::GenerationConfig;
+pub use safetensors::read as read_safetensors;
+pub use shards::open as open_weights;
+
+use crate::error::{FormatError, Result};
+
+/// Reads a text file of at most `limit` bytes; a larger one is an error, whatever the file system says its size is.
+fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let io = || FormatError::io(path);
+    let metadata = std::fs::metadata(path).map_err(io())?;
+    let invalid = |expected, found| FormatError::invalid(path.display().to_string(), "size", expected, found);
+    if !metadata.is_file() {
+        return Err(invalid("a regular file".to_owned(), "something else".to_owned()));
+    }
+    let mut bytes = Vec::new();
+    File::open(path).map_err(io())?.take(limit + 1).read_to_end(&mut bytes).map_err(io())?;
+    if bytes.len() as u64 > limit {
+        return Err(invalid(format!("at most {limit} bytes"), format!("{} bytes", metadata.len())));
+    }
+    Ok(bytes)
+}
