@@ -6,7 +6,9 @@
 //! `docs/kernels.md` in the repository explains the layout.
 
 mod isa;
+mod shape;
 mod simd;
 
 pub use bytes::Bytes;
 pub use isa::{Isa, IsaError};
+pub use shape::ShapeError;

@@ -1,0 +1,36 @@
+//! The error of matrices whose sizes do not fit together.
+
+/// A matrix cannot have this shape.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ShapeError {
+    /// The bytes are too few or too many.
+    #[error("a matrix of {rows} x {cols} {element} takes {expected} bytes, found {found}")]
+    Bytes {
+        /// Rows asked for.
+        rows: usize,
+        /// Columns asked for.
+        cols: usize,
+        /// Element type, for example `F16`.
+        element: String,
+        /// Bytes that such a matrix takes.
+        expected: usize,
+        /// Bytes given.
+        found: usize,
+    },
+    /// Rows must be whole blocks.
+    #[error("{cols} columns, expected a multiple of {block_len}")]
+    Columns {
+        /// Columns asked for.
+        cols: usize,
+        /// Columns in a block of the format.
+        block_len: usize,
+    },
+    /// The size does not fit in memory.
+    #[error("a matrix of {rows} x {cols} is too large for this machine")]
+    TooLarge {
+        /// Rows asked for.
+        rows: usize,
+        /// Columns asked for.
+        cols: usize,
+    },
+}
