@@ -165,10 +165,9 @@ impl Tensor {
         let tensor = Tensor { name: name.into(), shape, ty, data, file: file.into() };
         match ty.n_bytes(&tensor.shape) {
             Some(n_bytes) if n_bytes == tensor.data.len() => Ok(tensor),
-            Some(n_bytes) => Err(tensor.invalid(
-                format!("{n_bytes} bytes for {ty} {:?}", tensor.shape),
-                format!("{} bytes", tensor.data.len()),
-            )),
+            Some(n_bytes) => {
+                Err(tensor.invalid(format!("{n_bytes} bytes for {ty} {:?}", tensor.shape), tensor.data_len()))
+            }
             None => Err(tensor.invalid(
                 format!("a shape of whole {ty} blocks whose size can be counted"),
                 format!("{:?}", tensor.shape),
@@ -202,19 +201,18 @@ impl Tensor {
     /// When the range is not inside the tensor, or the tensor has no rows because it has one dimension and is made
     /// of blocks.
     pub fn rows(&self, range: Range<usize>) -> Result<Tensor> {
-        let n_rows = self.shape.first().copied().unwrap_or(0);
+        let (&n_rows, inner) = self.shape.split_first().unwrap_or((&0, &[]));
         if range.start > range.end || range.end > n_rows {
             return Err(self.invalid(format!("at least {} rows", range.end), format!("{n_rows} rows")));
         }
-        let mut shape = self.shape.clone();
-        let inner = self.ty.n_bytes(&shape[1..]).filter(|_| shape.len() > 1 || self.ty.block_len() == 1);
+        let row_bytes = self.ty.n_bytes(inner);
         let row_bytes =
-            inner.ok_or_else(|| self.invalid("rows of whole blocks", format!("{:?}", self.shape)))?;
-        shape[0] = range.len();
+            row_bytes.ok_or_else(|| self.invalid("rows of whole blocks", format!("{:?}", self.shape)))?;
         let data = match (range.start.checked_mul(row_bytes), range.end.checked_mul(row_bytes)) {
             (Some(from), Some(to)) if to <= self.data.len() => self.data.slice(from..to),
-            _ => return Err(self.invalid(format!("{} rows of data", range.end), self.data_len())),
+            _ => return Err(self.invalid(format!("{n_rows} rows of data"), self.data_len())),
         };
+        let shape = [&[range.len()], inner].concat();
         Tensor::new(self.file.clone(), self.name.clone(), shape, self.ty, data)
     }
 
