@@ -1,0 +1,158 @@
+//! Timing forward passes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use sterna::{Compute, Engine, Logits, State, Workspace, forward};
+
+use crate::cli::terminal;
+
+/// Prompt tokens per forward pass, as in a session.
+const CHUNK: usize = 512;
+
+/// One thing to measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Test {
+    pub(super) kind: Kind,
+    /// Tokens timed in one repetition.
+    pub(super) n_tokens: usize,
+    /// Tokens in the state before.
+    pub(super) depth: usize,
+}
+
+/// What the tokens are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A prompt, many tokens per pass.
+    Prompt,
+    /// An answer, one token per pass.
+    Generation,
+}
+
+/// The times of one test with a number of threads.
+#[derive(Debug, Clone)]
+pub(super) struct Timed {
+    pub(super) test: Test,
+    pub(super) threads: usize,
+    pub(super) samples: Vec<Duration>,
+}
+
+impl Test {
+    /// All prompts, then all generations, at each depth. Lengths of 0 are left out.
+    pub(super) fn all(n_prompt: &[usize], n_gen: &[usize], depths: &[usize]) -> Vec<Test> {
+        let of = |kind, lengths: &[usize], depth| {
+            let lengths: Vec<usize> = lengths.iter().copied().filter(|n| *n > 0).collect();
+            lengths.into_iter().map(move |n_tokens| Test { kind, n_tokens, depth })
+        };
+        let at = |&depth| of(Kind::Prompt, n_prompt, depth).chain(of(Kind::Generation, n_gen, depth));
+        depths.iter().flat_map(at).collect()
+    }
+
+    /// `pp512`, `tg128 @ d4096`.
+    pub(super) fn name(&self) -> String {
+        let kind = match self.kind {
+            Kind::Prompt => "pp",
+            Kind::Generation => "tg",
+        };
+        match self.depth {
+            0 => format!("{kind}{}", self.n_tokens),
+            depth => format!("{kind}{} @ d{depth}", self.n_tokens),
+        }
+    }
+}
+
+/// Times each test with each number of threads.
+pub(super) fn run(
+    engine: &Engine,
+    thread_counts: &[usize],
+    tests: &[Test],
+    repetitions: usize,
+) -> anyhow::Result<Vec<Timed>> {
+    let context = engine.context();
+    for test in tests {
+        let needed = test.depth + test.n_tokens;
+        ensure!(needed <= context, "{} needs {needed} tokens but the context holds {context}", test.name());
+    }
+    let mut results = Vec::new();
+    for &threads in thread_counts {
+        let compute = match threads == engine.compute().pool.n_threads() {
+            true => Arc::clone(engine.compute()),
+            false => Arc::new(Compute::new(threads, engine.compute().precision)),
+        };
+        let mut bench = Bench::new(engine, compute);
+        for &test in tests {
+            let mut samples = Vec::new();
+            for repetition in 0..=repetitions {
+                let time = bench.time(test)?;
+                // The first one warms up.
+                if repetition > 0 {
+                    samples.push(time);
+                }
+                terminal::note(format_args!("{} · {threads} threads · {repetition}/{repetitions}", test.name()));
+            }
+            results.push(Timed { test, threads, samples });
+        }
+    }
+    Ok(results)
+}
+
+struct Bench<'a> {
+    engine: &'a Engine,
+    compute: Arc<Compute>,
+    state: State,
+    workspace: Workspace,
+    /// Tokens in the state.
+    length: usize,
+}
+
+impl<'a> Bench<'a> {
+    fn new(engine: &'a Engine, compute: Arc<Compute>) -> Bench<'a> {
+        let state = State::new(engine.model(), engine.options().kv);
+        Bench { engine, compute, state, workspace: Workspace::new(engine.model()), length: 0 }
+    }
+
+    fn time(&mut self, test: Test) -> anyhow::Result<Duration> {
+        if self.length > test.depth {
+            self.state.truncate(0);
+            self.length = 0;
+        }
+        self.extend(test.depth - self.length, CHUNK)?;
+        let start = Instant::now();
+        match test.kind {
+            Kind::Prompt => self.extend(test.n_tokens, CHUNK)?,
+            Kind::Generation => self.extend(test.n_tokens, 1)?,
+        }
+        let time = start.elapsed();
+        self.state.truncate(test.depth);
+        self.length = test.depth;
+        Ok(time)
+    }
+
+    /// Computes `n` more tokens, `chunk` per pass.
+    fn extend(&mut self, n: usize, chunk: usize) -> anyhow::Result<()> {
+        let vocab_size = self.engine.model().spec().vocab_size;
+        let end = self.length + n;
+        while self.length < end {
+            let step = chunk.min(end - self.length);
+            // Any ids do: the work is the same. A fixed walk through the vocabulary repeats from run to run.
+            let tokens: Vec<u32> = (self.length..self.length + step).map(|i| (i * 7919 % vocab_size) as u32).collect();
+            let model = self.engine.model();
+            forward(model, &self.compute, &mut self.state, &mut self.workspace, &tokens, Logits::Last)?;
+            self.length += step;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tests_are_named_as_in_llama_bench() {
+        let tests = Test::all(&[512, 0], &[128], &[0, 4096]);
+        let names: Vec<String> = tests.iter().map(Test::name).collect();
+        assert_eq!(names, ["pp512", "tg128", "pp512 @ d4096", "tg128 @ d4096"]);
+    }
+}

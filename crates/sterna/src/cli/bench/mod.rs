@@ -1,0 +1,76 @@
+//! `sterna bench`: how fast a model reads and writes on this machine.
+//!
+//! The habits are llama-bench's: `pp512` is a prompt of 512 tokens, `tg128` the generation of 128, `@ d4096` after 4096
+//! tokens of context; tokenizing and sampling are not timed; one warm-up, then `-r` repetitions, mean ± standard deviation.
+
+mod bandwidth;
+mod measure;
+mod memory;
+mod report;
+
+use std::io::{Write, stdout};
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use sterna::{Engine, physical_cores};
+
+use super::settings::{ComputeArgs, positive, threads};
+use super::{Global, model_arg, terminal};
+use measure::Test;
+use report::Report;
+
+/// Measure prefill and decode speed, memory, and the share of the memory bandwidth
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A name from the catalogue or the store, a GGUF file, or a Hugging Face directory
+    model: String,
+    /// Prompt lengths to measure; 0 for none
+    #[arg(short = 'p', long, value_name = "TOKENS", value_delimiter = ',', default_value = "512")]
+    n_prompt: Vec<usize>,
+    /// Generation lengths to measure; 0 for none
+    #[arg(short = 'n', long, value_name = "TOKENS", value_delimiter = ',', default_value = "128")]
+    n_gen: Vec<usize>,
+    /// Context lengths to measure at
+    #[arg(short = 'd', long, value_name = "TOKENS", value_delimiter = ',', default_value = "0")]
+    depth: Vec<usize>,
+    /// Repetitions of each test
+    #[arg(short = 'r', long, value_name = "N", default_value = "5", value_parser = positive)]
+    repetitions: usize,
+    /// Numbers of threads to measure with [default: physical cores]
+    #[arg(short, long, value_name = "N", value_delimiter = ',', value_parser = threads)]
+    threads: Vec<usize>,
+    /// Form of the result
+    #[arg(short, long, value_enum, default_value_t = Format::Md)]
+    output: Format,
+    #[command(flatten)]
+    compute: ComputeArgs,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    Md,
+    Json,
+    Csv,
+}
+
+pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
+    let path = model_arg::resolve(&args.model, global)?;
+    let thread_counts = if args.threads.is_empty() { vec![physical_cores()] } else { args.threads.clone() };
+    let most_threads = thread_counts.iter().copied().max().unwrap_or(1);
+    terminal::note(format_args!("loading {}", path.display()));
+    let engine = Engine::load(&path, &args.compute.engine_options(Some(most_threads)))?;
+    let tests = Test::all(&args.n_prompt, &args.n_gen, &args.depth);
+    let results = measure::run(&engine, &thread_counts, &tests, args.repetitions)?;
+    let peak_rss = memory::peak_rss();
+    terminal::note("measuring the memory bandwidth");
+    let weight_bytes = engine.model().bytes_per_token();
+    let bandwidth = bandwidth::read_bandwidth(&engine.compute().pool, weight_bytes);
+    let report = Report::new(&args.model, &engine, results, peak_rss, bandwidth);
+    let text = match args.output {
+        Format::Md => report.markdown(),
+        Format::Json => report.json()?,
+        Format::Csv => report.csv(),
+    };
+    stdout().write_all(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,284 @@
+//! What a bench says, as a table, JSON or CSV.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+use sterna::{Engine, Precision};
+
+use super::measure::{Kind, Timed};
+use crate::cli::units;
+
+/// A whole bench. Field names and units are those of the JSON.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    model: String,
+    architecture: String,
+    size_bytes: u64,
+    params: u64,
+    isa: &'static str,
+    precision: &'static str,
+    /// Opening, mapping and packing the weights.
+    load_seconds: f64,
+    /// `None` where the system does not say.
+    peak_rss_bytes: Option<u64>,
+    /// Read by all threads together.
+    memory_bandwidth_gb_per_second: f64,
+    /// Weights that one token reads.
+    weight_bytes_per_token: u64,
+    tests: Vec<Row>,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    test: String,
+    threads: usize,
+    n_tokens: usize,
+    depth: usize,
+    tokens_per_second: f64,
+    tokens_per_second_sd: f64,
+    /// Of a prompt: until its last logits, from which the first token is drawn.
+    ttft_ms: Option<f64>,
+    /// Of a generation: bytes of weights read per second, 10^9.
+    weights_gb_per_second: Option<f64>,
+    /// The same as a share of the memory bandwidth; above 1 where the weights stay in a cache.
+    bandwidth_share: Option<f64>,
+    samples_ns: Vec<u64>,
+}
+
+impl Report {
+    /// `bandwidth` in bytes per second.
+    pub(super) fn new(
+        model: &str,
+        engine: &Engine,
+        results: Vec<Timed>,
+        peak_rss: Option<u64>,
+        bandwidth: f64,
+    ) -> Report {
+        let weight_bytes_per_token = engine.model().bytes_per_token() as u64;
+        let row = |timed| Row::new(timed, weight_bytes_per_token as f64, bandwidth);
+        Report {
+            model: model.to_owned(),
+            architecture: engine.model().spec().architecture.to_string(),
+            size_bytes: engine.size().n_bytes,
+            params: engine.size().n_params,
+            isa: engine.compute().isa.name(),
+            precision: match engine.compute().precision {
+                Precision::Int8 => "int8",
+                Precision::Float => "float",
+            },
+            load_seconds: engine.load_time().as_secs_f64(),
+            peak_rss_bytes: peak_rss,
+            memory_bandwidth_gb_per_second: bandwidth / 1e9,
+            weight_bytes_per_token,
+            tests: results.into_iter().map(row).collect(),
+        }
+    }
+
+    /// A table, and a line on the rest.
+    pub(super) fn markdown(&self) -> String {
+        let mut rows = vec![
+            ["model", "size", "params", "threads", "test", "t/s", "TTFT", "weights GB/s", "of memory"]
+                .map(str::to_owned),
+        ];
+        let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+        for row in &self.tests {
+            rows.push([
+                self.model.clone(),
+                units::bytes(self.size_bytes),
+                units::count(self.params),
+                row.threads.to_string(),
+                row.test.clone(),
+                format!("{:.2} ± {:.2}", row.tokens_per_second, row.tokens_per_second_sd),
+                or_dash(row.ttft_ms.map(|ms| format!("{ms:.0} ms"))),
+                or_dash(row.weights_gb_per_second.map(|rate| format!("{rate:.2}"))),
+                or_dash(row.bandwidth_share.map(|share| format!("{:.0} %", share * 100.0))),
+            ]);
+        }
+        let mut text = table(&rows);
+        let peak = self.peak_rss_bytes.map_or("unknown".to_owned(), units::bytes);
+        let _ = writeln!(
+            text,
+            "\nload {:.2} s · peak memory {peak} · memory reads {:.1} GB/s · {} · {} activations",
+            self.load_seconds, self.memory_bandwidth_gb_per_second, self.isa, self.precision
+        );
+        text
+    }
+
+    /// All of it.
+    pub(super) fn json(&self) -> serde_json::Result<String> {
+        Ok(serde_json::to_string_pretty(self)? + "\n")
+    }
+
+    /// A line per test, the bench's own fields in each.
+    pub(super) fn csv(&self) -> String {
+        let mut text = String::from(
+            "model,architecture,size_bytes,params,isa,precision,load_seconds,peak_rss_bytes,\
+             memory_bandwidth_gb_per_second,weight_bytes_per_token,test,threads,n_tokens,depth,tokens_per_second,\
+             tokens_per_second_sd,ttft_ms,weights_gb_per_second,bandwidth_share\n",
+        );
+        fn cell<T: ToString>(value: Option<T>) -> String {
+            value.map_or(String::new(), |value| value.to_string())
+        }
+        for row in &self.tests {
+            let cells = [
+                quoted(&self.model),
+                quoted(&self.architecture),
+                self.size_bytes.to_string(),
+                self.params.to_string(),
+                self.isa.to_owned(),
+                self.precision.to_owned(),
+                self.load_seconds.to_string(),
+                cell(self.peak_rss_bytes),
+                self.memory_bandwidth_gb_per_second.to_string(),
+                self.weight_bytes_per_token.to_string(),
+                row.test.clone(),
+                row.threads.to_string(),
+                row.n_tokens.to_string(),
+                row.depth.to_string(),
+                row.tokens_per_second.to_string(),
+                row.tokens_per_second_sd.to_string(),
+                cell(row.ttft_ms),
+                cell(row.weights_gb_per_second),
+                cell(row.bandwidth_share),
+            ];
+            text += &cells.join(",");
+            text.push('\n');
+        }
+        text
+    }
+}
+
+impl Row {
+    fn new(timed: Timed, weight_bytes: f64, bandwidth: f64) -> Row {
+        let seconds: Vec<f64> = timed.samples.iter().map(|time| time.as_secs_f64()).collect();
+        let n_tokens = timed.test.n_tokens;
+        let rates: Vec<f64> = seconds.iter().map(|seconds| n_tokens as f64 / seconds).collect();
+        let (tokens_per_second, tokens_per_second_sd) = mean_and_sd(&rates);
+        let weights_rate = match timed.test.kind {
+            Kind::Generation => Some(tokens_per_second * weight_bytes),
+            Kind::Prompt => None,
+        };
+        Row {
+            test: timed.test.name(),
+            threads: timed.threads,
+            n_tokens,
+            depth: timed.test.depth,
+            tokens_per_second,
+            tokens_per_second_sd,
+            ttft_ms: (timed.test.kind == Kind::Prompt).then(|| mean_and_sd(&seconds).0 * 1e3),
+            weights_gb_per_second: weights_rate.map(|rate| rate / 1e9),
+            bandwidth_share: weights_rate.map(|rate| rate / bandwidth),
+            samples_ns: timed.samples.iter().map(|time| time.as_nanos() as u64).collect(),
+        }
+    }
+}
+
+/// Mean and sample standard deviation; a single value deviates by 0.
+fn mean_and_sd(values: &[f64]) -> (f64, f64) {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (mean, (squares / (n - 1.0).max(1.0)).sqrt())
+}
+
+/// Markdown with columns padded to line up in a terminal too; numbers to the right.
+fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let mut text = String::new();
+    for (i, row) in rows.iter().enumerate() {
+        for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
+            let _ = match column {
+                0 => write!(text, "| {cell:<width$} "),
+                _ => write!(text, "| {cell:>width$} "),
+            };
+        }
+        text += "|\n";
+        if i == 0 {
+            for (column, width) in widths.into_iter().enumerate() {
+                let _ = match column {
+                    0 => write!(text, "| {} ", "-".repeat(width)),
+                    _ => write!(text, "| {}: ", "-".repeat(width - 1)),
+                };
+            }
+            text += "|\n";
+        }
+    }
+    text
+}
+
+/// A CSV cell (RFC 4180).
+fn quoted(text: &str) -> String {
+    match text.contains([',', '"', '\n', '\r']) {
+        true => format!("\"{}\"", text.replace('"', "\"\"")),
+        false => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::measure::Test;
+    use super::*;
+    use std::time::Duration;
+
+    fn report() -> Report {
+        let timed = |kind, n_tokens, ms: [u64; 2]| Timed {
+            test: Test { kind, n_tokens, depth: 0 },
+            threads: 2,
+            samples: ms.map(Duration::from_millis).to_vec(),
+        };
+        let rows = [timed(Kind::Prompt, 512, [400, 600]), timed(Kind::Generation, 100, [1000, 1000])];
+        Report {
+            model: "tiny, \"mine\"".into(),
+            architecture: "llama".into(),
+            size_bytes: 98_362_432,
+            params: 134_515_008,
+            isa: "avx2",
+            precision: "int8",
+            load_seconds: 0.25,
+            peak_rss_bytes: None,
+            memory_bandwidth_gb_per_second: 20.0,
+            weight_bytes_per_token: 100_000_000,
+            tests: rows.into_iter().map(|timed| Row::new(timed, 1e8, 2e10)).collect(),
+        }
+    }
+
+    #[test]
+    fn the_table_lines_up() {
+        let text = report().markdown();
+        let expected = "\
+| model        |     size | params | threads |  test |              t/s |   TTFT | weights GB/s | of memory |
+| ------------ | -------: | -----: | ------: | ----: | ---------------: | -----: | -----------: | --------: |
+| tiny, \"mine\" | 93.8 MiB |  135 M |       2 | pp512 | 1066.67 ± 301.70 | 500 ms |            - |         - |
+| tiny, \"mine\" | 93.8 MiB |  135 M |       2 | tg100 |    100.00 ± 0.00 |      - |        10.00 |      50 % |
+
+load 0.25 s · peak memory unknown · memory reads 20.0 GB/s · avx2 · int8 activations
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn csv_has_a_cell_per_column() {
+        let text = report().csv();
+        let lines: Vec<&str> = text.lines().collect();
+        let n_columns = lines[0].split(',').count();
+        assert!(lines[1].starts_with("\"tiny, \"\"mine\"\"\",llama,98362432,"));
+        // The quoted model name holds one comma of its own.
+        assert!(lines[1..].iter().all(|line| line.split(',').count() == n_columns + 1));
+    }
+
+    #[test]
+    fn json_has_units_in_its_names() -> serde_json::Result<()> {
+        let value: serde_json::Value = serde_json::from_str(&report().json()?)?;
+        assert_eq!(value["tests"][1]["weights_gb_per_second"], 10.0);
+        assert_eq!(value["tests"][0]["samples_ns"][0], 400_000_000u64);
+        assert_eq!(value["peak_rss_bytes"], serde_json::Value::Null);
+        Ok(())
+    }
+
+    #[test]
+    fn deviation_is_that_of_a_sample() {
+        assert_eq!(mean_and_sd(&[1.0, 3.0]), (2.0, 2.0f64.sqrt()));
+        assert_eq!(mean_and_sd(&[5.0]), (5.0, 0.0));
+    }
+}

@@ -1,0 +1,186 @@
+//! Command-line flags shared by verbs, and the one place where they become configuration.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+
+use anyhow::Context;
+use clap::ValueEnum;
+use sterna::{EngineOptions, KvType, Precision, SamplingOptions, physical_cores};
+
+/// Flags of the verbs that compute.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Computing")]
+pub(super) struct ComputeArgs {
+    /// Most tokens of prompt and answer together [default: what the model was trained for]
+    #[arg(long, value_name = "TOKENS", value_parser = positive)]
+    pub(super) context: Option<usize>,
+    /// Storage of keys and values
+    #[arg(long, value_enum, default_value_t = Kv::F16)]
+    pub(super) kv: Kv,
+    /// Arithmetic against quantized weights: int8 is faster, float is exact
+    #[arg(long, value_enum, default_value_t = PrecisionArg::Int8)]
+    pub(super) precision: PrecisionArg,
+}
+
+/// The number of threads, for verbs that take one.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Computing")]
+pub(super) struct ThreadsArg {
+    /// Threads to compute with [default: physical cores]
+    #[arg(short, long, value_name = "N", value_parser = threads)]
+    pub(super) threads: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum Kv {
+    F16,
+    F32,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum PrecisionArg {
+    Int8,
+    Float,
+}
+
+impl ComputeArgs {
+    /// With `threads`, or as many as there are physical cores.
+    pub(super) fn engine_options(&self, threads: Option<usize>) -> EngineOptions {
+        EngineOptions {
+            threads: threads.unwrap_or_else(physical_cores),
+            context: self.context,
+            kv: match self.kv {
+                Kv::F16 => KvType::F16,
+                Kv::F32 => KvType::F32,
+            },
+            precision: match self.precision {
+                PrecisionArg::Int8 => Precision::Int8,
+                PrecisionArg::Float => Precision::Float,
+            },
+        }
+    }
+}
+
+/// More threads than any machine has would only exhaust it.
+const MAX_THREADS: usize = 1024;
+
+/// A number of threads.
+pub(super) fn threads(text: &str) -> Result<usize, String> {
+    match positive(text)? {
+        n if n > MAX_THREADS => Err(format!("{n} threads are more than {MAX_THREADS}")),
+        n => Ok(n),
+    }
+}
+
+/// A whole number of at least 1, with `k` for 1024: `8k`.
+pub(super) fn positive(text: &str) -> Result<usize, String> {
+    let (digits, factor) = match text.strip_suffix(['k', 'K']) {
+        Some(digits) => (digits, 1024),
+        None => (text, 1),
+    };
+    let number: Option<usize> = digits.parse().ok().and_then(|n: usize| n.checked_mul(factor));
+    number.filter(|n| *n > 0).ok_or_else(|| "expected a whole number of at least 1".to_owned())
+}
+
+/// How tokens are chosen. What is not given comes from the model's own recommendation, or from `SamplingOptions`.
+#[derive(Debug, Clone, Default, PartialEq, clap::Args)]
+#[command(next_help_heading = "Sampling")]
+pub(super) struct SamplingArgs {
+    /// Temperature; 0 always takes the most likely token [default: the model's, or 0.7]
+    #[arg(long)]
+    pub(super) temp: Option<f32>,
+    /// Sample from this many most likely tokens; 0 is all [default: the model's, or 40]
+    #[arg(long, value_name = "K")]
+    pub(super) top_k: Option<usize>,
+    /// Sample from the fewest tokens whose probabilities reach this [default: the model's, or 0.95]
+    #[arg(long, value_name = "P")]
+    pub(super) top_p: Option<f32>,
+    /// Sample from tokens at least this likely relative to the most likely [default: the model's, or 0.05]
+    #[arg(long, value_name = "P")]
+    pub(super) min_p: Option<f32>,
+    /// Make the last 64 tokens less likely; 1 is off [default: the model's, or 1]
+    #[arg(long, value_name = "FACTOR")]
+    pub(super) repeat_penalty: Option<f32>,
+    /// Seed of the random draws [default: a random one, shown by -v]
+    #[arg(long)]
+    pub(super) seed: Option<u64>,
+    /// Stop after this many tokens [default: when the model ends its turn]
+    #[arg(short = 'n', long = "max-tokens", value_name = "TOKENS", value_parser = positive)]
+    pub(super) max_tokens: Option<usize>,
+    /// End the text before this string; can be given several times
+    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub(super) stop: Vec<String>,
+}
+
+impl SamplingArgs {
+    /// One setting by name, as `/set` gives it.
+    pub(super) fn from_setting(name: &str, value: &str) -> Result<SamplingArgs, String> {
+        fn number<T: std::str::FromStr>(name: &str, value: &str) -> Result<Option<T>, String> {
+            value.parse().map(Some).map_err(|_| format!("{name} needs a number, found `{value}`"))
+        }
+        let mut args = SamplingArgs::default();
+        match name {
+            "temp" | "temperature" => args.temp = number(name, value)?,
+            "top-k" | "top_k" => args.top_k = number(name, value)?,
+            "top-p" | "top_p" => args.top_p = number(name, value)?,
+            "min-p" | "min_p" => args.min_p = number(name, value)?,
+            "repeat-penalty" | "repeat_penalty" => args.repeat_penalty = number(name, value)?,
+            "seed" => args.seed = number(name, value)?,
+            "n" | "max-tokens" => args.max_tokens = positive(value).map(Some).map_err(|e| format!("{name}: {e}"))?,
+            _ => {
+                let names = "temp, top-k, top-p, min-p, repeat-penalty, seed, n";
+                return Err(format!("no setting `{name}`; there are {names}"));
+            }
+        }
+        Ok(args)
+    }
+
+    /// These flags over `base`.
+    ///
+    /// # Errors
+    /// A value out of range.
+    pub(super) fn over(&self, base: SamplingOptions) -> anyhow::Result<SamplingOptions> {
+        let options = SamplingOptions {
+            temperature: self.temp.unwrap_or(base.temperature),
+            top_k: self.top_k.unwrap_or(base.top_k),
+            top_p: self.top_p.unwrap_or(base.top_p),
+            min_p: self.min_p.unwrap_or(base.min_p),
+            repeat_penalty: self.repeat_penalty.unwrap_or(base.repeat_penalty),
+            seed: self.seed.unwrap_or(base.seed),
+            ..base
+        };
+        options.validate().context("sampling")?;
+        Ok(options)
+    }
+}
+
+/// A seed that differs from run to run.
+pub(super) fn random_seed() -> u64 {
+    // The standard library keys each hasher from the system's randomness. 32 bits are easy to type again.
+    RandomState::new().hash_one(0u8) >> 32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_take_a_k() {
+        assert_eq!(positive("8k"), Ok(8192));
+        assert_eq!(positive("17"), Ok(17));
+        for wrong in ["0", "-1", "k", "1.5", "99999999999999999999", "18446744073709551615k"] {
+            assert!(positive(wrong).is_err(), "{wrong}");
+        }
+        assert!(threads("2000").is_err());
+    }
+
+    #[test]
+    fn flags_win_over_the_model() -> anyhow::Result<()> {
+        let model = SamplingOptions { top_k: 7, temperature: 0.3, ..SamplingOptions::default() };
+        let args = SamplingArgs { temp: Some(0.9), ..SamplingArgs::default() };
+        assert_eq!(args.over(model.clone())?, SamplingOptions { temperature: 0.9, ..model.clone() });
+        let wrong = SamplingArgs { top_p: Some(1.5), ..SamplingArgs::default() };
+        assert!(wrong.over(model).is_err_and(|e| format!("{e:#}").contains("found 1.5")));
+        Ok(())
+    }
+}
