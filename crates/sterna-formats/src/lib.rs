@@ -6,6 +6,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod checkpoint;
 pub mod error;
 pub mod ggml;
 pub mod gguf;
@@ -13,6 +14,7 @@ pub mod hf;
 pub mod mapped;
 pub mod tensor;
 
+pub use checkpoint::{Checkpoint, Config};
 pub use error::{FormatError, Result};
 pub use ggml::GgmlType;
 pub use tensor::{OtherType, RowOrder, Tensor, TensorType};

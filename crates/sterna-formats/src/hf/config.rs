@@ -136,8 +136,8 @@ impl<'a> ConfigView<'a> {
     }
 
     /// Path of the file this object comes from.
-    pub fn file(&self) -> &'a str {
-        self.file
+    pub fn file(&self) -> &'a Path {
+        Path::new(self.file)
     }
 
     /// The error that says: `key` should be `expected`, and is what it is. For values of the right type that make
@@ -191,11 +191,11 @@ fn as_f32(value: &Value) -> Option<f32> {
 }
 
 fn as_flag(value: &Value) -> Option<bool> {
-    value.as_bool().or(match value.as_u64()? {
-        0 => Some(false),
-        1 => Some(true),
-        _ => None,
-    })
+    match value.as_u64() {
+        Some(0) => Some(false),
+        Some(1) => Some(true),
+        _ => value.as_bool(),
+    }
 }
 
 fn list<'a, T>(value: &'a Value, item: impl Fn(&'a Value) -> Option<T>) -> Option<Vec<T>> {

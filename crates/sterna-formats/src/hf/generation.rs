@@ -1,7 +1,9 @@
-//! `generation_config.json`: where a model says how it likes to be sampled and which tokens end its answers.
+//! How a model likes to be sampled and which tokens end its answers: `generation_config.json`, or the like of it in
+//! a GGUF file.
 
-use super::{ConfigFile, ConfigView};
+use super::ConfigView;
 use crate::error::Result;
+use crate::gguf::Metadata;
 
 /// What a checkpoint recommends for generation; every field is optional in the file.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -25,13 +27,8 @@ pub struct GenerationConfig {
 }
 
 impl GenerationConfig {
-    /// Reads the fields from a parsed `generation_config.json`.
-    pub fn from_file(file: &ConfigFile) -> Result<GenerationConfig> {
-        GenerationConfig::from_view(&file.view())
-    }
-
-    /// Reads the fields from `view`: `generation_config.json`, or a `config.json` that holds the ids itself.
-    pub fn from_view(view: &ConfigView) -> Result<GenerationConfig> {
+    /// Reads `view`, the root of a `generation_config.json`.
+    pub fn from_hf(view: &ConfigView) -> Result<GenerationConfig> {
         Ok(GenerationConfig {
             eos_token_ids: view.opt_ids("eos_token_id")?.unwrap_or_default(),
             bos_token_id: view.opt_u32("bos_token_id")?,
@@ -43,17 +40,49 @@ impl GenerationConfig {
             repetition_penalty: view.opt_f32("repetition_penalty")?,
         })
     }
+
+    /// Takes the token ids that are not given from `config`, the root of a `config.json`, which older checkpoints
+    /// have alone.
+    pub fn or_ids_of(mut self, config: &ConfigView) -> Result<GenerationConfig> {
+        if self.eos_token_ids.is_empty() {
+            self.eos_token_ids = config.opt_ids("eos_token_id")?.unwrap_or_default();
+        }
+        if self.bos_token_id.is_none() {
+            self.bos_token_id = config.opt_u32("bos_token_id")?;
+        }
+        Ok(self)
+    }
+
+    /// Reads the metadata of a GGUF file: token ids of the tokenizer, and `general.sampling.*`.
+    pub fn from_gguf(metadata: &Metadata) -> Result<GenerationConfig> {
+        let ends = ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"];
+        let mut eos_token_ids = Vec::new();
+        for id in ends.map(|key| metadata.get::<u32>(key)) {
+            eos_token_ids.extend(id?.filter(|id| !eos_token_ids.contains(id)));
+        }
+        Ok(GenerationConfig {
+            eos_token_ids,
+            bos_token_id: metadata.get::<u32>("tokenizer.ggml.bos_token_id")?,
+            do_sample: None,
+            temperature: metadata.get::<f32>("general.sampling.temp")?,
+            top_k: metadata.get::<usize>("general.sampling.top_k")?,
+            top_p: metadata.get::<f32>("general.sampling.top_p")?,
+            min_p: metadata.get::<f32>("general.sampling.min_p")?,
+            repetition_penalty: metadata.get::<f32>("general.sampling.penalty_repeat")?,
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
+    use super::super::ConfigFile;
     use super::*;
 
     fn read(text: &str) -> Result<GenerationConfig> {
         let file = ConfigFile::parse(Path::new("generation_config.json"), text.as_bytes())?;
-        GenerationConfig::from_file(&file)
+        GenerationConfig::from_hf(&file.view())
     }
 
     #[test]

@@ -13,11 +13,11 @@ use std::path::Path;
 pub use config::{ConfigFile, ConfigView};
 pub use generation::GenerationConfig;
 pub use safetensors::read as read_safetensors;
-pub use shards::open as open_weights;
+pub use shards::{INDEX, SINGLE, open as open_weights};
 
 use crate::error::{FormatError, Result};
 
-/// Reads a text file of at most `limit` bytes; a larger one is an error, whatever the file system says its size is.
+/// Reads a file of at most `limit` bytes; a larger one is an error, whatever the file system says its size is.
 fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let io = || FormatError::io(path);
     let metadata = std::fs::metadata(path).map_err(io())?;
@@ -31,4 +31,11 @@ fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>> {
         return Err(invalid(format!("at most {limit} bytes"), format!("{} bytes", metadata.len())));
     }
     Ok(bytes)
+}
+
+/// Reads a UTF-8 file of at most `limit` bytes.
+pub(crate) fn read_text(path: &Path, limit: u64) -> Result<String> {
+    String::from_utf8(read_small(path, limit)?).map_err(|error| {
+        FormatError::invalid(path.display().to_string(), "content", "UTF-8", error.to_string())
+    })
 }
