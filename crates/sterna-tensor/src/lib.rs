@@ -1,14 +1,30 @@
 //! Numbers for Sterna: float and packed weight matrices, the kernels that multiply them on each CPU's vector
 //! instructions, and the thread pool they run on. This crate knows no model and no file.
 //!
-//! A linear layer is `Matrix` (weights) times [`Activations`] (inputs, quantized once and shared), done by
+//! A linear layer is [`Matrix`] (weights) times [`Activations`] (inputs, quantized once and shared), done by
 //! [`linear`] for several matrices in one parallel region. [`Isa`] says which instructions are used, and
 //! `docs/kernels.md` in the repository explains the layout.
 
+mod activation;
+mod compute;
+mod dense;
+mod dtype;
 mod isa;
+mod linear;
+mod matrix;
+mod packed;
+mod pool;
 mod shape;
 mod simd;
 
+pub use activation::Activations;
 pub use bytes::Bytes;
+pub use compute::{Compute, Precision};
+pub use dense::{DenseMatrix, OutputTile};
+pub use dtype::DType;
 pub use isa::{Isa, IsaError};
+pub use linear::linear;
+pub use matrix::Matrix;
+pub use packed::{Block, BlockSource, PackedFormat, PackedMatrix};
+pub use pool::{Disjoint, Pool};
 pub use shape::ShapeError;

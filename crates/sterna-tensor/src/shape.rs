@@ -4,14 +4,14 @@
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ShapeError {
     /// The bytes are too few or too many.
-    #[error("a matrix of {rows} x {cols} {element} takes {expected} bytes, found {found}")]
-    Bytes {
+    #[error("a {rows} x {cols} matrix of {kind} takes {expected} bytes, found {found}")]
+    Length {
         /// Rows asked for.
         rows: usize,
         /// Columns asked for.
         cols: usize,
         /// Element type, for example `F16`.
-        element: String,
+        kind: String,
         /// Bytes that such a matrix takes.
         expected: usize,
         /// Bytes given.

@@ -1,0 +1,194 @@
+//! The input of linear layers: kept as `f32`, and rounded to int8 once for all matrices that read it.
+
+use crate::simd::{Kernel, LANES, Simd};
+use crate::{Compute, Disjoint, Precision};
+
+/// Columns that share one int8 scale.
+pub(crate) const GROUP: usize = 32;
+
+/// Tokens whose groups lie side by side, so that a kernel that takes several tokens reads one stream.
+pub(crate) const TOKEN_BLOCK: usize = 12;
+
+/// Thirty-two activations of one token: `x ≈ scale * code`. A cache line.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C, align(64))]
+pub(crate) struct Group {
+    /// The codes, four to a word in memory order, as the dot product takes them.
+    pub(crate) codes: [i32; 8],
+    pub(crate) scale: f32,
+    /// `scale * sum`: what a minimum of the weights is multiplied by.
+    pub(crate) scaled_sum: f32,
+    /// Sum of the codes: what a zero point of the weights is multiplied by.
+    pub(crate) sum: i32,
+    /// The same of the first and of the last sixteen.
+    pub(crate) half_sums: [i32; 2],
+}
+
+/// Inputs `[n_tokens, cols]` of linear layers. Reuse one to keep its memory.
+#[derive(Debug, Clone, Default)]
+pub struct Activations {
+    values: Vec<f32>,
+    groups: Vec<Group>,
+    n_tokens: usize,
+    cols: usize,
+}
+
+/// How a group of activations is rounded.
+#[derive(Clone, Copy)]
+enum Rounding {
+    /// Each group to its own largest magnitude.
+    PerGroup,
+    /// By a factor given for each token.
+    By { codes_per_unit: f32 },
+}
+
+impl Activations {
+    /// Empty: no tokens.
+    pub fn new() -> Activations {
+        Activations::default()
+    }
+
+    /// Takes `x` `[n_tokens, cols]`. When `c.precision` is [`Precision::Int8`] and `cols` is a multiple of 32,
+    /// also rounds it to int8 in groups of 32: scale = largest magnitude / 127, ties to even.
+    ///
+    /// # Panics
+    /// When `x` is not whole rows of `cols`.
+    pub fn set(&mut self, x: &[f32], cols: usize, c: &Compute) {
+        self.keep(x, cols);
+        self.quantize(c, |_| Rounding::PerGroup);
+    }
+
+    /// As [`Activations::set`] with one scale per token, as BitNet b1.58 models are trained: codes are
+    /// `round(x s)` in -128..=127 with `s = 127 / max(|x|, 1e-5)`, ties to even. With [`Precision::Float`] the
+    /// kept values are the rounded ones, for such a model is defined with them.
+    ///
+    /// # Panics
+    /// When `x` is not whole rows of `cols`.
+    pub fn set_per_token(&mut self, x: &[f32], cols: usize, c: &Compute) {
+        self.keep(x, cols);
+        if c.precision == Precision::Float {
+            for row in self.values.chunks_exact_mut(cols) {
+                let s = codes_per_unit(row);
+                row.iter_mut().for_each(|x| *x = (*x * s).round_ties_even().clamp(-128.0, 127.0) / s);
+            }
+        }
+        self.quantize(c, |row| Rounding::By { codes_per_unit: codes_per_unit(row) });
+    }
+
+    /// Rows of the input.
+    pub fn n_tokens(&self) -> usize {
+        self.n_tokens
+    }
+
+    /// Columns of the input.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// The values as given, `[n_tokens, cols]`.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// The int8 groups of the tokens from `block * TOKEN_BLOCK` on: `[cols / 32, tokens in this block]`.
+    /// `None` when they were not made.
+    pub(crate) fn block(&self, block: usize) -> Option<Panel<'_>> {
+        let n_groups = self.cols / GROUP;
+        let first = block * TOKEN_BLOCK;
+        let n_tokens = (self.n_tokens - first).min(TOKEN_BLOCK);
+        let groups = self.groups.get(first * n_groups..(first + n_tokens) * n_groups)?;
+        Some(Panel { groups, n_tokens })
+    }
+
+    fn keep(&mut self, x: &[f32], cols: usize) {
+        assert!(cols > 0 && x.len().is_multiple_of(cols), "{} activations in rows of {cols}", x.len());
+        self.values.clear();
+        self.values.extend_from_slice(x);
+        self.n_tokens = x.len() / cols;
+        self.cols = cols;
+    }
+
+    fn quantize(&mut self, c: &Compute, rounding: impl Fn(&[f32]) -> Rounding + Sync) {
+        self.groups.clear();
+        if c.precision != Precision::Int8 || !self.cols.is_multiple_of(GROUP) {
+            return;
+        }
+        let (cols, n_tokens, n_groups) = (self.cols, self.n_tokens, self.cols / GROUP);
+        self.groups.resize(n_tokens * n_groups, Group::default());
+        let groups = Disjoint::new(&mut self.groups);
+        let one = |token: usize| {
+            let row = &self.values[token * cols..][..cols];
+            let (block, t) = (token / TOKEN_BLOCK, token % TOKEN_BLOCK);
+            let first = block * TOKEN_BLOCK;
+            let stride = (n_tokens - first).min(TOKEN_BLOCK);
+            let rounding = rounding(row);
+            let place = |g: usize| first * n_groups + g * stride + t;
+            c.isa.run(QuantizeRow { row, rounding, groups: &groups, place });
+        };
+        if n_tokens == 1 { one(0) } else { c.pool.run(n_tokens, |token, _| one(token)) }
+    }
+}
+
+/// The int8 groups of up to [`TOKEN_BLOCK`] tokens.
+#[derive(Clone, Copy)]
+pub(crate) struct Panel<'a> {
+    /// `[n_groups, n_tokens]`
+    pub(crate) groups: &'a [Group],
+    pub(crate) n_tokens: usize,
+}
+
+/// BitNet's quantization factor of one token.
+fn codes_per_unit(row: &[f32]) -> f32 {
+    127.0 / row.iter().fold(1e-5, |max: f32, x| max.max(x.abs()))
+}
+
+/// Rounds one token's activations, group by group, to the places that `place` names.
+struct QuantizeRow<'a, P> {
+    row: &'a [f32],
+    rounding: Rounding,
+    groups: &'a Disjoint<'a, Group>,
+    place: P,
+}
+
+impl<P: Fn(usize) -> usize> Kernel for QuantizeRow<'_, P> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let (groups, _) = self.row.as_chunks::<GROUP>();
+        for (g, values) in groups.iter().enumerate() {
+            let at = (self.place)(g);
+            // SAFETY: every (token, group) has its own place, and each token is rounded by one thread.
+            let out = unsafe { self.groups.slice(at..at + 1) };
+            out[0] = quantize_group(s, values, self.rounding);
+        }
+    }
+}
+
+#[inline(always)]
+fn quantize_group<S: Simd>(s: S, values: &[f32; GROUP], rounding: Rounding) -> Group {
+    let (halves, _) = values.as_chunks::<LANES>();
+    let [a, b] = [s.load(&halves[0]), s.load(&halves[1])];
+    let (scale, per_unit) = match rounding {
+        Rounding::PerGroup => {
+            let largest = s.reduce_max(s.max(s.abs(a), s.abs(b)));
+            // Below this, 127 / largest is no finite number.
+            if largest < 1e-36 { (0.0, 0.0) } else { (largest / 127.0, 127.0 / largest) }
+        }
+        Rounding::By { codes_per_unit } => (1.0 / codes_per_unit, codes_per_unit),
+    };
+    let mut codes = [[0; LANES]; 2];
+    let [low, high] = &mut codes;
+    let half_sums = [quantize_half(s, a, per_unit, low), quantize_half(s, b, per_unit, high)];
+    let sum = half_sums[0] + half_sums[1];
+    Group { codes: bytemuck::cast(codes), scale, scaled_sum: scale * sum as f32, sum, half_sums }
+}
+
+/// Returns the sum of the codes.
+#[inline(always)]
+fn quantize_half<S: Simd>(s: S, values: S::F32, per_unit: f32, codes: &mut [u8; LANES]) -> i32 {
+    let scaled = s.mul(values, s.splat(per_unit));
+    let clamped = s.max(s.splat(-128.0), s.min(s.splat(127.0), scaled));
+    s.store_low_bytes(s.to_i32(clamped), codes);
+    codes.iter().map(|&code| i32::from(code as i8)).sum()
+}

@@ -1,0 +1,194 @@
+//! Packed weights times int8 activations.
+//!
+//! For sixteen rows at a time and `T` tokens:
+//!
+//! ```text
+//! for each group of 32 columns (or half of it, where each half has its own scale):
+//!     sum[t] = -zero * (sum of the activation codes of token t)       exact, i32, sixteen rows
+//!     for each quad of columns:
+//!         sum[t] += weight codes . activation codes of token t        one dot product instruction
+//!     y[t] += sum[t] * (weight scale * activation scale of token t)   f32, fused
+//!     y[t] += weight minimum * (activation scale * sum)               where the format has minima
+//! ```
+//!
+//! The zero point costs nothing but the start value of the sum, the codes are unpacked once for `T` tokens, and there
+//! are no horizontal additions.
+
+use std::ops::Range;
+
+use super::codes::{CodeLayout, QUADS};
+use super::scales::ScaleBlock;
+use super::{PackedMatrix, Tile, Visitor};
+use crate::activation::{Activations, GROUP, Group, Panel, TOKEN_BLOCK};
+use crate::simd::{Kernel, LANES, Simd};
+use crate::{Isa, OutputTile};
+
+/// Bytes of activations that are gone through for one tile after another before the next tokens are taken: they and
+/// the weights of a chunk stay in the second-level cache.
+const PANEL_BYTES: usize = 512 << 10;
+
+impl PackedMatrix {
+    /// Writes `y[t, r]` for the rows of `tiles` and every token of `x`, from its int8 groups.
+    ///
+    /// # Safety
+    /// For every token `t` of `x` and row `r` of `tiles`, `out.start + t * out.stride + r` must be valid for writes,
+    /// and nobody else may touch it during the call.
+    ///
+    /// # Panics
+    /// When `x` has no int8 groups or other columns, or there are no such tiles.
+    pub(crate) unsafe fn tiles_dot_int8(
+        &self,
+        isa: Isa,
+        tiles: Range<usize>,
+        x: &Activations,
+        out: OutputTile,
+    ) {
+        assert_eq!(self.cols, x.cols(), "columns of the weights and of the activations");
+        self.format.visit(Dot { matrix: self, isa, tiles, x, out });
+    }
+}
+
+/// Finds the types of the format; then [`DotTiles`] finds those of the instruction set.
+struct Dot<'a> {
+    matrix: &'a PackedMatrix,
+    isa: Isa,
+    tiles: Range<usize>,
+    x: &'a Activations,
+    out: OutputTile,
+}
+
+impl Visitor for Dot<'_> {
+    type Output = ();
+
+    fn visit<C: CodeLayout, B: ScaleBlock>(self) {
+        let Dot { matrix, x, .. } = self;
+        let bytes_per_token = x.cols() / GROUP * size_of::<Group>();
+        let blocks_per_panel = (PANEL_BYTES / (bytes_per_token * TOKEN_BLOCK).max(1)).max(1);
+        let n_blocks = x.n_tokens().div_ceil(TOKEN_BLOCK);
+        for first in (0..n_blocks).step_by(blocks_per_panel) {
+            for tile in self.tiles.clone() {
+                for block in first..(first + blocks_per_panel).min(n_blocks) {
+                    let Some(panel) = x.block(block) else { panic!("activations without int8 groups") };
+                    let sink = Sink {
+                        out: self.out,
+                        first_token: block * TOKEN_BLOCK,
+                        first_row: tile * LANES,
+                        n_rows: (matrix.rows - tile * LANES).min(LANES),
+                    };
+                    let zero = i32::from(matrix.format.zero);
+                    self.isa.run(DotTile::<C, B> { tile: matrix.tile(tile), zero, panel, sink });
+                }
+            }
+        }
+    }
+}
+
+/// Where the results of a tile and a block of tokens go.
+#[derive(Clone, Copy)]
+pub(super) struct Sink {
+    pub(super) out: OutputTile,
+    pub(super) first_token: usize,
+    pub(super) first_row: usize,
+    pub(super) n_rows: usize,
+}
+
+impl Sink {
+    /// Writes the results of `token` (of the block).
+    ///
+    /// # Safety
+    /// The caller of [`PackedMatrix::tiles_dot_int8`] vouches for the rows of the tile and every token of the block.
+    #[inline(always)]
+    pub(super) unsafe fn store<S: Simd>(&self, s: S, token: usize, v: S::F32) {
+        let mut lanes = [0.0; LANES];
+        s.store(v, &mut lanes);
+        // SAFETY: as above; `n_rows <= LANES`.
+        unsafe {
+            let to = self.out.start.add((self.first_token + token) * self.out.stride + self.first_row);
+            if self.n_rows == LANES {
+                to.cast::<[f32; LANES]>().write_unaligned(lanes);
+            } else {
+                to.copy_from_nonoverlapping(lanes.as_ptr(), self.n_rows);
+            }
+        }
+    }
+}
+
+/// One tile times one block of tokens.
+struct DotTile<'a, C, B> {
+    tile: Tile<'a, C, B>,
+    zero: i32,
+    panel: Panel<'a>,
+    sink: Sink,
+}
+
+impl<C: CodeLayout, B: ScaleBlock> Kernel for DotTile<'_, C, B> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let n_tokens = self.panel.n_tokens;
+        let mut done = 0;
+        if S::TOKENS == 12 && n_tokens == 12 {
+            return self.tokens::<S, 12>(s, 0);
+        }
+        if S::TOKENS == 12 && n_tokens >= 8 {
+            self.tokens::<S, 8>(s, done);
+            done += 8;
+        }
+        while n_tokens - done >= 4 {
+            self.tokens::<S, 4>(s, done);
+            done += 4;
+        }
+        if n_tokens - done >= 2 {
+            self.tokens::<S, 2>(s, done);
+            done += 2;
+        }
+        if n_tokens - done == 1 {
+            self.tokens::<S, 1>(s, done);
+        }
+    }
+}
+
+impl<C: CodeLayout, B: ScaleBlock> DotTile<'_, C, B> {
+    /// The tokens `first .. first + T` of the block.
+    #[inline(always)]
+    fn tokens<S: Simd, const T: usize>(&self, s: S, first: usize) {
+        let offset = self.zero - C::offset::<S>();
+        let mut activations = self.panel.groups.chunks_exact(self.panel.n_tokens);
+        let mut y = [s.splat(0.0); T];
+        for (scales, codes) in self.tile.blocks() {
+            let head = scales.head(s);
+            for (g, codes) in codes.chunks_exact(C::REGISTERS).enumerate() {
+                let Some(x) = activations.next().and_then(|x| x[first..].first_chunk::<T>()) else { return };
+                for part in 0..B::PARTS {
+                    let mut sums = [s.splat_i32(0); T];
+                    for t in 0..T {
+                        let sum = if B::PARTS == 1 { x[t].sum } else { x[t].half_sums[part] };
+                        sums[t] = s.splat_i32(sum.wrapping_mul(-offset));
+                    }
+                    for j in part * QUADS / B::PARTS..(part + 1) * QUADS / B::PARTS {
+                        let quad = C::quad(s, codes, j);
+                        for t in 0..T {
+                            sums[t] = C::dot(s, sums[t], quad, x[t].codes[j]);
+                        }
+                    }
+                    let scale = scales.scale(s, head, g, part);
+                    for t in 0..T {
+                        let scale = s.mul(scale, s.splat(x[t].scale));
+                        y[t] = s.mul_add(s.to_f32(sums[t]), scale, y[t]);
+                    }
+                }
+                if B::HAS_MIN {
+                    let min = scales.min(s, head, g);
+                    for t in 0..T {
+                        y[t] = s.mul_add(min, s.splat(x[t].scaled_sum), y[t]);
+                    }
+                }
+            }
+        }
+        for (t, y) in y.into_iter().enumerate() {
+            // SAFETY: `first + t` is a token of the block, and the rows are those of the tile.
+            unsafe { self.sink.store(s, first + t, y) };
+        }
+    }
+}

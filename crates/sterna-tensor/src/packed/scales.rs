@@ -1,0 +1,157 @@
+//! What stands beside the codes of sixteen rows: for each kind of scales, one plain struct per block of columns.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::format::Block;
+use crate::simd::{LANES, Simd};
+
+/// The scales of one block of columns of sixteen rows.
+pub(super) trait ScaleBlock: Pod {
+    /// Groups of 32 columns in a block.
+    const GROUPS: usize;
+    /// Scales in a group: 1, or 2 of sixteen columns each.
+    const PARTS: usize;
+    /// Whether a minimum is added.
+    const HAS_MIN: bool;
+
+    /// Gathers the scales of sixteen rows.
+    fn pack(rows: &[Block; LANES]) -> Self;
+    /// The float scale and minimum of the block.
+    fn head<S: Simd>(&self, s: S) -> (S::F32, S::F32);
+    /// The scale of part `part` of group `group`.
+    fn scale<S: Simd>(&self, s: S, head: (S::F32, S::F32), group: usize, part: usize) -> S::F32;
+    /// What is added to the weights of group `group`; only if [`ScaleBlock::HAS_MIN`].
+    fn min<S: Simd>(&self, s: S, head: (S::F32, S::F32), group: usize) -> S::F32;
+}
+
+/// `d` of each row.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct Group {
+    d: [u16; LANES],
+}
+
+/// `d` and `m` of each row.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct GroupMin {
+    d: [u16; LANES],
+    m: [u16; LANES],
+}
+
+/// `d`, the negated `m`, and for every group of 32 columns a scale and a minimum of each row.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct SuperMin {
+    d: [u16; LANES],
+    m: [u16; LANES],
+    scales: [[u8; LANES]; 8],
+    mins: [[u8; LANES]; 8],
+}
+
+/// `d`, and for every sixteen columns a signed scale of each row.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct SuperSigned {
+    d: [u16; LANES],
+    scales: [[u8; LANES]; 16],
+}
+
+impl ScaleBlock for Group {
+    const GROUPS: usize = 1;
+    const PARTS: usize = 1;
+    const HAS_MIN: bool = false;
+
+    fn pack(rows: &[Block; LANES]) -> Self {
+        Group { d: rows.each_ref().map(|block| block.d.to_bits()) }
+    }
+    #[inline(always)]
+    fn head<S: Simd>(&self, s: S) -> (S::F32, S::F32) {
+        (s.load_f16(&self.d), s.splat(0.0))
+    }
+    #[inline(always)]
+    fn scale<S: Simd>(&self, _: S, head: (S::F32, S::F32), _: usize, _: usize) -> S::F32 {
+        head.0
+    }
+    #[inline(always)]
+    fn min<S: Simd>(&self, _: S, head: (S::F32, S::F32), _: usize) -> S::F32 {
+        head.1
+    }
+}
+
+impl ScaleBlock for GroupMin {
+    const GROUPS: usize = 1;
+    const PARTS: usize = 1;
+    const HAS_MIN: bool = true;
+
+    fn pack(rows: &[Block; LANES]) -> Self {
+        GroupMin {
+            d: rows.each_ref().map(|block| block.d.to_bits()),
+            m: rows.each_ref().map(|block| block.m.to_bits()),
+        }
+    }
+    #[inline(always)]
+    fn head<S: Simd>(&self, s: S) -> (S::F32, S::F32) {
+        (s.load_f16(&self.d), s.load_f16(&self.m))
+    }
+    #[inline(always)]
+    fn scale<S: Simd>(&self, _: S, head: (S::F32, S::F32), _: usize, _: usize) -> S::F32 {
+        head.0
+    }
+    #[inline(always)]
+    fn min<S: Simd>(&self, _: S, head: (S::F32, S::F32), _: usize) -> S::F32 {
+        head.1
+    }
+}
+
+impl ScaleBlock for SuperMin {
+    const GROUPS: usize = 8;
+    const PARTS: usize = 1;
+    const HAS_MIN: bool = true;
+
+    fn pack(rows: &[Block; LANES]) -> Self {
+        SuperMin {
+            d: rows.each_ref().map(|block| block.d.to_bits()),
+            m: rows.each_ref().map(|block| (-block.m).to_bits()),
+            scales: std::array::from_fn(|g| rows.each_ref().map(|block| block.scales[g])),
+            mins: std::array::from_fn(|g| rows.each_ref().map(|block| block.mins[g])),
+        }
+    }
+    #[inline(always)]
+    fn head<S: Simd>(&self, s: S) -> (S::F32, S::F32) {
+        (s.load_f16(&self.d), s.load_f16(&self.m))
+    }
+    #[inline(always)]
+    fn scale<S: Simd>(&self, s: S, head: (S::F32, S::F32), group: usize, _: usize) -> S::F32 {
+        s.mul(head.0, s.load_u8(&self.scales[group]))
+    }
+    #[inline(always)]
+    fn min<S: Simd>(&self, s: S, head: (S::F32, S::F32), group: usize) -> S::F32 {
+        s.mul(head.1, s.load_u8(&self.mins[group]))
+    }
+}
+
+impl ScaleBlock for SuperSigned {
+    const GROUPS: usize = 8;
+    const PARTS: usize = 2;
+    const HAS_MIN: bool = false;
+
+    fn pack(rows: &[Block; LANES]) -> Self {
+        SuperSigned {
+            d: rows.each_ref().map(|block| block.d.to_bits()),
+            scales: std::array::from_fn(|h| rows.each_ref().map(|block| block.scales[h])),
+        }
+    }
+    #[inline(always)]
+    fn head<S: Simd>(&self, s: S) -> (S::F32, S::F32) {
+        (s.load_f16(&self.d), s.splat(0.0))
+    }
+    #[inline(always)]
+    fn scale<S: Simd>(&self, s: S, head: (S::F32, S::F32), group: usize, part: usize) -> S::F32 {
+        s.mul(head.0, s.load_i8(&self.scales[2 * group + part]))
+    }
+    #[inline(always)]
+    fn min<S: Simd>(&self, _: S, head: (S::F32, S::F32), _: usize) -> S::F32 {
+        head.1
+    }
+}
