@@ -1,92 +1,84 @@
 //! The block-quantized tensor types of ggml, as GGUF files hold them.
 //!
-//! A row is a sequence of blocks of [`GgmlType::block_len`] weights in [`GgmlType::block_bytes`] bytes.
+//! A row is a sequence of blocks of [`GgmlType::block_len`] weights in [`GgmlType::block_bytes`] bytes. A decoder
+//! turns one block into integer codes and scales ([`sterna_tensor::Block`]); packing keeps those, and
+//! [`dequantize`] multiplies them out. Two types have no packed form: Q2_K becomes f32 and MXFP4 bf16, both exact.
+//! Source: `ggml-common.h` and `ggml-quants.c` of github.com/ggml-org/llama.cpp.
 
-use std::fmt;
+mod bits;
+mod iq4;
+mod k_quants;
+mod legacy;
+mod mxfp4;
+mod pack;
+mod ternary;
+mod types;
+mod weights;
 
-/// A block-quantized type. (Plain floats are [`crate::TensorType::Dense`].)
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(non_camel_case_types, missing_docs)] // The names are ggml's, and so are their meanings.
-pub enum GgmlType {
-    Q4_0,
-    Q4_1,
-    Q5_0,
-    Q5_1,
-    Q8_0,
-    Q2_K,
-    Q3_K,
-    Q4_K,
-    Q5_K,
-    Q6_K,
-    IQ4_NL,
-    IQ4_XS,
-    TQ1_0,
-    TQ2_0,
-    MXFP4,
-}
+use sterna_tensor::Block;
 
-impl GgmlType {
-    /// Every type, in the order of ggml's ids.
-    pub const ALL: [GgmlType; 15] = {
-        use GgmlType::*;
-        [Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, TQ1_0, TQ2_0, MXFP4]
-    };
+pub(crate) use pack::matrix;
+pub use types::GgmlType;
 
-    /// Weights in a block.
-    pub const fn block_len(self) -> usize {
-        use GgmlType::*;
-        match self {
-            Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0 | IQ4_NL | MXFP4 => 32,
-            Q2_K | Q3_K | Q4_K | Q5_K | Q6_K | IQ4_XS | TQ1_0 | TQ2_0 => 256,
-        }
-    }
-
-    /// Bytes of a block.
-    pub const fn block_bytes(self) -> usize {
-        use GgmlType::*;
-        match self {
-            MXFP4 => 17,
-            Q4_0 | IQ4_NL => 18,
-            Q4_1 => 20,
-            Q5_0 => 22,
-            Q5_1 => 24,
-            Q8_0 => 34,
-            TQ1_0 => 54,
-            TQ2_0 => 66,
-            Q2_K => 84,
-            Q3_K => 110,
-            IQ4_XS => 136,
-            Q4_K => 144,
-            Q5_K => 176,
-            Q6_K => 210,
-        }
-    }
-
-    /// ggml's name of the type, such as `Q4_K`.
-    pub const fn name(self) -> &'static str {
-        use GgmlType::*;
-        match self {
-            Q4_0 => "Q4_0",
-            Q4_1 => "Q4_1",
-            Q5_0 => "Q5_0",
-            Q5_1 => "Q5_1",
-            Q8_0 => "Q8_0",
-            Q2_K => "Q2_K",
-            Q3_K => "Q3_K",
-            Q4_K => "Q4_K",
-            Q5_K => "Q5_K",
-            Q6_K => "Q6_K",
-            IQ4_NL => "IQ4_NL",
-            IQ4_XS => "IQ4_XS",
-            TQ1_0 => "TQ1_0",
-            TQ2_0 => "TQ2_0",
-            MXFP4 => "MXFP4",
-        }
+/// Multiplies out the blocks in `data`: exactly the weights they mean, in f32.
+///
+/// # Panics
+/// When `data` is not whole blocks, or `out` does not hold exactly their weights.
+pub fn dequantize(ty: GgmlType, data: &[u8], out: &mut [f32]) {
+    let n_blocks = data.len() / ty.block_bytes();
+    assert_eq!(data.len(), n_blocks * ty.block_bytes(), "bytes of whole {ty} blocks");
+    assert_eq!(out.len(), n_blocks * ty.block_len(), "weights of {n_blocks} {ty} blocks");
+    use weights::{group, group_min, super_min, super_signed};
+    match ty {
+        GgmlType::Q4_0 => decoded(data, out, legacy::q4_0, |block, out| group(block, 8, out)),
+        GgmlType::Q4_1 => decoded(data, out, legacy::q4_1, group_min),
+        GgmlType::Q5_0 => decoded(data, out, legacy::q5_0, |block, out| group(block, 16, out)),
+        GgmlType::Q5_1 => decoded(data, out, legacy::q5_1, group_min),
+        GgmlType::Q8_0 => decoded(data, out, legacy::q8_0, |block, out| group(block, 128, out)),
+        GgmlType::Q2_K => each(data, out, k_quants::dequantize_q2_k),
+        GgmlType::Q3_K => decoded(data, out, k_quants::q3_k, |block, out| super_signed(block, 4, out)),
+        GgmlType::Q4_K => decoded(data, out, k_quants::q4_k, super_min),
+        GgmlType::Q5_K => decoded(data, out, k_quants::q5_k, super_min),
+        GgmlType::Q6_K => decoded(data, out, k_quants::q6_k, |block, out| super_signed(block, 32, out)),
+        GgmlType::IQ4_NL => decoded(data, out, iq4::iq4_nl, |block, out| group(block, 128, out)),
+        GgmlType::IQ4_XS => decoded(data, out, iq4::iq4_xs, |block, out| super_signed(block, 128, out)),
+        GgmlType::TQ1_0 => ternary_parts(data, out, ternary::tq1_0),
+        GgmlType::TQ2_0 => ternary_parts(data, out, ternary::tq2_0),
+        GgmlType::MXFP4 => each(data, out, mxfp4::dequantize),
     }
 }
 
-impl fmt::Display for GgmlType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
+/// Applies `dequantize` to every block of `N` bytes and `LEN` weights.
+fn each<const N: usize, const LEN: usize, T>(
+    data: &[u8],
+    out: &mut [T],
+    mut dequantize: impl FnMut(&[u8; N], &mut [T; LEN]),
+) {
+    for (bytes, out) in data.as_chunks().0.iter().zip(out.as_chunks_mut().0) {
+        dequantize(bytes, out);
     }
+}
+
+/// Decodes every block and multiplies it out by `weights`.
+fn decoded<const N: usize, const LEN: usize>(
+    data: &[u8],
+    out: &mut [f32],
+    decode: impl Fn(&[u8; N], &mut Block),
+    weights: impl Fn(&Block, &mut [f32; LEN]),
+) {
+    let mut block = Block::default();
+    each(data, out, |bytes, out| {
+        decode(bytes, &mut block);
+        weights(&block, out);
+    });
+}
+
+fn ternary_parts<const N: usize>(data: &[u8], out: &mut [f32], decode: fn(&[u8; N], usize, &mut Block)) {
+    let mut block = Block::default();
+    each(data, out, |bytes, out: &mut [f32; 256]| {
+        for (part, out) in out.as_chunks_mut().0.iter_mut().enumerate() {
+            decode(bytes, part, &mut block);
+            weights::group(&block, 1, out);
+        }
+    });
 }
