@@ -91,14 +91,14 @@ fn check_header(reader: &mut Reader) -> Result<()> {
     if &magic != b"GGUF" {
         return Err(reader.invalid("magic", "\"GGUF\"", format!("\"{}\"", magic.escape_ascii())));
     }
-    let unsupported = |version: String| FormatError::unsupported(reader.file(), "version", version);
-    match reader.u32("version")? {
-        2 | 3 => Ok(()),
+    let found = match reader.u32("version")? {
+        2 | 3 => return Ok(()),
         swapped if (1..=3).contains(&swapped.swap_bytes()) => {
-            Err(unsupported(format!("big-endian GGUF (version {})", swapped.swap_bytes())))
+            format!("big-endian GGUF (version {})", swapped.swap_bytes())
         }
-        version => Err(unsupported(format!("GGUF version {version}"))),
-    }
+        version => format!("GGUF version {version}"),
+    };
+    Err(FormatError::unsupported(reader.file(), "version", found))
 }
 
 fn read_metadata(reader: &mut Reader) -> Result<BTreeMap<String, Value>> {

@@ -2,6 +2,8 @@
 //! allocates.
 #![allow(dead_code)] // Each test binary uses its part.
 
+pub mod gguf;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
