@@ -1,2 +1,37 @@
-//! The face.
+//! Sterna runs language models on the CPU. This is the library behind the `sterna` command: a small, stable face over the
+//! crates below it.
+//!
+//! ```no_run
+//! use sterna::{Engine, EngineOptions};
+//!
+//! fn main() -> Result<(), sterna::Error> {
+//!     let engine = Engine::load("SmolLM2-135M-Instruct.Q4_1.gguf", &EngineOptions::default())?;
+//!     let answer = engine.answer("Why is the sky blue?", engine.recommended_sampling().clone())?;
+//!     println!("{}", answer.text);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! A [`Session`] streams text as it comes and keeps what it computed, so that a chat pays only for each new turn.
+
 #![forbid(unsafe_code)]
+
+mod cores;
+mod engine;
+mod error;
+mod recommended;
+mod size;
+
+pub use cores::physical_cores;
+pub use engine::{Engine, EngineOptions};
+pub use error::Error;
+pub use recommended::recommended_sampling;
+pub use size::Size;
+
+pub use sterna_formats::{ChatTemplate, Checkpoint, Message, Special, Tokenizer};
+pub use sterna_model::generate::{
+    Completion, Event, FinishReason, GenerateError, Request, Session, SessionOptions, Timings,
+};
+pub use sterna_model::sampling::{Sampler, SamplingOptions};
+pub use sterna_model::{KvType, Logits, Model, Spec, State, Workspace, forward};
+pub use sterna_tensor::{Compute, Isa, Pool, Precision};

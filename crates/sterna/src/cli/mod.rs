@@ -10,6 +10,8 @@ mod pull;
 mod rm;
 mod run;
 mod settings;
+mod stream;
+mod table;
 mod terminal;
 mod units;
 
@@ -57,8 +59,8 @@ pub(crate) fn main() -> ExitCode {
     let done = match verb {
         Verb::Chat(args) => chat::run(args, &global),
         Verb::Run(args) => run::run(args, &global),
-        Verb::Inspect(args) => inspect::run(args, &global),
-        Verb::Bench(args) => bench::run(args, &global),
+        Verb::Inspect(args) => inspect::run(args),
+        Verb::Bench(args) => bench::run(args),
         Verb::Pull(args) => pull::run(args, &global),
         Verb::List(args) => list::run(args),
         Verb::Rm(args) => rm::run(args),
@@ -68,10 +70,23 @@ pub(crate) fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{} {error:#}", terminal::red("error:"));
+            eprintln!("{} {}", terminal::red("error:"), in_one_line(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The error and its causes, leaving out causes that the text before already tells.
+fn in_one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        match line.as_str() {
+            "" => line = cause,
+            told if told.contains(&cause) => {}
+            _ => line = format!("{line}: {cause}"),
+        }
+    }
+    line
 }
 
 /// The reader of our output, `head` for one, has seen enough: nothing went wrong.
@@ -88,6 +103,14 @@ mod tests {
     #[test]
     fn the_arguments_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn causes_are_told_once() {
+        let cause = anyhow::anyhow!("no such file");
+        assert_eq!(in_one_line(&cause.context("cannot read a: no such file")), "cannot read a: no such file");
+        let cause = anyhow::anyhow!("no such file");
+        assert_eq!(in_one_line(&cause.context("cannot read a")), "cannot read a: no such file");
     }
 
     #[test]

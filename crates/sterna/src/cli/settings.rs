@@ -126,7 +126,9 @@ impl SamplingArgs {
             "min-p" | "min_p" => args.min_p = number(name, value)?,
             "repeat-penalty" | "repeat_penalty" => args.repeat_penalty = number(name, value)?,
             "seed" => args.seed = number(name, value)?,
-            "n" | "max-tokens" => args.max_tokens = positive(value).map(Some).map_err(|e| format!("{name}: {e}"))?,
+            "n" | "max-tokens" => {
+                args.max_tokens = positive(value).map(Some).map_err(|e| format!("{name}: {e}"))?
+            }
             _ => {
                 let names = "temp, top-k, top-p, min-p, repeat-penalty, seed, n";
                 return Err(format!("no setting `{name}`; there are {names}"));

@@ -39,6 +39,11 @@ impl<T: fmt::Display> fmt::Display for Paint<T> {
     }
 }
 
+/// A side remark on stderr.
+pub(super) fn note(text: impl fmt::Display) {
+    eprintln!("{}", dim(text));
+}
+
 /// Everything coloured goes to stderr. See <https://no-color.org>.
 fn stderr_has_colour() -> bool {
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
@@ -46,26 +51,40 @@ fn stderr_has_colour() -> bool {
     stderr().is_terminal() && !no_colour && !dumb
 }
 
-/// A bar over `total` bytes on stderr; nothing when stderr is no terminal.
-pub(super) fn byte_bar(name: &str, total: Option<u64>) -> ProgressBar {
-    let template = match total {
-        Some(_) => "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
-        None => "{msg} {bytes} {bytes_per_sec}",
-    };
-    bar(name, total, template)
+/// A bar over bytes on stderr; nothing when stderr is no terminal. Goes away when dropped.
+pub(super) struct ByteBar(ProgressBar);
+
+impl ByteBar {
+    /// `total` bytes will come, if that is known.
+    pub(super) fn new(total: Option<u64>) -> ByteBar {
+        ByteBar(match total {
+            Some(_) => bar(total, "{bar:30} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left"),
+            None => bar(total, "{bytes}, {bytes_per_sec}"),
+        })
+    }
+
+    /// `done` bytes are here.
+    pub(super) fn set(&self, done: u64) {
+        self.0.set_position(done);
+    }
 }
 
-/// A bar over `total` prompt tokens on stderr; nothing when stderr is no terminal.
+impl Drop for ByteBar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// A bar over `total` prompt tokens on stderr.
 pub(super) fn token_bar(total: usize) -> ProgressBar {
-    bar("reading", Some(total as u64), "{msg} {bar:30} {pos}/{len} tokens")
+    bar(Some(total as u64), "reading {bar:30} {pos} of {len} tokens")
 }
 
-fn bar(name: &str, total: Option<u64>, template: &str) -> ProgressBar {
+fn bar(total: Option<u64>, template: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars("━╸─"));
     }
-    bar.set_message(name.to_owned());
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
 }

@@ -89,7 +89,10 @@ pub(super) fn run(
                 if repetition > 0 {
                     samples.push(time);
                 }
-                terminal::note(format_args!("{} · {threads} threads · {repetition}/{repetitions}", test.name()));
+                terminal::note(format_args!(
+                    "{} · {threads} threads · {repetition}/{repetitions}",
+                    test.name()
+                ));
             }
             results.push(Timed { test, threads, samples });
         }
@@ -136,7 +139,8 @@ impl<'a> Bench<'a> {
         while self.length < end {
             let step = chunk.min(end - self.length);
             // Any ids do: the work is the same. A fixed walk through the vocabulary repeats from run to run.
-            let tokens: Vec<u32> = (self.length..self.length + step).map(|i| (i * 7919 % vocab_size) as u32).collect();
+            let tokens: Vec<u32> =
+                (self.length..self.length + step).map(|i| (i * 7919 % vocab_size) as u32).collect();
             let model = self.engine.model();
             forward(model, &self.compute, &mut self.state, &mut self.workspace, &tokens, Logits::Last)?;
             self.length += step;

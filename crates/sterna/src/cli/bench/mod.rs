@@ -15,7 +15,7 @@ use clap::ValueEnum;
 use sterna::{Engine, physical_cores};
 
 use super::settings::{ComputeArgs, positive, threads};
-use super::{Global, model_arg, terminal};
+use super::{model_arg, terminal};
 use measure::Test;
 use report::Report;
 
@@ -53,8 +53,8 @@ enum Format {
     Csv,
 }
 
-pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
-    let path = model_arg::resolve(&args.model, global)?;
+pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let path = model_arg::resolve(&args.model)?;
     let thread_counts = if args.threads.is_empty() { vec![physical_cores()] } else { args.threads.clone() };
     let most_threads = thread_counts.iter().copied().max().unwrap_or(1);
     terminal::note(format_args!("loading {}", path.display()));

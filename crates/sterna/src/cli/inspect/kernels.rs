@@ -1,0 +1,106 @@
+//! Which kernel would multiply with a tensor on this machine, found by packing a few of its rows.
+
+use sterna::spec::Projections;
+use sterna::{Compute, Matrix, Precision, RowOrder, Spec, Tensor, TensorType};
+
+/// As many rows as one tile of the packed layout has.
+const SAMPLE_ROWS: usize = 16;
+
+/// How a tensor is used.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Use {
+    /// The kernel, or what is done instead of a multiplication.
+    pub(super) kernel: String,
+    /// Why that one.
+    pub(super) why: &'static str,
+    /// Bytes in memory for each byte in the file.
+    growth: f64,
+}
+
+impl Use {
+    /// Bytes in memory of a tensor of `size_bytes` in the file.
+    pub(super) fn memory_bytes(&self, size_bytes: u64) -> u64 {
+        (size_bytes as f64 * self.growth) as u64
+    }
+
+    fn plain(kernel: &str, why: &'static str) -> Use {
+        Use { kernel: kernel.to_owned(), why, growth: 1.0 }
+    }
+}
+
+/// How `tensor` would be used.
+pub(super) fn of(tensor: &Tensor, spec: &Spec, compute: &Compute) -> Use {
+    if is_vector(tensor) {
+        return Use::plain("none", "norms and biases are added and multiplied as f32");
+    }
+    if is_embedding(tensor) && !spec.tied_embeddings {
+        return Use::plain("row look-up", "an embedding of its own is never multiplied");
+    }
+    if matches!(spec.projections, Projections::Ternary { .. }) && is_projection(tensor) {
+        let why = "weights are -1, 0 or 1 times a scale: packed in 2 bits at load, inputs rounded per token";
+        return Use {
+            kernel: format!("2-bit x int8 dot, {}", compute.isa),
+            why,
+            growth: ternary_growth(tensor),
+        };
+    }
+    match sample(tensor, compute) {
+        Some(matrix) => Use {
+            kernel: matrix.kernel(compute),
+            why: why(tensor, &matrix, compute),
+            growth: growth(tensor, &matrix),
+        },
+        None => Use::plain("none", "not a type of weights"),
+    }
+}
+
+fn is_vector(tensor: &Tensor) -> bool {
+    tensor.shape.len() < 2
+}
+
+fn is_embedding(tensor: &Tensor) -> bool {
+    matches!(tensor.name.as_str(), "token_embd.weight" | "model.embed_tokens.weight")
+}
+
+/// Whether a tensor of a ternary model is one of the ternary matrices.
+fn is_projection(tensor: &Tensor) -> bool {
+    tensor.name.ends_with("_proj.weight")
+}
+
+/// The first rows as they would be held in memory.
+fn sample(tensor: &Tensor, compute: &Compute) -> Option<Matrix> {
+    let matrix = if tensor.shape.len() > 2 { tensor.at(0).ok()? } else { tensor.clone() };
+    let n_rows = matrix.shape.first()?.min(&SAMPLE_ROWS);
+    matrix.rows(0..*n_rows).ok()?.matrix(RowOrder::AsStored, &compute.pool).ok()
+}
+
+fn why(tensor: &Tensor, matrix: &Matrix, compute: &Compute) -> &'static str {
+    match (matrix, tensor.ty, compute.precision) {
+        (Matrix::Packed(_), _, Precision::Int8) => {
+            "codes and scales as stored, in tiles; inputs are rounded to int8 in groups of 32"
+        }
+        (Matrix::Packed(_), _, Precision::Float) => {
+            "codes and scales as stored, in tiles; inputs stay f32 as asked"
+        }
+        (Matrix::Dense(_), TensorType::Dense(_), _) => "floats are multiplied where they are mapped",
+        (Matrix::Dense(_), _, _) => "this type has no packed form and is expanded to floats, exactly",
+    }
+}
+
+fn growth(tensor: &Tensor, matrix: &Matrix) -> f64 {
+    let n_elements = matrix.rows() * matrix.cols();
+    let stored = n_elements as f64 * bits_per_weight(tensor) / 8.0;
+    if stored > 0.0 { matrix.n_bytes() as f64 / stored } else { 1.0 }
+}
+
+fn ternary_growth(tensor: &Tensor) -> f64 {
+    // Stored packed, four weights to a byte, or as floats.
+    match tensor.ty {
+        TensorType::Dense(_) => 2.0 / bits_per_weight(tensor),
+        _ => 1.0,
+    }
+}
+
+fn bits_per_weight(tensor: &Tensor) -> f64 {
+    8.0 * tensor.ty.block_bytes() as f64 / tensor.ty.block_len() as f64
+}

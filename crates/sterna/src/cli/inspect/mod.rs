@@ -1,0 +1,46 @@
+//! `sterna inspect`: what is in a checkpoint and what it would cost to run, without loading it.
+
+mod kernels;
+mod report;
+
+use std::io::{Write, stdout};
+use std::process::ExitCode;
+
+use sterna::{Checkpoint, Compute, Isa, Pool, Spec};
+
+use super::model_arg;
+use super::settings::ComputeArgs;
+use report::Report;
+
+/// Show what is in a model and what it costs to run
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A name from the catalogue or the store, a GGUF file, or a Hugging Face directory
+    model: String,
+    /// List every tensor
+    #[arg(long)]
+    tensors: bool,
+    /// Print JSON; with every tensor if --tensors
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    compute: ComputeArgs,
+}
+
+pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let path = model_arg::resolve(&args.model)?;
+    let checkpoint = Checkpoint::open(&path)?;
+    let spec = Spec::of(&checkpoint)?;
+    let options = args.compute.engine_options(Some(1));
+    let context = options.context.unwrap_or(spec.context_length);
+    anyhow::ensure!(
+        context <= spec.context_length,
+        "a context of {context} tokens was asked for, but the model was trained for {}",
+        spec.context_length
+    );
+    let compute = Compute { isa: Isa::from_env()?, pool: Pool::new(1), precision: options.precision };
+    let report = Report::new(&checkpoint, &spec, &compute, context, options.kv, args.tensors);
+    let text = if args.json { serde_json::to_string_pretty(&report)? + "\n" } else { report.text() };
+    stdout().write_all(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
