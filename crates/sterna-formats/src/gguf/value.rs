@@ -123,7 +123,7 @@ impl Value {
                 Ok(_) => format!("a string of {} bytes", bytes.len()),
                 Err(_) => "a string that is not UTF-8".to_string(),
             },
-            Value::Array(array) => format!("an array of {} {}", array.len, array.element.name()),
+            Value::Array(array) => format!("an array of {} {} values", array.len, array.element.name()),
         }
     }
 }

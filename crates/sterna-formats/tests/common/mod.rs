@@ -1,6 +1,6 @@
 //! Hostile input for every reader: deterministic mutations of valid files, and a watch on what reading them
 //! allocates.
-#![allow(dead_code)] // Each test binary uses its part.
+#![allow(dead_code, unreachable_pub)] // Each test binary uses its part.
 
 pub mod gguf;
 
