@@ -51,7 +51,7 @@ impl Checkpoint {
                 false => Checkpoint::open_gguf(&only_gguf(path)?),
             };
         }
-        if !is_safetensors(path) {
+        if !["safetensors", "json"].iter().any(|part| has_extension(path, part)) {
             return Checkpoint::open_gguf(path);
         }
         let directory = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -59,10 +59,7 @@ impl Checkpoint {
             path.display().to_string(),
             "path",
             "a GGUF file, or the directory of a checkpoint",
-            format!(
-                "a safetensors file, which holds weights only; give its directory, {}",
-                directory.display()
-            ),
+            format!("one file of a checkpoint; give its directory, {}", directory.display()),
         ))
     }
 
@@ -212,10 +209,6 @@ fn only_gguf(dir: &Path) -> Result<PathBuf> {
             format!("{} models, among them {} and {}", found.len(), first.display(), second.display()),
         )),
     }
-}
-
-fn is_safetensors(path: &Path) -> bool {
-    has_extension(path, "safetensors")
 }
 
 fn has_extension(path: &Path, extension: &str) -> bool {
