@@ -88,11 +88,6 @@ impl PackedMatrix {
         self.memory.lines().len() * size_of::<CodeRegister>()
     }
 
-    /// Tiles of sixteen rows; the last may be partly padding.
-    pub(crate) fn n_tiles(&self) -> usize {
-        self.rows.div_ceil(LANES)
-    }
-
     fn zero(&self) -> f32 {
         f32::from(self.format.zero)
     }

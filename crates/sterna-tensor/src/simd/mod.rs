@@ -5,7 +5,13 @@
 //! four NEON registers, so lane `i` means the same everywhere, and because `mul_add` always rounds once and
 //! reductions add in one fixed order, a kernel gives the same bits on every machine.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod scalar;
+#[cfg(test)]
+mod tests;
 
 use crate::Isa;
 
@@ -30,6 +36,12 @@ impl Isa {
     /// Runs `kernel` with this instruction set, or with portable code where the CPU lacks it.
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 if let Some(simd) = avx512::Avx512::new() => simd.run(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnni if let Some(simd) = avx2::Avx2::<true>::new() => simd.run(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 if let Some(simd) = avx2::Avx2::<false>::new() => simd.run(kernel),
             _ => kernel.run(scalar::Scalar),
         }
     }
@@ -47,8 +59,6 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// Sixty-four `u8`: sixteen groups of four.
     type U8: Copy;
 
-    /// Which instruction set this is.
-    const ISA: Isa;
     /// How many tokens the int8 kernel takes at once, so that sums stay in registers: 4 or 12.
     const TOKENS: usize;
     /// What [`Simd::dot_u8`] takes off every code: 128 where the instructions only multiply signed bytes.

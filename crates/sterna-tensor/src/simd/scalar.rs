@@ -3,7 +3,6 @@
 use half::{bf16, f16};
 
 use super::{CodeRegister, LANES, Simd};
-use crate::Isa;
 
 /// Needs nothing of the CPU.
 #[derive(Clone, Copy)]
@@ -35,7 +34,6 @@ impl Simd for Scalar {
     type I32 = [i32; LANES];
     type U8 = CodeRegister;
 
-    const ISA: Isa = Isa::Scalar;
     const TOKENS: usize = 4;
     const U8_OFFSET: i32 = 0;
 

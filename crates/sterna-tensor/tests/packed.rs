@@ -1,0 +1,295 @@
+//! Packed matrices against arithmetic anyone can check: every format, ragged shapes, and all instruction sets of this
+//! machine, which must agree to the bit.
+
+use half::f16;
+use proptest::prelude::*;
+use sterna_tensor::{
+    Activations, Block, BlockSource, Compute, Isa, Matrix, PackedFormat, PackedMatrix, Pool, Precision,
+    ShapeError, linear,
+};
+
+/// Random blocks, the same for the same seed and place.
+#[derive(Clone, Copy)]
+struct RandomBlocks {
+    format: PackedFormat,
+    seed: u64,
+    fill: Fill,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Fill {
+    Random,
+    /// Every code and every integer scale at its limit.
+    Largest,
+    /// Scales that are no numbers.
+    NotFinite,
+}
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+    /// In -1..1.
+    fn float(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0
+    }
+}
+
+impl BlockSource for RandomBlocks {
+    fn block(&self, row: usize, block: usize, out: &mut Block) {
+        let mut random = Random(self.seed ^ ((row as u64) << 32 | block as u64));
+        let largest = ((1u32 << self.format.code_bits()) - 1) as u8;
+        for code in &mut out.codes[..self.format.block_len()] {
+            *code = if self.fill == Fill::Largest { largest } else { random.next() as u8 & largest };
+        }
+        let mut scale = || match self.fill {
+            Fill::NotFinite if random.next().is_multiple_of(2) => f16::NAN,
+            Fill::NotFinite => f16::INFINITY,
+            Fill::Random | Fill::Largest => f16::from_f32(random.float() * 0.01),
+        };
+        (out.d, out.m) = (scale(), scale());
+        for byte in out.scales.iter_mut().chain(&mut out.mins) {
+            *byte = if self.fill == Fill::Largest { 63 } else { random.next() as u8 & 63 };
+        }
+        if is_signed(self.format) {
+            for byte in &mut out.scales {
+                *byte = if self.fill == Fill::Largest { 0x80 } else { random.next() as u8 };
+            }
+        }
+    }
+}
+
+/// Whether the format has signed scales for every sixteen columns.
+fn is_signed(format: PackedFormat) -> bool {
+    [PackedFormat::Q3_K, PackedFormat::Q6_K, PackedFormat::IQ4_XS].contains(&format)
+}
+
+/// The weight of a column, by the table in [`Block`]'s documentation.
+fn weight(format: PackedFormat, block: &Block, column: usize) -> f32 {
+    let (d, m) = (block.d.to_f32(), block.m.to_f32());
+    let code = f32::from(block.codes[column]);
+    let centred = code - f32::from(format.zero());
+    if is_signed(format) {
+        d * f32::from(block.scales[column / 16] as i8) * centred
+    } else if format.block_len() == 256 {
+        d * f32::from(block.scales[column / 32]) * code - m * f32::from(block.mins[column / 32])
+    } else if [PackedFormat::Q4_1, PackedFormat::Q5_1].contains(&format) {
+        d * code + m
+    } else {
+        d * centred
+    }
+}
+
+fn weights(source: &RandomBlocks, rows: usize, cols: usize) -> Vec<f32> {
+    let len = source.format.block_len();
+    let mut out = Vec::with_capacity(rows * cols);
+    for row in 0..rows {
+        for b in 0..cols / len {
+            let mut block = Block::default();
+            source.block(row, b, &mut block);
+            out.extend((0..len).map(|column| weight(source.format, &block, column)));
+        }
+    }
+    out
+}
+
+/// What int8 rounding makes of the activations.
+fn rounded(x: &[f32]) -> Vec<f32> {
+    let mut out = Vec::with_capacity(x.len());
+    for group in x.chunks(32) {
+        let largest = group.iter().fold(0.0, |max: f32, x| max.max(x.abs()));
+        let scale = largest / 127.0;
+        out.extend(
+            group.iter().map(|x| {
+                if largest == 0.0 { 0.0 } else { (x * (127.0 / largest)).round_ties_even() * scale }
+            }),
+        );
+    }
+    out
+}
+
+fn product(isa: Isa, precision: Precision, w: &Matrix, x: &[f32], n_threads: usize) -> Vec<f32> {
+    let c = Compute { isa, pool: Pool::new(n_threads), precision };
+    let mut activations = Activations::new();
+    activations.set(x, w.cols(), &c);
+    let mut y = vec![f32::NAN; activations.n_tokens() * w.rows()];
+    linear(&c, &activations, &mut [(w, &mut y)]);
+    y
+}
+
+/// Each result against `f64`, with the room that `f32` sums need.
+fn check_close(y: &[f32], w: &[f32], x: &[f32], rows: usize, cols: usize) {
+    for (i, y) in y.iter().enumerate() {
+        let (x, w) = (&x[i / rows * cols..][..cols], &w[i % rows * cols..][..cols]);
+        let terms = x.iter().zip(w).map(|(&x, &w)| f64::from(x) * f64::from(w));
+        let (sum, size) = terms.fold((0.0, 0.0), |(sum, size), term| (sum + term, size + term.abs()));
+        // Minima and codes may cancel, so the sum of magnitudes of the parts can exceed that of the weights.
+        let room = (size + 1e-3) * 2e-4;
+        assert!(
+            (f64::from(*y) - sum).abs() <= room,
+            "token {}, row {}: {y}, expected {sum} ± {room}",
+            i / rows,
+            i % rows
+        );
+    }
+}
+
+fn activations(seed: u64, n: usize) -> Vec<f32> {
+    let mut random = Random(seed);
+    (0..n).map(|i| if i / 32 % 5 == 4 { 0.0 } else { random.float() * 3.0 }).collect()
+}
+
+fn bits(y: &[f32]) -> Vec<u32> {
+    y.iter().map(|y| y.to_bits()).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn products_are_right_and_equal_on_all_instruction_sets(
+        which in 0..PackedFormat::ALL.len(), rows in 1..50usize, blocks in 1..4usize, n_tokens in 1..27usize,
+        seed: u64, largest: bool,
+    ) {
+        let (_, format) = PackedFormat::ALL[which];
+        let cols = blocks * format.block_len();
+        let source = RandomBlocks { format, seed, fill: if largest { Fill::Largest } else { Fill::Random } };
+        let packed = PackedMatrix::pack(format, rows, cols, &source, &Pool::new(2)).unwrap();
+        let w = weights(&source, rows, cols);
+        let mut row = vec![0.0; cols];
+        for (r, w) in w.chunks(cols).enumerate() {
+            packed.row(r, &mut row);
+            prop_assert_eq!(&row, w);
+        }
+
+        let matrix = Matrix::from(packed);
+        let x = activations(!seed, n_tokens * cols);
+        for (precision, seen) in [(Precision::Int8, rounded(&x)), (Precision::Float, x.clone())] {
+            let scalar = product(Isa::Scalar, precision, &matrix, &x, 1);
+            check_close(&scalar, &w, &seen, rows, cols);
+            for isa in Isa::available() {
+                let y = product(isa, precision, &matrix, &x, 2);
+                prop_assert_eq!(bits(&y), bits(&scalar), "{} {:?}", isa, precision);
+            }
+        }
+    }
+}
+
+#[test]
+fn integer_extremes_are_exact() {
+    for (name, format) in PackedFormat::ALL {
+        let (rows, cols, n_tokens) = (16, 256, 13);
+        let source = RandomBlocks { format, seed: 1, fill: Fill::Largest };
+        let matrix = Matrix::from(PackedMatrix::pack(format, rows, cols, &source, &Pool::new(1)).unwrap());
+        for x in [127.0, -127.0] {
+            let x = vec![x; n_tokens * cols];
+            let scalar = product(Isa::Scalar, Precision::Int8, &matrix, &x, 1);
+            check_close(&scalar, &weights(&source, rows, cols), &x, rows, cols);
+            for isa in Isa::available() {
+                let y = product(isa, Precision::Int8, &matrix, &x, 1);
+                assert_eq!(bits(&y), bits(&scalar), "{name} {isa}");
+            }
+        }
+    }
+}
+
+#[test]
+fn scales_that_are_no_numbers_spoil_results_and_nothing_else() {
+    for (name, format) in PackedFormat::ALL {
+        let source = RandomBlocks { format, seed: 2, fill: Fill::NotFinite };
+        let matrix = Matrix::from(PackedMatrix::pack(format, 20, 256, &source, &Pool::new(1)).unwrap());
+        let x = activations(3, 256);
+        for isa in Isa::available() {
+            for precision in [Precision::Int8, Precision::Float] {
+                let y = product(isa, precision, &matrix, &x, 1);
+                assert!(y.iter().any(|y| !y.is_finite()), "{name} {isa}");
+            }
+        }
+    }
+}
+
+#[test]
+fn strange_activations_do_not_stop_it() {
+    let format = PackedFormat::Q8_0;
+    let source = RandomBlocks { format, seed: 4, fill: Fill::Random };
+    let matrix = Matrix::from(PackedMatrix::pack(format, 16, 32, &source, &Pool::new(1)).unwrap());
+    for isa in Isa::available() {
+        for strange in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut x = activations(5, 32);
+            x[7] = strange;
+            product(isa, Precision::Int8, &matrix, &x, 1);
+        }
+        let tiny = vec![f32::from_bits(1); 32];
+        let y = product(isa, Precision::Int8, &matrix, &tiny, 1);
+        assert!(y.iter().all(|y| *y == 0.0), "{isa}: {y:?}");
+    }
+}
+
+#[test]
+fn bitnet_activations_have_one_scale_per_token() {
+    let (rows, cols, n_tokens) = (20, 96, 3);
+    let format = PackedFormat::TERNARY;
+    let source = RandomBlocks { format, seed: 6, fill: Fill::Random };
+    let matrix = Matrix::from(PackedMatrix::pack(format, rows, cols, &source, &Pool::new(1)).unwrap());
+    let x = activations(7, n_tokens * cols);
+    let mut seen = Vec::new();
+    for x in x.chunks(cols) {
+        let s = 127.0 / x.iter().fold(1e-5, |max: f32, x| max.max(x.abs()));
+        seen.extend(x.iter().map(|x| (x * s).round_ties_even().clamp(-128.0, 127.0) / s));
+    }
+    for isa in Isa::available() {
+        for precision in [Precision::Int8, Precision::Float] {
+            let c = Compute { isa, pool: Pool::new(1), precision };
+            let mut activations = Activations::new();
+            activations.set_per_token(&x, cols, &c);
+            let mut y = vec![0.0; n_tokens * rows];
+            linear(&c, &activations, &mut [(&matrix, &mut y)]);
+            check_close(&y, &weights(&source, rows, cols), &seen, rows, cols);
+        }
+    }
+}
+
+#[test]
+fn several_matrices_share_a_region() {
+    let cols = 256;
+    let pool = Pool::new(1);
+    let matrices: Vec<Matrix> = PackedFormat::ALL
+        .iter()
+        .zip([1, 16, 17, 200, 33, 5, 64, 15, 31, 48, 7, 100])
+        .map(|(&(_, format), rows)| {
+            let source = RandomBlocks { format, seed: rows as u64, fill: Fill::Random };
+            Matrix::from(PackedMatrix::pack(format, rows, cols, &source, &pool).unwrap())
+        })
+        .collect();
+    let x = activations(8, 2 * cols);
+    let c = Compute::new(3, Precision::Int8);
+    let mut activations = Activations::new();
+    activations.set(&x, cols, &c);
+    let mut results: Vec<Vec<f32>> = matrices.iter().map(|m| vec![f32::NAN; 2 * m.rows()]).collect();
+    let mut outputs: Vec<(&Matrix, &mut [f32])> =
+        matrices.iter().zip(&mut results).map(|(m, y)| (m, y.as_mut_slice())).collect();
+    linear(&c, &activations, &mut outputs);
+    for (matrix, y) in matrices.iter().zip(&results) {
+        assert_eq!(*y, product(c.isa, Precision::Int8, matrix, &x, 1));
+    }
+}
+
+#[test]
+fn sizes_are_what_the_format_says() {
+    for (name, format) in PackedFormat::ALL {
+        let source = RandomBlocks { format, seed: 9, fill: Fill::Random };
+        let packed = PackedMatrix::pack(format, 160, 2048, &source, &Pool::new(1)).unwrap();
+        let bits = packed.n_bytes() as f64 * 8.0 / (160.0 * 2048.0);
+        assert_eq!(bits, format.bits_per_weight(), "{name}");
+    }
+    let source = RandomBlocks { format: PackedFormat::Q4_K, seed: 9, fill: Fill::Random };
+    let error = PackedMatrix::pack(PackedFormat::Q4_K, 1, 32, &source, &Pool::new(1)).unwrap_err();
+    assert_eq!(error, ShapeError::Columns { cols: 32, block_len: 256 });
+    let empty = PackedMatrix::pack(PackedFormat::Q4_K, 0, 256, &source, &Pool::new(1)).unwrap();
+    assert_eq!(empty.n_bytes(), 0);
+}
