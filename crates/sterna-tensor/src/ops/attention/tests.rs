@@ -1,0 +1,155 @@
+//! Attention against the textbook in f64.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::ops::testing::{assert_close, on_every_isa, ramp};
+use crate::{Isa, KvType, Pool, Precision};
+
+/// Keys, values and queries of a sequence, and what attention should make of them.
+struct Case {
+    shape: AttentionShape,
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+    n_positions: usize,
+}
+
+impl Case {
+    fn new(shape: AttentionShape, n_positions: usize) -> Case {
+        let n = n_positions * shape.n_kv_heads * shape.head_dim;
+        let rounded = |x: f32| half::f16::from_f32(x * 3.0).to_f32();
+        let kv: Vec<f32> = ramp(2 * n).into_iter().map(rounded).collect();
+        let q = ramp(n_positions * shape.n_heads * shape.head_dim);
+        Case { shape, q, k: kv[..n].to_vec(), v: kv[n..].to_vec(), n_positions }
+    }
+
+    fn pages(&self, isa: Isa, ty: KvType) -> Vec<KvPage> {
+        let (n, dim) = (self.shape.n_kv_heads, self.shape.head_dim);
+        let mut pages = vec![KvPage::new(n, dim, ty); self.n_positions.div_ceil(KvPage::LEN)];
+        for (i, (k, v)) in self.k.chunks(n * dim).zip(self.v.chunks(n * dim)).enumerate() {
+            pages[i / KvPage::LEN].write(isa, i % KvPage::LEN, k, v);
+        }
+        pages
+    }
+
+    /// Element `[token, head, d]` computed plainly.
+    fn exact(&self, token: usize, head: usize) -> Vec<f64> {
+        let AttentionShape { n_heads, n_kv_heads, head_dim, scale, window, softcap } = self.shape;
+        let kv = |x: &[f32], j: usize| -> Vec<f64> {
+            let start = (j * n_kv_heads + head * n_kv_heads / n_heads) * head_dim;
+            x[start..][..head_dim].iter().map(|&x| f64::from(x)).collect()
+        };
+        let q = &self.q[(token * n_heads + head) * head_dim..][..head_dim];
+        let mut sum = 0.0;
+        let mut out = vec![0.0; head_dim];
+        for j in (0..=token).filter(|&j| window.is_none_or(|w| j + w > token)) {
+            let dot: f64 = kv(&self.k, j).iter().zip(q).map(|(k, &q)| k * f64::from(q)).sum();
+            let mut score = dot * f64::from(scale);
+            if let Some(cap) = softcap.map(f64::from) {
+                score = cap * (score / cap).tanh();
+            }
+            sum += score.exp();
+            out.iter_mut().zip(kv(&self.v, j)).for_each(|(out, v)| *out += score.exp() * v);
+        }
+        out.iter().map(|x| x / sum).collect()
+    }
+
+    /// Checks the last `n_tokens` tokens of the sequence, computed in one call.
+    fn check(&self, isa: Isa, ty: KvType, n_threads: usize, n_tokens: usize) -> Vec<f32> {
+        let c = Compute { isa, pool: Pool::new(n_threads), precision: Precision::Float };
+        let pages = self.pages(isa, ty);
+        let first = self.n_positions - n_tokens;
+        // Pages that the window has left behind may be gone.
+        let gone = self.shape.seen_from(first).start / KvPage::LEN;
+        let kv = KvView { pages: &pages[gone..], start: gone * KvPage::LEN };
+        let token_len = self.shape.n_heads * self.shape.head_dim;
+        let mut out = vec![f32::NAN; n_tokens * token_len];
+        let mut scratch = AttentionScratch::default();
+        attention(&c, &self.shape, &self.q[first * token_len..], kv, first, &mut scratch, &mut out);
+        for (row, found) in out.chunks(self.shape.head_dim).enumerate() {
+            let (token, head) = (first + row / self.shape.n_heads, row % self.shape.n_heads);
+            for (found, want) in found.iter().zip(self.exact(token, head)) {
+                assert_close(*found, want, 1e-5);
+            }
+        }
+        out
+    }
+}
+
+fn shape(n_heads: usize, n_kv_heads: usize, head_dim: usize) -> AttentionShape {
+    let scale = (head_dim as f32).powf(-0.5);
+    AttentionShape { n_heads, n_kv_heads, head_dim, scale, window: None, softcap: None }
+}
+
+#[test]
+fn decode_deep_in_a_context() {
+    for (n_heads, n_kv_heads, head_dim) in [(9, 3, 64), (7, 1, 80), (2, 2, 20)] {
+        for n_positions in [1, 15, 64, 65, 256, 257, 700] {
+            let case = Case::new(shape(n_heads, n_kv_heads, head_dim), n_positions);
+            on_every_isa(|isa| {
+                case.check(isa, KvType::F16, 1, 1);
+                case.check(isa, KvType::F32, 1, 1);
+            });
+        }
+    }
+}
+
+#[test]
+fn prefill_with_and_without_a_past() {
+    let case = Case::new(shape(6, 2, 48), 300);
+    on_every_isa(|isa| {
+        for n_tokens in [300, 100, 11, 3] {
+            case.check(isa, KvType::F16, 1, n_tokens);
+        }
+    });
+}
+
+#[test]
+fn windows_and_caps() {
+    for (window, softcap) in
+        [(Some(1), None), (Some(16), Some(5.0)), (Some(100), None), (Some(1000), Some(0.5))]
+    {
+        let case = Case::new(AttentionShape { window, softcap, ..shape(4, 1, 32) }, 530);
+        for n_tokens in [1, 40] {
+            case.check(Isa::best(), KvType::F16, 1, n_tokens);
+        }
+    }
+}
+
+#[test]
+fn the_same_bits_on_any_number_of_threads() {
+    let case = Case::new(shape(8, 4, 16), 600);
+    for n_tokens in [1, 90] {
+        let alone = case.check(Isa::best(), KvType::F16, 1, n_tokens);
+        assert_eq!(alone, case.check(Isa::best(), KvType::F16, 3, n_tokens));
+    }
+}
+
+#[test]
+fn scores_beyond_the_range_of_exp() {
+    let case = Case::new(AttentionShape { scale: 40.0, ..shape(2, 1, 16) }, 90);
+    on_every_isa(|isa| {
+        let c = Compute { isa, pool: Pool::new(1), precision: Precision::Float };
+        let pages = case.pages(isa, KvType::F32);
+        let mut out = vec![f32::NAN; case.q.len()];
+        let kv = KvView { pages: &pages, start: 0 };
+        attention(&c, &case.shape, &case.q, kv, 0, &mut AttentionScratch::default(), &mut out);
+        assert!(out.iter().all(|x| x.abs() <= 3.0), "outputs are averages of values");
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn any_shape(
+        (n_kv_heads, group, head_dim) in (1usize..4, 1usize..10, 1usize..70),
+        n_positions in 1usize..200,
+        n_tokens in 1usize..60,
+        window in prop::option::of(1usize..150),
+    ) {
+        let shape = AttentionShape { window, ..shape(n_kv_heads * group, n_kv_heads, head_dim) };
+        let case = Case::new(shape, n_positions);
+        case.check(Isa::best(), KvType::F16, 2, n_tokens.min(n_positions));
+    }
+}
