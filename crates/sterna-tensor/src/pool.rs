@@ -55,7 +55,8 @@ impl Pool {
     /// caller alone.
     ///
     /// # Panics
-    /// When a chunk panics: the other chunks still run, and then the first panic goes on in the caller.
+    /// When a chunk panics: the first panic goes on in the caller once no thread runs a chunk any more. Which other
+    /// chunks have run is not specified. The pool stays usable.
     pub fn run(&self, n_chunks: usize, f: impl Fn(usize, usize) + Sync) {
         if n_chunks <= 1 || self.workers.is_empty() || self.busy.swap(true, Ordering::Acquire) {
             return (0..n_chunks).for_each(|chunk| f(chunk, 0));
