@@ -1,2 +1,35 @@
-//! model
+//! Networks for Sterna: one [`Spec`] for every architecture, and forward passes that know only specs.
+//!
+//! A checkpoint's configuration becomes a [`Spec`] by its family's row in [`arch`]; its tensors become a [`Model`];
+//! a [`forward`](forward()) pass runs tokens through it against the [`State`] of one sequence. [`mod@reference`] is
+//! the same network once more, written to be read: the oracle that the fast path is tested against.
+
 #![forbid(unsafe_code)]
+
+pub mod arch;
+mod error;
+mod feed_forward;
+mod forward;
+mod kv_cache;
+mod linear;
+mod mixer;
+mod model;
+pub mod reference;
+pub mod rope;
+mod rows;
+pub mod spec;
+mod state;
+mod tap;
+mod ternary;
+mod weights;
+mod workspace;
+
+pub use error::{ModelError, Result};
+pub use forward::{Logits, MAX_CHUNK, forward, forward_tapped};
+pub use model::{LoadOptions, Model};
+pub use reference::Reference;
+pub use spec::Spec;
+pub use state::State;
+pub use sterna_tensor::KvType;
+pub use tap::{Site, Tap};
+pub use workspace::Workspace;

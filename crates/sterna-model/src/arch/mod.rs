@@ -1,0 +1,167 @@
+//! Architectures: one table row for each family, which turns a checkpoint's configuration into a [`Spec`] and knows
+//! what is peculiar about the family's files.
+//!
+//! To add a family, add a row to `table.rs`. If it needs a mixer that is not there yet, that is a variant of
+//! `MixerSpec` and a file in `mixer/`; the loop over blocks stays as it is.
+
+pub(crate) mod fields;
+pub(crate) mod names;
+mod parts;
+mod rope;
+mod table;
+
+use sterna_formats::Checkpoint;
+
+use self::fields::{Defaults, Fields, Kind, Source, identify, keys};
+use self::names::{Exceptions, Names};
+use self::parts::{MAX_LAYERS, MAX_WIDTH};
+use self::table::TABLE;
+use crate::error::{ModelError, Result};
+use crate::spec::{BlockSpec, Projections, Spec, TernaryStorage};
+
+/// A family of networks.
+pub struct Architecture {
+    /// The name of the row.
+    pub name: &'static str,
+    /// Values of `model_type` in `config.json`.
+    pub hf: &'static [&'static str],
+    /// Values of `general.architecture` in GGUF files.
+    pub gguf: &'static [&'static str],
+    defaults: Defaults,
+    /// Tensors with names of their own in Hugging Face files.
+    hf_names: Exceptions,
+    /// The head is the embedding, when `config.json` does not say.
+    tied_by_default: bool,
+    /// Norm weights in Hugging Face files are stored less one. (GGUF converters add it.)
+    norms_less_one: bool,
+    /// Query and key rows in GGUF files are permuted for an interleaved rotation.
+    permuted_in_gguf: bool,
+    /// The embedding is scaled by the square root of the width.
+    scaled_embedding: bool,
+    /// Settings of the family that change the network in a way that is not done here: flag, supported value.
+    refused_flags: &'static [&'static str],
+    /// Block number `i`.
+    block: fn(&Fields, usize) -> Result<BlockSpec>,
+}
+
+/// A checkpoint's network, and how to find its tensors.
+pub(crate) struct Reading {
+    pub(crate) spec: Spec,
+    pub(crate) names: Names,
+    /// Added to every norm weight.
+    pub(crate) norm_offset: f32,
+    /// Query and key rows come permuted.
+    pub(crate) permuted_qk: bool,
+}
+
+/// The architectures there are.
+pub fn supported() -> &'static [Architecture] {
+    TABLE
+}
+
+impl Spec {
+    /// What `checkpoint` says about its network.
+    ///
+    /// # Errors
+    /// [`ModelError::NotSupported`] for a family without a table row; [`ModelError::Field`] for a configuration that
+    /// no network can have.
+    pub fn of(checkpoint: &Checkpoint) -> Result<Spec> {
+        read(checkpoint).map(|reading| reading.spec)
+    }
+}
+
+/// Reads the configuration of `checkpoint` by the row of its family.
+pub(crate) fn read(checkpoint: &Checkpoint) -> Result<Reading> {
+    let (kind, found, source) = identify(checkpoint)?;
+    let is_it = |row: &&Architecture| match kind {
+        Kind::Hf => row.hf.contains(&found.as_str()),
+        Kind::Gguf => row.gguf.contains(&found.as_str()),
+    };
+    let row = TABLE.iter().find(is_it).ok_or_else(|| {
+        let names: Vec<&str> = TABLE.iter().map(|row| row.name).collect();
+        ModelError::NotSupported { file: checkpoint.path().to_path_buf(), found, supported: names.join(", ") }
+    })?;
+    let fields = Fields { source, checkpoint, defaults: row.defaults };
+    row.read(&fields, kind)
+}
+
+impl Architecture {
+    fn read(&self, fields: &Fields, kind: Kind) -> Result<Reading> {
+        for flag in self.refused_flags {
+            if fields.flag(flag, false)? {
+                return Err(ModelError::field(fields.file(), *flag, "false", "true"));
+            }
+        }
+        let names = match kind {
+            Kind::Gguf => Names::Gguf,
+            Kind::Hf => Names::hf(self.hf_names, |name| fields.has_tensor(name)),
+        };
+        Ok(Reading {
+            spec: self.spec(fields, kind)?,
+            names,
+            norm_offset: if self.norms_less_one && kind == Kind::Hf { 1.0 } else { 0.0 },
+            permuted_qk: self.permuted_in_gguf && kind == Kind::Gguf,
+        })
+    }
+
+    fn spec(&self, fields: &Fields, kind: Kind) -> Result<Spec> {
+        let n_layers = fields.size(keys::N_LAYERS, MAX_LAYERS)?;
+        let hidden_size = fields.size(keys::HIDDEN_SIZE, MAX_WIDTH)?;
+        let norm_eps = fields.opt_positive(keys::NORM_EPS)?;
+        let norm_eps =
+            norm_eps.ok_or_else(|| fields.wrong(keys::NORM_EPS, "a number above zero", "nothing"))?;
+        Ok(Spec {
+            architecture: self.name,
+            vocab_size: vocab_size(fields)?,
+            hidden_size,
+            context_length: fields.size(keys::CONTEXT_LENGTH, 1 << 30)?,
+            norm_eps: norm_eps as f32,
+            embedding_scale: if self.scaled_embedding { (hidden_size as f32).sqrt() } else { 1.0 },
+            logit_scale: 1.0,
+            logit_softcap: fields.opt_positive(keys::LOGIT_SOFTCAP)?.map(|cap| cap as f32),
+            tied_embeddings: match kind {
+                Kind::Gguf => !fields.has_tensor("output.weight"),
+                Kind::Hf => fields.flag("tie_word_embeddings", self.tied_by_default)?,
+            },
+            projections: projections(fields)?,
+            blocks: (0..n_layers).map(|block| (self.block)(fields, block)).collect::<Result<_>>()?,
+        })
+    }
+}
+
+/// GGUF files may leave the number of tokens to the shape of the embedding.
+fn vocab_size(fields: &Fields) -> Result<usize> {
+    let embedding = fields.checkpoint.get("token_embd.weight").filter(|_| fields.hf().is_none());
+    match embedding.and_then(|tensor| tensor.shape.first().copied()) {
+        Some(rows) if (1..=MAX_WIDTH).contains(&rows) => Ok(rows),
+        _ => fields.size(keys::VOCAB_SIZE, MAX_WIDTH),
+    }
+}
+
+/// What `quantization_config` says about the projections.
+fn projections(fields: &Fields) -> Result<Projections> {
+    let Some(view) = fields.hf() else { return Ok(Projections::Stored) };
+    let Some(config) = view.opt_sub("quantization_config")? else { return Ok(Projections::Stored) };
+    if config.opt_str("quant_method")? != Some("bitnet") {
+        return Err(config.wrong("quant_method", "bitnet, or no quantization_config").into());
+    }
+    let is_auto = match config.opt_str("linear_class")? {
+        None | Some("bitlinear") => false,
+        Some("autobitlinear") => true,
+        Some(_) => return Err(config.wrong("linear_class", "bitlinear or autobitlinear").into()),
+    };
+    let is_online = match config.opt_str("quantization_mode")? {
+        None | Some("offline") => false,
+        Some("online") => true,
+        Some(_) => return Err(config.wrong("quantization_mode", "offline or online").into()),
+    };
+    if config.opt_bool("use_rms_norm")?.unwrap_or(false) {
+        return Err(config.wrong("use_rms_norm", "false").into());
+    }
+    let storage = match (is_auto, is_online) {
+        (true, true) => TernaryStorage::Online,
+        (true, false) => TernaryStorage::PackedMultiply,
+        (false, _) => TernaryStorage::PackedDivide,
+    };
+    Ok(Projections::Ternary { storage })
+}

@@ -1,0 +1,150 @@
+//! What the tensors are called in the two kinds of file.
+
+/// What a tensor is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Embedding,
+    FinalNorm,
+    Head,
+    MixerNorm,
+    MixerPostNorm,
+    FeedForwardNorm,
+    FeedForwardPostNorm,
+    Q,
+    K,
+    V,
+    /// Rows of q, k and v, in this order.
+    Qkv,
+    O,
+    QNorm,
+    KNorm,
+    AttentionSubNorm,
+    Gate,
+    Up,
+    /// Rows of gate and up, in this order.
+    GateUp,
+    Down,
+    FeedForwardSubNorm,
+    Router,
+    ExpertGate,
+    ExpertUp,
+    ExpertDown,
+}
+
+/// `{i}` stands for the block, `{e}` for the expert; a name of an expert's matrix without `{e}` is a stack of all.
+pub(crate) type Pattern = &'static str;
+
+/// The names of one family where they differ from those that most families share.
+pub(crate) type Exceptions = &'static [(Role, Pattern)];
+
+/// The name that most families on the Hugging Face hub use, without the prefix of the language model.
+fn hf_pattern(role: Role) -> Pattern {
+    match role {
+        Role::Embedding => "embed_tokens.weight",
+        Role::FinalNorm => "norm.weight",
+        Role::Head => "lm_head.weight",
+        Role::MixerNorm => "layers.{i}.input_layernorm.weight",
+        Role::MixerPostNorm => "layers.{i}.post_attention_layernorm.weight",
+        Role::FeedForwardNorm => "layers.{i}.post_attention_layernorm.weight",
+        Role::FeedForwardPostNorm => "layers.{i}.post_feedforward_layernorm.weight",
+        Role::Q => "layers.{i}.self_attn.q_proj.weight",
+        Role::K => "layers.{i}.self_attn.k_proj.weight",
+        Role::V => "layers.{i}.self_attn.v_proj.weight",
+        Role::Qkv => "layers.{i}.self_attn.qkv_proj.weight",
+        Role::O => "layers.{i}.self_attn.o_proj.weight",
+        Role::QNorm => "layers.{i}.self_attn.q_norm.weight",
+        Role::KNorm => "layers.{i}.self_attn.k_norm.weight",
+        Role::AttentionSubNorm => "layers.{i}.self_attn.attn_sub_norm.weight",
+        Role::Gate => "layers.{i}.mlp.gate_proj.weight",
+        Role::Up => "layers.{i}.mlp.up_proj.weight",
+        Role::GateUp => "layers.{i}.mlp.gate_up_proj.weight",
+        Role::Down => "layers.{i}.mlp.down_proj.weight",
+        Role::FeedForwardSubNorm => "layers.{i}.mlp.ffn_sub_norm.weight",
+        Role::Router => "layers.{i}.mlp.gate.weight",
+        Role::ExpertGate => "layers.{i}.mlp.experts.{e}.gate_proj.weight",
+        Role::ExpertUp => "layers.{i}.mlp.experts.{e}.up_proj.weight",
+        Role::ExpertDown => "layers.{i}.mlp.experts.{e}.down_proj.weight",
+    }
+}
+
+/// The name in GGUF files, where all families share one vocabulary (gguf-py, `constants.py`).
+fn gguf_pattern(role: Role) -> Pattern {
+    match role {
+        Role::Embedding => "token_embd.weight",
+        Role::FinalNorm => "output_norm.weight",
+        Role::Head => "output.weight",
+        Role::MixerNorm => "blk.{i}.attn_norm.weight",
+        Role::MixerPostNorm => "blk.{i}.post_attention_norm.weight",
+        Role::FeedForwardNorm => "blk.{i}.ffn_norm.weight",
+        Role::FeedForwardPostNorm => "blk.{i}.post_ffw_norm.weight",
+        Role::Q => "blk.{i}.attn_q.weight",
+        Role::K => "blk.{i}.attn_k.weight",
+        Role::V => "blk.{i}.attn_v.weight",
+        Role::Qkv => "blk.{i}.attn_qkv.weight",
+        Role::O => "blk.{i}.attn_output.weight",
+        Role::QNorm => "blk.{i}.attn_q_norm.weight",
+        Role::KNorm => "blk.{i}.attn_k_norm.weight",
+        Role::AttentionSubNorm => "blk.{i}.attn_sub_norm.weight",
+        Role::Gate => "blk.{i}.ffn_gate.weight",
+        // A file without `ffn_gate` (phi3) keeps gate and up under the name of up.
+        Role::Up | Role::GateUp => "blk.{i}.ffn_up.weight",
+        Role::Down => "blk.{i}.ffn_down.weight",
+        Role::FeedForwardSubNorm => "blk.{i}.ffn_sub_norm.weight",
+        Role::Router => "blk.{i}.ffn_gate_inp.weight",
+        Role::ExpertGate => "blk.{i}.ffn_gate_exps.weight",
+        Role::ExpertUp => "blk.{i}.ffn_up_exps.weight",
+        Role::ExpertDown => "blk.{i}.ffn_down_exps.weight",
+    }
+}
+
+/// The vocabulary of one checkpoint.
+#[derive(Debug, Clone)]
+pub(crate) enum Names {
+    Gguf,
+    Hf {
+        /// `model.`, or `language_model.model.` where the language model is part of a larger one.
+        prefix: &'static str,
+        /// Prefix of the head.
+        head: &'static str,
+        exceptions: Exceptions,
+    },
+}
+
+/// Where language models are found in Hugging Face checkpoints: prefix of the model, prefix of its head.
+const HF_PREFIXES: [(&str, &str); 4] =
+    [("model.", ""), ("model.language_model.", ""), ("language_model.model.", "language_model."), ("", "")];
+
+impl Names {
+    /// The names of a Hugging Face checkpoint, of which `has` says whether it holds a tensor.
+    pub(crate) fn hf(exceptions: Exceptions, has: impl Fn(&str) -> bool) -> Names {
+        let embedding = hf_pattern(Role::Embedding);
+        let holds_embedding = |(prefix, _): &&(&str, &str)| has(&format!("{prefix}{embedding}"));
+        // Without an embedding the first prefix is as good as any: loading will report the missing tensor.
+        let &(prefix, head) = HF_PREFIXES.iter().find(holds_embedding).unwrap_or(&HF_PREFIXES[0]);
+        Names::Hf { prefix, head, exceptions }
+    }
+
+    fn pattern(&self, role: Role) -> (&'static str, Pattern) {
+        match self {
+            Names::Gguf => ("", gguf_pattern(role)),
+            Names::Hf { prefix, head, exceptions } => {
+                let exception = exceptions.iter().find(|(special, _)| *special == role);
+                let pattern = exception.map_or_else(|| hf_pattern(role), |&(_, pattern)| pattern);
+                (if role == Role::Head { head } else { prefix }, pattern)
+            }
+        }
+    }
+
+    /// The name of the tensor with this role in block `block`.
+    pub(crate) fn of(&self, role: Role, block: usize) -> String {
+        let (prefix, pattern) = self.pattern(role);
+        format!("{prefix}{}", pattern.replace("{i}", &block.to_string()))
+    }
+
+    /// The name of the tensor that holds the matrix of `expert`, and whether it is a stack of all experts' matrices.
+    pub(crate) fn of_expert(&self, role: Role, block: usize, expert: usize) -> (String, bool) {
+        let name = self.of(role, block);
+        let is_stack = !name.contains("{e}");
+        (name.replace("{e}", &expert.to_string()), is_stack)
+    }
+}

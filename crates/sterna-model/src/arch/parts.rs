@@ -1,0 +1,278 @@
+//! The parts that table rows are put together from: attention and feed-forward networks, read from a configuration.
+
+use super::fields::{Fields, Key, Source, keys};
+use super::rope::{Span, rope};
+use crate::error::Result;
+use crate::spec::{Activation, AttentionSpec, DenseSpec, FeedForwardSpec, MixerSpec, MoeSpec};
+
+/// No network comes near these; they keep products of sizes inside 64 bits and loops finite.
+pub(crate) const MAX_LAYERS: usize = 1024;
+pub(crate) const MAX_WIDTH: usize = 1 << 24;
+const MAX_HEADS: usize = 1 << 16;
+const MAX_EXPERTS: usize = 1 << 12;
+
+const QUERY_PRE_ATTN_SCALAR: Key = Key { hf: "query_pre_attn_scalar", gguf: "" };
+
+/// When a projection has a bias. (In GGUF files the tensor itself says.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bias {
+    Never,
+    Always,
+    /// When the flag of this name is set.
+    If(&'static str),
+}
+
+impl Bias {
+    fn is_there(self, fields: &Fields, gguf_tensor: &str) -> Result<bool> {
+        if matches!(fields.source, Source::Gguf(..)) {
+            return Ok(fields.has_tensor(gguf_tensor));
+        }
+        match self {
+            Bias::Never => Ok(false),
+            Bias::Always => Ok(true),
+            Bias::If(flag) => fields.flag(flag, false),
+        }
+    }
+}
+
+/// How a family's attention differs from that of Llama.
+pub(super) struct AttentionRule {
+    pub(super) qkv_bias: Bias,
+    pub(super) o_bias: Bias,
+    pub(super) qk_norm: bool,
+    pub(super) sub_norm: bool,
+    /// The window of a block.
+    pub(super) window: fn(&Fields, usize) -> Result<Option<usize>>,
+    /// Whether a block rotates.
+    pub(super) rotates: fn(&Fields, usize) -> Result<bool>,
+    /// Blocks with a window rotate by a base of their own.
+    pub(super) local_theta: bool,
+    /// What the scores are divided by the square root of.
+    pub(super) score_divisor: fn(&Fields, usize) -> Result<f64>,
+}
+
+/// The attention of Llama.
+pub(super) const LLAMA: AttentionRule = AttentionRule {
+    qkv_bias: Bias::If("attention_bias"),
+    o_bias: Bias::If("attention_bias"),
+    qk_norm: false,
+    sub_norm: false,
+    window: |_, _| Ok(None),
+    rotates: |_, _| Ok(true),
+    local_theta: false,
+    score_divisor: |_, head_dim| Ok(head_dim as f64),
+};
+
+/// Attention of block `block`.
+pub(super) fn attention(fields: &Fields, block: usize, rule: &AttentionRule) -> Result<MixerSpec> {
+    let hidden_size = fields.size(keys::HIDDEN_SIZE, MAX_WIDTH)?;
+    let n_heads = fields.size_of_block(keys::N_HEADS, block, MAX_HEADS)?;
+    let n_kv_heads = fields.opt_size_of_block(keys::N_KV_HEADS, block, MAX_HEADS)?.unwrap_or(n_heads);
+    if !n_heads.is_multiple_of(n_kv_heads) {
+        return Err(fields.wrong(
+            keys::N_KV_HEADS,
+            format!("a divisor of the {n_heads} query heads"),
+            n_kv_heads,
+        ));
+    }
+    let head_dim = match fields.opt_size(keys::HEAD_DIM, MAX_HEADS)? {
+        Some(head_dim) => head_dim,
+        None if hidden_size.is_multiple_of(n_heads) => hidden_size / n_heads,
+        None => {
+            let expected = format!("a multiple of the {n_heads} heads");
+            return Err(fields.wrong(keys::HIDDEN_SIZE, expected, hidden_size));
+        }
+    };
+    if let Some(value_head_dim) = fields.opt_size(keys::VALUE_HEAD_DIM, MAX_HEADS)?
+        && value_head_dim != head_dim
+    {
+        let expected = format!("{head_dim}, the width of a key");
+        return Err(fields.wrong(keys::VALUE_HEAD_DIM, expected, value_head_dim));
+    }
+    let window = (rule.window)(fields, block)?;
+    let span = if window.is_some() { Span::Sliding } else { Span::Full };
+    let rotates = (rule.rotates)(fields, block)?;
+    Ok(MixerSpec::Attention(AttentionSpec {
+        n_heads,
+        n_kv_heads,
+        head_dim,
+        scale: (1.0 / (rule.score_divisor)(fields, head_dim)?.sqrt()) as f32,
+        window,
+        softcap: fields.opt_positive(keys::ATTENTION_SOFTCAP)?.map(|cap| cap as f32),
+        rope: if rotates { Some(rope(fields, span, rule.local_theta, head_dim)?) } else { None },
+        qkv_bias: rule.qkv_bias.is_there(fields, &format!("blk.{block}.attn_q.bias"))?,
+        o_bias: rule.o_bias.is_there(fields, &format!("blk.{block}.attn_output.bias"))?,
+        qk_norm: rule.qk_norm,
+        sub_norm: rule.sub_norm,
+    }))
+}
+
+/// `sliding_window`, if it is there and not zero.
+fn sliding_window(fields: &Fields) -> Result<Option<usize>> {
+    Ok(fields.opt_usize(keys::SLIDING_WINDOW)?.filter(|window| *window > 0))
+}
+
+/// Every block has the window (Mistral, Phi-3).
+pub(super) fn window_everywhere(fields: &Fields, _: usize) -> Result<Option<usize>> {
+    sliding_window(fields)
+}
+
+/// GGUF files call Mistral llama, so there every block has the window if the file gives one.
+pub(super) fn window_of_gguf_mistral(fields: &Fields, _: usize) -> Result<Option<usize>> {
+    if fields.hf().is_none() { sliding_window(fields) } else { Ok(None) }
+}
+
+/// Every block has the window when `use_sliding_window` says so (Qwen3-MoE).
+pub(super) fn window_if_used(fields: &Fields, _: usize) -> Result<Option<usize>> {
+    if fields.flag("use_sliding_window", false)? { sliding_window(fields) } else { Ok(None) }
+}
+
+/// As [`window_if_used`], but only the blocks after the first `max_window_layers`, or those in `layer_types`
+/// (Qwen2, Qwen3).
+pub(super) fn window_of_late_blocks(fields: &Fields, block: usize) -> Result<Option<usize>> {
+    const MAX_WINDOW_LAYERS: Key = Key { hf: "max_window_layers", gguf: "" };
+    let is_sliding = match layer_type_is_sliding(fields, block)? {
+        Some(is_sliding) => is_sliding,
+        None => block >= fields.opt_usize(MAX_WINDOW_LAYERS)?.unwrap_or(28),
+    };
+    if is_sliding { window_if_used(fields, block) } else { Ok(None) }
+}
+
+/// As [`window_if_used`], but only blocks that do not rotate, or those in `layer_types` (SmolLM3).
+pub(super) fn window_of_unrotated_blocks(fields: &Fields, block: usize) -> Result<Option<usize>> {
+    let is_sliding = match layer_type_is_sliding(fields, block)? {
+        Some(is_sliding) => is_sliding,
+        None => !rotates_but_every_fourth(fields, block)?,
+    };
+    if is_sliding { window_if_used(fields, block) } else { Ok(None) }
+}
+
+/// All but every sixth block (or what the pattern or `layer_types` say) have the window (Gemma 3).
+pub(super) fn window_but_every_sixth(fields: &Fields, block: usize) -> Result<Option<usize>> {
+    const PATTERN: Key = Key { hf: "sliding_window_pattern", gguf: "attention.sliding_window_pattern" };
+    const NEW_PATTERN: Key = Key { hf: "_sliding_window_pattern", gguf: "" };
+    let is_sliding = match layer_type_is_sliding(fields, block)? {
+        Some(is_sliding) => is_sliding,
+        None => {
+            let pattern = match fields.opt_size(PATTERN, MAX_LAYERS)? {
+                None => fields.opt_size(NEW_PATTERN, MAX_LAYERS)?,
+                pattern => pattern,
+            };
+            !(block + 1).is_multiple_of(pattern.unwrap_or(6))
+        }
+    };
+    if is_sliding { sliding_window(fields) } else { Ok(None) }
+}
+
+/// What `layer_types` says about a block, if there is such a list.
+fn layer_type_is_sliding(fields: &Fields, block: usize) -> Result<Option<bool>> {
+    const LAYER_TYPES: &str = "layer_types";
+    let Some(view) = fields.hf() else { return Ok(None) };
+    let Some(types) = view.opt_strs(LAYER_TYPES)? else { return Ok(None) };
+    match types.get(block) {
+        Some(&"sliding_attention") => Ok(Some(true)),
+        Some(&"full_attention") => Ok(Some(false)),
+        _ => Err(view.wrong(LAYER_TYPES, "full_attention or sliding_attention for every block").into()),
+    }
+}
+
+/// Every fourth block does not rotate, or what `no_rope_layers` says (SmolLM3; there 1 means that a block rotates).
+pub(super) fn rotates_but_every_fourth(fields: &Fields, block: usize) -> Result<bool> {
+    const NO_ROPE_LAYERS: &str = "no_rope_layers";
+    const INTERVAL: Key = Key { hf: "no_rope_layer_interval", gguf: "" };
+    if let Some(view) = fields.hf()
+        && let Some(rotates) = view.opt_bools(NO_ROPE_LAYERS)?
+    {
+        let expected = "0 or 1 for every block";
+        return rotates.get(block).copied().ok_or_else(|| view.wrong(NO_ROPE_LAYERS, expected).into());
+    }
+    Ok(!(block + 1).is_multiple_of(fields.opt_size(INTERVAL, MAX_LAYERS)?.unwrap_or(4)))
+}
+
+/// Gemma 3 scales by a number of its own. GGUF files do not have it: it is the head's width, but in the largest
+/// model, known by its 62 blocks, the width of the model over its heads (as in llama.cpp).
+pub(super) fn gemma3_score_divisor(fields: &Fields, head_dim: usize) -> Result<f64> {
+    if let Some(divisor) = fields.opt_positive(QUERY_PRE_ATTN_SCALAR)? {
+        return Ok(divisor);
+    }
+    if fields.hf().is_none() && fields.size(keys::N_LAYERS, MAX_LAYERS)? == 62 {
+        let n_heads = fields.size_of_block(keys::N_HEADS, 0, MAX_HEADS)?;
+        return Ok((fields.size(keys::HIDDEN_SIZE, MAX_WIDTH)? / n_heads) as f64);
+    }
+    Ok(head_dim as f64)
+}
+
+/// How a family's feed-forward network differs from that of Llama.
+pub(super) struct DenseRule {
+    /// The activation, when the configuration does not say.
+    pub(super) activation: Activation,
+    pub(super) bias: Bias,
+    pub(super) sub_norm: bool,
+}
+
+/// The feed-forward network of Llama.
+pub(super) const SWIGLU: DenseRule =
+    DenseRule { activation: Activation::Silu, bias: Bias::If("mlp_bias"), sub_norm: false };
+
+/// A dense network of width `intermediate_size`.
+pub(super) fn dense(fields: &Fields, block: usize, rule: &DenseRule) -> Result<FeedForwardSpec> {
+    let intermediate_size = fields.size_of_block(keys::INTERMEDIATE_SIZE, block, MAX_WIDTH)?;
+    dense_of(fields, block, rule, intermediate_size).map(FeedForwardSpec::Dense)
+}
+
+fn dense_of(fields: &Fields, block: usize, rule: &DenseRule, intermediate_size: usize) -> Result<DenseSpec> {
+    Ok(DenseSpec {
+        intermediate_size,
+        activation: activation(fields)?.unwrap_or(rule.activation),
+        bias: rule.bias.is_there(fields, &format!("blk.{block}.ffn_up.bias"))?,
+        sub_norm: rule.sub_norm,
+    })
+}
+
+/// The activation that `config.json` names, if it names one.
+fn activation(fields: &Fields) -> Result<Option<Activation>> {
+    let Some(view) = fields.hf() else { return Ok(None) };
+    let name = if view.has("hidden_activation") { "hidden_activation" } else { "hidden_act" };
+    Ok(Some(match view.opt_str(name)? {
+        None => return Ok(None),
+        Some("silu" | "swish") => Activation::Silu,
+        Some("gelu_pytorch_tanh" | "gelu_new" | "gelu_fast" | "gelu_python_tanh") => Activation::GeluTanh,
+        Some("gelu" | "gelu_python") => Activation::Gelu,
+        Some("relu") => Activation::Relu,
+        Some("relu2") => Activation::Relu2,
+        Some(_) => return Err(view.wrong(name, "silu, gelu, gelu_pytorch_tanh, relu or relu2").into()),
+    }))
+}
+
+/// Experts (Qwen3-MoE) in the blocks that have them, a dense network in the others.
+pub(super) fn moe_or_dense(fields: &Fields, block: usize) -> Result<FeedForwardSpec> {
+    let n_experts = match fields.opt_usize(keys::N_EXPERTS)? {
+        None => fields.opt_usize(keys::N_EXPERTS_BY_OLD_NAME)?,
+        n_experts => n_experts,
+    };
+    let n_experts = n_experts.unwrap_or(0);
+    if n_experts == 0 || !has_experts(fields, block)? {
+        return dense(fields, block, &DenseRule { bias: Bias::Never, ..SWIGLU });
+    }
+    if n_experts > MAX_EXPERTS {
+        return Err(fields.wrong(keys::N_EXPERTS, format!("at most {MAX_EXPERTS}"), n_experts));
+    }
+    let intermediate_size = fields.size(keys::MOE_INTERMEDIATE_SIZE, MAX_WIDTH)?;
+    Ok(FeedForwardSpec::Moe(MoeSpec {
+        n_experts,
+        n_active: fields.size(keys::N_ACTIVE_EXPERTS, n_experts)?,
+        // GGUF files do not say; the models there are all renormalise. The class's default is false.
+        renormalize: fields.flag("norm_topk_prob", fields.hf().is_none())?,
+        expert: dense_of(fields, block, &DenseRule { bias: Bias::Never, ..SWIGLU }, intermediate_size)?,
+    }))
+}
+
+fn has_experts(fields: &Fields, block: usize) -> Result<bool> {
+    const SPARSE_STEP: Key = Key { hf: "decoder_sparse_step", gguf: "" };
+    let Some(view) = fields.hf() else {
+        return Ok(fields.has_tensor(&format!("blk.{block}.ffn_gate_inp.weight")));
+    };
+    let step = fields.opt_size(SPARSE_STEP, MAX_LAYERS)?.unwrap_or(1);
+    let dense_blocks = view.opt_usizes("mlp_only_layers")?.unwrap_or_default();
+    Ok((block + 1).is_multiple_of(step) && !dense_blocks.contains(&block))
+}

@@ -1,0 +1,196 @@
+//! The table of families. A row says in what a family differs; what it does not say is as in Llama.
+
+use super::Architecture;
+use super::names::Role;
+use super::parts::*;
+use crate::error::Result;
+use crate::spec::{Activation, BlockSpec, FeedForwardSpec, MixerSpec, NormPlacement};
+
+/// All families, in no particular order.
+pub(super) const TABLE: &[Architecture] = &[
+    LLAMA_ROW,
+    Architecture {
+        name: "mistral",
+        hf: &["mistral"],
+        gguf: &[],
+        block: |fields, i| {
+            let rule = AttentionRule {
+                qkv_bias: Bias::Never,
+                o_bias: Bias::Never,
+                window: window_everywhere,
+                ..LLAMA
+            };
+            pre_norm(
+                attention(fields, i, &rule)?,
+                dense(fields, i, &DenseRule { bias: Bias::Never, ..SWIGLU })?,
+            )
+        },
+        ..LLAMA_ROW
+    },
+    Architecture {
+        name: "qwen2",
+        hf: &["qwen2"],
+        gguf: &["qwen2"],
+        permuted_in_gguf: false,
+        block: |fields, i| {
+            let rule = AttentionRule {
+                qkv_bias: Bias::Always,
+                o_bias: Bias::Never,
+                window: window_of_late_blocks,
+                ..LLAMA
+            };
+            pre_norm(
+                attention(fields, i, &rule)?,
+                dense(fields, i, &DenseRule { bias: Bias::Never, ..SWIGLU })?,
+            )
+        },
+        ..LLAMA_ROW
+    },
+    Architecture {
+        name: "qwen3",
+        hf: &["qwen3"],
+        gguf: &["qwen3"],
+        defaults: &[("head_dim", 128.0)],
+        permuted_in_gguf: false,
+        block: |fields, i| {
+            let rule = AttentionRule { qk_norm: true, window: window_of_late_blocks, ..LLAMA };
+            pre_norm(
+                attention(fields, i, &rule)?,
+                dense(fields, i, &DenseRule { bias: Bias::Never, ..SWIGLU })?,
+            )
+        },
+        ..LLAMA_ROW
+    },
+    Architecture {
+        name: "qwen3_moe",
+        hf: &["qwen3_moe"],
+        gguf: &["qwen3moe"],
+        permuted_in_gguf: false,
+        block: |fields, i| {
+            let rule = AttentionRule { qk_norm: true, window: window_if_used, ..LLAMA };
+            pre_norm(attention(fields, i, &rule)?, moe_or_dense(fields, i)?)
+        },
+        ..LLAMA_ROW
+    },
+    Architecture {
+        name: "phi3",
+        hf: &["phi3"],
+        gguf: &["phi3"],
+        defaults: &[("original_max_position_embeddings", 4096.0)],
+        permuted_in_gguf: false,
+        block: |fields, i| {
+            let rule = AttentionRule {
+                qkv_bias: Bias::Never,
+                o_bias: Bias::Never,
+                window: window_everywhere,
+                ..LLAMA
+            };
+            pre_norm(
+                attention(fields, i, &rule)?,
+                dense(fields, i, &DenseRule { bias: Bias::Never, ..SWIGLU })?,
+            )
+        },
+        ..LLAMA_ROW
+    },
+    Architecture {
+        name: "gemma3",
+        hf: &["gemma3_text"],
+        gguf: &["gemma3"],
+        defaults: &[
+            ("vocab_size", 262_208.0),
+            ("hidden_size", 2304.0),
+            ("intermediate_size", 9216.0),
+            ("num_hidden_layers", 26.0),
+            ("num_attention_heads", 8.0),
+            ("num_key_value_heads", 4.0),
+            ("head_dim", 256.0),
+            ("max_position_embeddings", 131_072.0),
+            ("rms_norm_eps", 1e-6),
+            ("rope_theta", 1e6),
+            ("rope_local_base_freq", 1e4),
+            ("query_pre_attn_scalar", 256.0),
+            ("sliding_window", 4096.0),
+        ],
+        hf_names: &[(Role::FeedForwardNorm, "layers.{i}.pre_feedforward_layernorm.weight")],
+        tied_by_default: true,
+        norms_less_one: true,
+        permuted_in_gguf: false,
+        scaled_embedding: true,
+        refused_flags: &["use_bidirectional_attention"],
+        block: |fields, i| {
+            let rule = AttentionRule {
+                qk_norm: true,
+                window: window_but_every_sixth,
+                local_theta: true,
+                score_divisor: gemma3_score_divisor,
+                ..LLAMA
+            };
+            let feed_forward = DenseRule { activation: Activation::GeluTanh, bias: Bias::Never, ..SWIGLU };
+            let block = pre_norm(attention(fields, i, &rule)?, dense(fields, i, &feed_forward)?)?;
+            Ok(BlockSpec { norms: NormPlacement::Sandwich, ..block })
+        },
+        ..LLAMA_ROW
+    },
+    Architecture {
+        name: "smollm3",
+        hf: &["smollm3"],
+        gguf: &["smollm3"],
+        defaults: &[("rope_theta", 2e6)],
+        tied_by_default: true,
+        block: |fields, i| {
+            let rule = AttentionRule {
+                window: window_of_unrotated_blocks,
+                rotates: rotates_but_every_fourth,
+                ..LLAMA
+            };
+            pre_norm(attention(fields, i, &rule)?, dense(fields, i, &SWIGLU)?)
+        },
+        ..LLAMA_ROW
+    },
+    BITNET_ROW,
+    // The first reproductions of BitNet kept the SiLU of Llama.
+    Architecture {
+        name: "bitnet_silu",
+        hf: &[],
+        gguf: &["bitnet"],
+        block: |fields, i| bitnet(fields, i, Activation::Silu),
+        ..BITNET_ROW
+    },
+];
+
+const LLAMA_ROW: Architecture = Architecture {
+    name: "llama",
+    hf: &["llama"],
+    gguf: &["llama"],
+    defaults: &[],
+    hf_names: &[],
+    tied_by_default: false,
+    norms_less_one: false,
+    permuted_in_gguf: true,
+    scaled_embedding: false,
+    refused_flags: &[],
+    block: |fields, i| {
+        let rule = AttentionRule { window: window_of_gguf_mistral, ..LLAMA };
+        pre_norm(attention(fields, i, &rule)?, dense(fields, i, &SWIGLU)?)
+    },
+};
+
+const BITNET_ROW: Architecture = Architecture {
+    name: "bitnet",
+    hf: &["bitnet"],
+    gguf: &["bitnet-b1.58", "bitnet-25"],
+    defaults: &[("rope_theta", 5e5)],
+    permuted_in_gguf: false,
+    block: |fields, i| bitnet(fields, i, Activation::Relu2),
+    ..LLAMA_ROW
+};
+
+fn bitnet(fields: &super::Fields, i: usize, activation: Activation) -> Result<BlockSpec> {
+    let rule = AttentionRule { sub_norm: true, ..LLAMA };
+    let feed_forward = DenseRule { activation, bias: Bias::Never, sub_norm: true };
+    pre_norm(attention(fields, i, &rule)?, dense(fields, i, &feed_forward)?)
+}
+
+fn pre_norm(mixer: MixerSpec, feed_forward: FeedForwardSpec) -> Result<BlockSpec> {
+    Ok(BlockSpec { mixer, feed_forward, norms: NormPlacement::Pre, residual_scale: 1.0 })
+}

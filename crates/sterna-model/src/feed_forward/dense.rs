@@ -1,0 +1,44 @@
+//! The gated network `down(activation(gate x) · up x)`.
+
+use sterna_tensor::Activations;
+
+use crate::linear::{Linear, project, project_one};
+use crate::mixer::Pass;
+use crate::rows;
+use crate::spec::DenseSpec;
+use crate::weights::DenseWeights;
+use crate::workspace::sized;
+
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    /// `[n, intermediate_size]`.
+    gate: Vec<f32>,
+    /// `[n, intermediate_size]`.
+    up: Vec<f32>,
+    /// `[n, intermediate_size]`.
+    inner: Vec<f32>,
+}
+
+/// From `x` to `y`, both `[n, hidden_size]` for any `n`.
+pub(super) fn dense(
+    pass: &Pass,
+    spec: &DenseSpec,
+    weights: &DenseWeights<Linear, Vec<f32>>,
+    x: &[f32],
+    input: &mut Activations,
+    scratch: &mut Scratch,
+    y: &mut [f32],
+) {
+    let c = pass.compute;
+    let width = spec.intermediate_size;
+    weights.gate.take_input(c, x, input);
+    let len = input.n_tokens() * width;
+    let (gate, up) = (sized(&mut scratch.gate, len), sized(&mut scratch.up, len));
+    project(c, input, [(&weights.gate, &mut *gate), (&weights.up, &mut *up)]);
+    let inner = sized(&mut scratch.inner, len);
+    rows::gated(c, spec.activation, gate, up, width, inner);
+    if let Some(sub_norm) = &weights.sub_norm {
+        rows::rms_norm_in_place(c, inner, sub_norm, pass.norm_eps);
+    }
+    project_one(c, inner, &weights.down, input, y);
+}

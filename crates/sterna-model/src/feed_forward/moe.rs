@@ -1,0 +1,80 @@
+//! Mixture of experts: a router picks a few networks for each token.
+
+use sterna_tensor::{Activations, ops};
+
+use super::{FeedForwardScratch, dense};
+use crate::linear::{Linear, project_one};
+use crate::mixer::Pass;
+use crate::spec::MoeSpec;
+use crate::weights::MoeWeights;
+use crate::workspace::sized;
+
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    /// Probabilities of the experts, `[n, n_experts]`.
+    scores: Vec<f32>,
+    /// Experts of one token, best first, `[n_experts]`.
+    order: Vec<usize>,
+    /// Who goes where: expert, token and weight, sorted by expert, `[n * n_active]`.
+    routes: Vec<Route>,
+    /// The tokens of one expert, `[n_routed, hidden_size]`.
+    x: Vec<f32>,
+    /// What it makes of them, `[n_routed, hidden_size]`.
+    y: Vec<f32>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Route {
+    expert: usize,
+    token: usize,
+    weight: f32,
+}
+
+/// From `x` to `y`, both `[n, hidden_size]`.
+pub(super) fn moe(
+    pass: &Pass,
+    spec: &MoeSpec,
+    weights: &MoeWeights<Linear, Vec<f32>>,
+    x: &[f32],
+    input: &mut Activations,
+    scratch: &mut FeedForwardScratch,
+    y: &mut [f32],
+) {
+    let FeedForwardScratch { moe: scratch, dense: dense_scratch } = scratch;
+    let hidden_size = x.len() / pass.n_tokens;
+    let scores = sized(&mut scratch.scores, pass.n_tokens * spec.n_experts);
+    project_one(pass.compute, x, &weights.router, input, scores);
+    route(pass, spec, scores, &mut scratch.order, &mut scratch.routes);
+
+    y.fill(0.0);
+    // Each expert runs once, over all tokens that it got.
+    for routes in scratch.routes.chunk_by(|a, b| a.expert == b.expert) {
+        let len = routes.len() * hidden_size;
+        let (expert_x, expert_y) = (sized(&mut scratch.x, len), sized(&mut scratch.y, len));
+        for (route, row) in routes.iter().zip(expert_x.chunks_exact_mut(hidden_size)) {
+            row.copy_from_slice(&x[route.token * hidden_size..][..hidden_size]);
+        }
+        let expert = &weights.experts[routes[0].expert];
+        dense::dense(pass, &spec.expert, expert, expert_x, input, dense_scratch, expert_y);
+        for (route, row) in routes.iter().zip(expert_y.chunks_exact(hidden_size)) {
+            let sum = &mut y[route.token * hidden_size..][..hidden_size];
+            ops::add_scaled(pass.compute.isa, sum, row, route.weight);
+        }
+    }
+}
+
+/// Turns router logits `scores` `[n, n_experts]` into `routes`.
+fn route(pass: &Pass, spec: &MoeSpec, scores: &mut [f32], order: &mut Vec<usize>, routes: &mut Vec<Route>) {
+    routes.clear();
+    for (token, scores) in scores.chunks_exact_mut(spec.n_experts).enumerate() {
+        ops::softmax(pass.compute.isa, scores);
+        order.clear();
+        order.extend(0..spec.n_experts);
+        // Equal scores: the expert with the lower number.
+        order.sort_unstable_by(|a, b| scores[*b].total_cmp(&scores[*a]).then(a.cmp(b)));
+        let chosen = &order[..spec.n_active];
+        let sum: f32 = if spec.renormalize { chosen.iter().map(|expert| scores[*expert]).sum() } else { 1.0 };
+        routes.extend(chosen.iter().map(|&expert| Route { expert, token, weight: scores[expert] / sum }));
+    }
+    routes.sort_unstable_by_key(|route| (route.expert, route.token));
+}

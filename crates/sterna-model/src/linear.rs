@@ -1,0 +1,79 @@
+//! A linear layer of the fast path: a matrix, and what its product is scaled and shifted by.
+
+use half::f16;
+use sterna_tensor::{
+    Activations, Block, BlockSource, Compute, DenseMatrix, Matrix, PackedFormat, PackedMatrix, ShapeError, linear,
+};
+
+use crate::ternary::TernaryMatrix;
+
+/// `y = x · matrixᵀ · scale + bias`.
+#[derive(Debug)]
+pub(crate) struct Linear {
+    /// The tensor that the matrix was made of.
+    pub(crate) name: String,
+    pub(crate) matrix: Matrix,
+    pub(crate) scale: f32,
+    /// `[rows]`.
+    pub(crate) bias: Option<Vec<f32>>,
+    /// Inputs are rounded to 8 bits with one scale per token (BitNet), whatever the precision.
+    pub(crate) rounds_per_token: bool,
+}
+
+impl Linear {
+    /// Takes `x` `[n, cols]` as the input of this layer, and of others like it.
+    pub(crate) fn take_input(&self, c: &Compute, x: &[f32], input: &mut Activations) {
+        match self.rounds_per_token {
+            true => input.set_per_token(x, self.matrix.cols(), c),
+            false => input.set(x, self.matrix.cols(), c),
+        }
+    }
+
+    fn finish(&self, y: &mut [f32]) {
+        if self.scale != 1.0 {
+            y.iter_mut().for_each(|y| *y *= self.scale);
+        }
+        if let Some(bias) = &self.bias {
+            for row in y.chunks_exact_mut(bias.len()) {
+                row.iter_mut().zip(bias).for_each(|(y, bias)| *y += bias);
+            }
+        }
+    }
+}
+
+/// Layers that read the same `input`, in one parallel region; each output is `[n, rows]`.
+pub(crate) fn project<const N: usize>(c: &Compute, input: &Activations, outputs: [(&Linear, &mut [f32]); N]) {
+    let layers = outputs.each_ref().map(|(layer, _)| *layer);
+    let mut outputs = outputs.map(|(layer, y)| (&layer.matrix, y));
+    linear(c, input, &mut outputs);
+    for (layer, (_, y)) in layers.iter().zip(&mut outputs) {
+        layer.finish(y);
+    }
+}
+
+/// One layer with an input of its own.
+pub(crate) fn project_one(c: &Compute, x: &[f32], layer: &Linear, input: &mut Activations, y: &mut [f32]) {
+    layer.take_input(c, x, input);
+    project(c, input, [(layer, y)]);
+}
+
+impl TernaryMatrix {
+    /// The weights -1, 0 and 1 as a matrix: packed, or float where rows are not whole blocks.
+    pub(crate) fn matrix(self, c: &Compute) -> Result<Matrix, ShapeError> {
+        let (rows, cols) = (self.rows, self.cols);
+        if cols.is_multiple_of(PackedFormat::TERNARY.block_len()) {
+            return Ok(PackedMatrix::pack(PackedFormat::TERNARY, rows, cols, &self, &c.pool)?.into());
+        }
+        let values = self.codes.iter().map(|code| f32::from(*code) - 1.0).collect();
+        Ok(DenseMatrix::from_f32(rows, cols, values)?.into())
+    }
+}
+
+impl BlockSource for TernaryMatrix {
+    fn block(&self, row: usize, block: usize, out: &mut Block) {
+        let len = PackedFormat::TERNARY.block_len();
+        out.codes[..len].copy_from_slice(&self.codes[row * self.cols + block * len..][..len]);
+        // The scale of the matrix is not always an f16; it multiplies the product instead.
+        out.d = f16::ONE;
+    }
+}

@@ -1,0 +1,154 @@
+//! A network loaded to compute fast: its spec, its weights as matrices, its embedding still in the file.
+
+use sterna_formats::{Checkpoint, Tensor, TensorType, ggml, mapped};
+use sterna_tensor::{Bytes, Compute, Matrix};
+
+use crate::arch;
+use crate::error::{ModelError, Result};
+use crate::linear::Linear;
+use crate::rope::Ropes;
+use crate::spec::Spec;
+use crate::ternary::TernaryMatrix;
+use crate::weights::{
+    self, AttentionWeights, CheckOnly, DenseWeights, FeedForwardWeights, Leaves, LinearTensors, MixerWeights, Weights,
+};
+
+/// What a model is loaded for.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// Shortens the context to so many tokens; never lengthens it.
+    pub context_length: Option<usize>,
+}
+
+/// A network ready to compute.
+#[derive(Debug)]
+pub struct Model {
+    pub(crate) spec: Spec,
+    pub(crate) embedding: Embedding,
+    pub(crate) weights: Weights<Linear, Vec<f32>>,
+    pub(crate) ropes: Ropes,
+}
+
+impl Model {
+    /// Loads the network of `checkpoint`. Every name and shape is checked first; then one tensor at a time is packed
+    /// on all threads of `compute`, and its pages of the mapped file are given back. Float weights stay mapped.
+    ///
+    /// # Errors
+    /// Those of [`Spec::of`], and tensors that are missing, of the wrong shape, or hold no weights.
+    pub fn load(checkpoint: &Checkpoint, options: &LoadOptions, compute: &Compute) -> Result<Model> {
+        let mut reading = arch::read(checkpoint)?;
+        if let Some(context_length) = options.context_length {
+            reading.spec.context_length = reading.spec.context_length.min(context_length);
+        }
+        let embedding = Embedding::new(weights::embedding(checkpoint, &reading)?)?;
+        weights::assemble(checkpoint, &reading, &CheckOnly)?;
+        let weights = weights::assemble(checkpoint, &reading, &Packing { compute })?;
+        Ok(Model { ropes: Ropes::new(&reading.spec), spec: reading.spec, embedding, weights })
+    }
+
+    /// The network.
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// The matrices of all linear layers, head last, each with the name of the tensor it was made of.
+    pub fn matrices(&self) -> impl Iterator<Item = (&str, &Matrix)> {
+        let mut linears = Vec::new();
+        for block in &self.weights.blocks {
+            match &block.mixer {
+                MixerWeights::Attention(AttentionWeights { q, k, v, o, .. }) => linears.extend([q, k, v, o]),
+            }
+            match &block.feed_forward {
+                FeedForwardWeights::None => {}
+                FeedForwardWeights::Dense(DenseWeights { gate, up, down, .. }) => linears.extend([gate, up, down]),
+                FeedForwardWeights::Moe(moe) => {
+                    linears.push(&moe.router);
+                    linears.extend(moe.experts.iter().flat_map(|expert| [&expert.gate, &expert.up, &expert.down]));
+                }
+            }
+        }
+        linears.push(&self.weights.head);
+        linears.into_iter().map(|linear| (linear.name.as_str(), &linear.matrix))
+    }
+}
+
+/// The embedding, whose rows are read from the file as they are asked for.
+#[derive(Debug)]
+pub(crate) struct Embedding {
+    ty: TensorType,
+    row_bytes: usize,
+    data: Bytes,
+}
+
+impl Embedding {
+    /// `tensor` is `[vocab_size, hidden_size]`.
+    fn new(tensor: Tensor) -> Result<Embedding> {
+        if let TensorType::Other(_) = tensor.ty {
+            return Err(ModelError::TensorValue {
+                file: tensor.file.to_string().into(),
+                tensor: tensor.name,
+                expected: "a type of weights".to_owned(),
+                found: tensor.ty.to_string(),
+            });
+        }
+        let n_rows = tensor.shape.first().copied().unwrap_or(1);
+        Ok(Embedding { ty: tensor.ty, row_bytes: tensor.data.len() / n_rows, data: tensor.data })
+    }
+
+    /// Row `token` times `scale`, into `out` `[hidden_size]`.
+    pub(crate) fn row(&self, token: u32, scale: f32, out: &mut [f32]) {
+        let bytes = &self.data[token as usize * self.row_bytes..][..self.row_bytes];
+        match self.ty {
+            TensorType::Dense(dtype) => dtype.widen(bytes, out),
+            TensorType::Ggml(ty) => ggml::dequantize(ty, bytes, out),
+            TensorType::Other(_) => {}
+        }
+        if scale != 1.0 {
+            out.iter_mut().for_each(|value| *value *= scale);
+        }
+    }
+}
+
+/// Makes matrices that compute fast.
+struct Packing<'a> {
+    compute: &'a Compute,
+}
+
+impl Leaves for Packing<'_> {
+    type Linear = Linear;
+    type Vector = Vec<f32>;
+
+    fn linear(&self, tensors: LinearTensors) -> Result<Linear> {
+        let LinearTensors { weight, rows, order, .. } = &tensors;
+        let mut scale = 1.0;
+        let matrix = match tensors.ternary {
+            Some(storage) => {
+                let matrix = TernaryMatrix::read(&tensors, storage)?;
+                scale = matrix.scale;
+                matrix.matrix(self.compute).map_err(|error| ModelError::TensorValue {
+                    file: weight.file.to_string().into(),
+                    tensor: weight.name.clone(),
+                    expected: "a matrix".to_owned(),
+                    found: error.to_string(),
+                })?
+            }
+            None => {
+                if let Some(tensor) = &tensors.scale {
+                    scale = weights::single(tensor)?;
+                }
+                weight.matrix(*order, &self.compute.pool)?
+            }
+        };
+        if let Matrix::Packed(_) = matrix {
+            mapped::release(&weight.data);
+        }
+        let bias = tensors.bias.as_ref().map(|bias| weights::finite(bias, 0.0)).transpose()?;
+        let bias = bias.map(|bias| (0..*rows).map(|row| bias[order.stored_row(row)]).collect());
+        let rounds_per_token = tensors.ternary.is_some();
+        Ok(Linear { name: weight.name.clone(), matrix, scale, bias, rounds_per_token })
+    }
+
+    fn vector(&self, tensor: &Tensor, offset: f32) -> Result<Vec<f32>> {
+        weights::finite(tensor, offset)
+    }
+}

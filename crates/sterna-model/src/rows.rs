@@ -1,0 +1,58 @@
+//! Operations on rows of tokens, spread over the threads when there are many.
+
+use sterna_tensor::{Compute, ops};
+
+use crate::spec::Activation;
+
+/// Elements below which waking other threads costs more than it saves.
+const MIN_PARALLEL: usize = 1 << 15;
+
+/// Calls `f(first element, slice)` for slices of whole rows of `out` `[n, width]`, on all threads if there is enough
+/// to do.
+pub(crate) fn for_rows(c: &Compute, out: &mut [f32], width: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
+    if out.len() < MIN_PARALLEL || c.pool.n_threads() == 1 {
+        return f(0, out);
+    }
+    let n_rows = out.len() / width;
+    let chunk = n_rows.div_ceil(4 * c.pool.n_threads()) * width;
+    c.pool.run_slices(out, chunk, |i, slice, _| f(i * chunk, slice));
+}
+
+/// RMS norm of every row of `x` `[n, weight.len()]`, into `out`.
+pub(crate) fn rms_norm(c: &Compute, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    for_rows(c, out, weight.len(), |first, out| {
+        ops::rms_norm(c.isa, &x[first..][..out.len()], weight, eps, out);
+    });
+}
+
+/// As [`rms_norm`], in place.
+pub(crate) fn rms_norm_in_place(c: &Compute, x: &mut [f32], weight: &[f32], eps: f32) {
+    for_rows(c, x, weight.len(), |_, x| ops::rms_norm_in_place(c.isa, x, weight, eps));
+}
+
+/// `out = activation(gate) · up`, all `[n, width]`.
+pub(crate) fn gated(c: &Compute, activation: Activation, gate: &[f32], up: &[f32], width: usize, out: &mut [f32]) {
+    for_rows(c, out, width, |first, out| {
+        let (gate, up) = (&gate[first..][..out.len()], &up[first..][..out.len()]);
+        match activation {
+            Activation::Silu => ops::silu_mul(c.isa, gate, up, out),
+            Activation::GeluTanh => ops::gelu_tanh_mul(c.isa, gate, up, out),
+            Activation::Relu2 => ops::relu2_mul(c.isa, gate, up, out),
+            Activation::Gelu | Activation::Relu => {
+                for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
+                    *out = activation.apply(*gate) * up;
+                }
+            }
+        }
+    });
+}
+
+/// Rotates every head of `x` `[n, n_heads * head_dim]` by its token's row of the tables `[n, n_dims / 2]`.
+pub(crate) fn rotate(c: &Compute, x: &mut [f32], n: usize, head_dim: usize, cos: &[f32], sin: &[f32]) {
+    let (width, half) = (x.len() / n, cos.len() / n);
+    for_rows(c, x, width, |first, x| {
+        let tokens = first / width..(first + x.len()) / width;
+        let table = tokens.start * half..tokens.end * half;
+        ops::rope(c.isa, x, tokens.len(), head_dim, &cos[table.clone()], &sin[table]);
+    });
+}

@@ -1,0 +1,218 @@
+//! The normalised description of a network: what a checkpoint says about itself, whatever its family calls things.
+//!
+//! A [`Spec`] is a list of blocks. Every block is norm → mixer → residual → norm → feed-forward → residual; the mixer
+//! (attention now; Mamba, gated delta and short convolution are further variants of [`MixerSpec`]) is the only part
+//! that mixes positions and the only one that keeps state. Nothing outside `arch/` knows a family by name.
+
+use crate::rope::{Regime, RopeSpec};
+
+/// A whole network.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Spec {
+    /// Name of the table row that this was derived by, such as `qwen3_moe`.
+    pub architecture: &'static str,
+    /// Rows of the embedding, and number of logits.
+    pub vocab_size: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Longest sequence, in tokens.
+    pub context_length: usize,
+    /// Epsilon of every RMS norm.
+    pub norm_eps: f32,
+    /// Factor on the embedding (Gemma: √hidden_size).
+    pub embedding_scale: f32,
+    /// Factor on the logits, before the soft cap.
+    pub logit_scale: f32,
+    /// `cap · tanh(logit / cap)` on the logits.
+    pub logit_softcap: Option<f32>,
+    /// The head is the embedding itself.
+    pub tied_embeddings: bool,
+    /// How the weights of the projections (not of embedding, head, routers) are to be understood.
+    pub projections: Projections,
+    /// The blocks, first to last.
+    pub blocks: Vec<BlockSpec>,
+}
+
+/// One residual block.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockSpec {
+    /// The part that mixes positions.
+    pub mixer: MixerSpec,
+    /// The part that works on each position alone.
+    pub feed_forward: FeedForwardSpec,
+    /// Where the norms are.
+    pub norms: NormPlacement,
+    /// Factor on what is added to the residual stream.
+    pub residual_scale: f32,
+}
+
+/// Where a block normalises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormPlacement {
+    /// Before mixer and feed-forward: `x += mixer(norm(x))`.
+    Pre,
+    /// Before and after: `x += norm(mixer(norm(x)))` (Gemma 3).
+    Sandwich,
+}
+
+/// The part of a block that mixes positions.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum MixerSpec {
+    /// Softmax attention over the positions so far.
+    Attention(AttentionSpec),
+}
+
+/// Grouped-query softmax attention.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AttentionSpec {
+    /// Query heads.
+    pub n_heads: usize,
+    /// Key and value heads; divides `n_heads`.
+    pub n_kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Factor on the scores.
+    pub scale: f32,
+    /// A query sees this many keys, its own included; `None`: all up to its own.
+    pub window: Option<usize>,
+    /// `cap · tanh(score / cap)` on the scores.
+    pub softcap: Option<f32>,
+    /// Rotary positions; `None`: this block knows no positions.
+    pub rope: Option<RopeSpec>,
+    /// Biases on the q, k and v projections.
+    pub qkv_bias: bool,
+    /// Bias on the output projection.
+    pub o_bias: bool,
+    /// RMS norm of every query and key head, before the rotation.
+    pub qk_norm: bool,
+    /// RMS norm before the output projection (BitNet).
+    pub sub_norm: bool,
+}
+
+impl AttentionSpec {
+    /// Width of all query heads together.
+    pub fn q_size(&self) -> usize {
+        self.n_heads * self.head_dim
+    }
+
+    /// Width of all key heads together, and of all value heads.
+    pub fn kv_size(&self) -> usize {
+        self.n_kv_heads * self.head_dim
+    }
+}
+
+/// The part of a block that works on each position alone.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum FeedForwardSpec {
+    /// The block has none.
+    None,
+    /// One gated network for all positions.
+    Dense(DenseSpec),
+    /// A router picks a few of many gated networks for each position.
+    Moe(MoeSpec),
+}
+
+/// `down(activation(gate x) · up x)`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DenseSpec {
+    /// Width between the projections.
+    pub intermediate_size: usize,
+    /// The non-linearity on the gate.
+    pub activation: Activation,
+    /// Biases on all three projections.
+    pub bias: bool,
+    /// RMS norm before the down projection (BitNet).
+    pub sub_norm: bool,
+}
+
+/// Mixture of experts: softmax over all experts, then the best `n_active`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MoeSpec {
+    /// Experts there are.
+    pub n_experts: usize,
+    /// Experts that a position uses.
+    pub n_active: usize,
+    /// The weights of the chosen experts are scaled to sum to one.
+    pub renormalize: bool,
+    /// One expert.
+    pub expert: DenseSpec,
+}
+
+/// The non-linearity of a feed-forward network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// `x · sigmoid(x)`.
+    Silu,
+    /// GELU by its tanh approximation.
+    GeluTanh,
+    /// GELU with the error function.
+    Gelu,
+    /// `max(x, 0)`.
+    Relu,
+    /// `max(x, 0)²`.
+    Relu2,
+}
+
+/// How the weights of the projections are stored and multiplied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Projections {
+    /// As the tensors say.
+    Stored,
+    /// BitNet b1.58: weights in {-1, 0, 1} times one scale per matrix, and inputs rounded to 8 bits per token.
+    Ternary {
+        /// Where the three values come from.
+        storage: TernaryStorage,
+    },
+}
+
+/// The forms in which Hugging Face checkpoints hold ternary weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TernaryStorage {
+    /// `uint8`, four weights a byte, with a `weight_scale` tensor that multiplies.
+    PackedMultiply,
+    /// `uint8`, four weights a byte, with a `weight_scale` tensor that divides (class `BitLinear`).
+    PackedDivide,
+    /// Float weights, to be rounded to three values by their mean magnitude.
+    Online,
+}
+
+impl Spec {
+    /// The rotary regime of a sequence of `length` tokens.
+    pub fn regime(&self, length: usize) -> Regime {
+        let regime = |block: &BlockSpec| match &block.mixer {
+            MixerSpec::Attention(spec) => {
+                spec.rope.as_ref().map_or(Regime::Short, |rope| rope.regime(length))
+            }
+        };
+        match self.blocks.iter().any(|block| regime(block) == Regime::Long) {
+            true => Regime::Long,
+            false => Regime::Short,
+        }
+    }
+}
+
+impl Activation {
+    /// The function itself, of one value.
+    pub fn apply(self, x: f32) -> f32 {
+        match self {
+            Activation::Silu => x / (1.0 + (-x).exp()),
+            Activation::GeluTanh => {
+                const SQRT_2_OVER_PI: f32 = 0.797_884_6;
+                0.5 * x * (1.0 + (SQRT_2_OVER_PI * (x + 0.044_715 * x * x * x)).tanh())
+            }
+            Activation::Gelu => (0.5 * f64::from(x) * (1.0 + erf(f64::from(x) / 2f64.sqrt()))) as f32,
+            Activation::Relu => x.max(0.0),
+            Activation::Relu2 => x.max(0.0) * x.max(0.0),
+        }
+    }
+}
+
+/// The error function to 1.5e-7 (Abramowitz and Stegun 7.1.26).
+fn erf(x: f64) -> f64 {
+    const COEFFICIENTS: [f64; 5] = [1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592];
+    let t = 1.0 / (1.0 + 0.3275911 * x.abs());
+    let series = COEFFICIENTS.iter().fold(0.0, |sum, c| (sum + c) * t);
+    (1.0 - series * (-x * x).exp()).copysign(x)
+}

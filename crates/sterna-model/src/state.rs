@@ -1,0 +1,121 @@
+//! What a sequence has left behind in a network.
+
+use sterna_tensor::KvType;
+
+use crate::kv_cache::KvCache;
+use crate::model::Model;
+use crate::rope::Regime;
+use crate::spec::{BlockSpec, MixerSpec, Spec};
+
+/// The state of one sequence: one [`MixerState`] per block, and the tokens it has seen.
+///
+/// Memory grows with the sequence, page by page.
+#[derive(Debug, Clone)]
+pub struct State {
+    pub(crate) mixers: Vec<MixerState>,
+    /// The tokens so far; what a change of rotary regime computes again.
+    pub(crate) tokens: Vec<u32>,
+    /// The regime that `mixers` were computed in.
+    pub(crate) regime: Regime,
+    /// Length that the sequence is known to reach.
+    expected_length: usize,
+    kv_type: KvType,
+}
+
+/// What one mixer keeps of a sequence. Only the mixer itself looks inside.
+#[derive(Debug, Clone)]
+pub(crate) enum MixerState {
+    Attention(KvCache),
+}
+
+impl State {
+    /// An empty sequence of `model`, with keys and values stored as `kv_type`.
+    pub fn new(model: &Model, kv_type: KvType) -> State {
+        let mixer = |spec: &MixerSpec| match spec {
+            MixerSpec::Attention(spec) => {
+                MixerState::Attention(KvCache::new(spec.n_kv_heads, spec.head_dim, kv_type))
+            }
+        };
+        State {
+            mixers: model.spec().blocks.iter().map(|block| mixer(&block.mixer)).collect(),
+            tokens: Vec::new(),
+            regime: Regime::default(),
+            expected_length: 0,
+            kv_type,
+        }
+    }
+
+    /// Number of tokens so far.
+    pub fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Whether there is no token yet.
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+
+    /// The tokens so far.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// How keys and values are stored.
+    pub fn kv_type(&self) -> KvType {
+        self.kv_type
+    }
+
+    /// Announces that the sequence will be at least `length` tokens long, as one knows when a prompt is fed in
+    /// chunks. LongRoPE models rotate by the length of the whole sequence; without the announcement a sequence that
+    /// grows over the border is computed a second time there.
+    pub fn expect_length(&mut self, length: usize) {
+        self.expected_length = length;
+    }
+
+    /// Forgets all tokens but the first `length`, and any announced length. Returns how many are left: `length`, or
+    /// fewer if a mixer cannot go back to just there (attention always can).
+    pub fn truncate(&mut self, length: usize) -> usize {
+        let length = length.min(self.len());
+        for mixer in &mut self.mixers {
+            match mixer {
+                MixerState::Attention(cache) => cache.truncate(length),
+            }
+        }
+        self.tokens.truncate(length);
+        self.expected_length = 0;
+        length
+    }
+
+    /// Bytes that the state takes in memory now.
+    pub fn n_bytes(&self) -> usize {
+        let mixer = |mixer: &MixerState| match mixer {
+            MixerState::Attention(cache) => cache.n_bytes(),
+        };
+        self.mixers.iter().map(mixer).sum()
+    }
+
+    /// Whether this is a state of a network like `spec`.
+    pub(crate) fn fits(&self, spec: &Spec) -> bool {
+        let fits = |(block, mixer): (&BlockSpec, &MixerState)| match (&block.mixer, mixer) {
+            (MixerSpec::Attention(spec), MixerState::Attention(cache)) => {
+                cache.fits(spec.n_kv_heads, spec.head_dim)
+            }
+        };
+        spec.blocks.len() == self.mixers.len() && spec.blocks.iter().zip(&self.mixers).all(fits)
+    }
+
+    /// Empties the state for `regime` and returns the tokens that it had seen.
+    pub(crate) fn restart(&mut self, regime: Regime) -> Vec<u32> {
+        let expected_length = self.expected_length;
+        let seen = self.tokens.clone();
+        self.truncate(0);
+        self.expected_length = expected_length;
+        self.regime = regime;
+        seen
+    }
+
+    /// The length by which the rotary regime is chosen when the sequence grows to `length`.
+    pub(crate) fn final_length(&self, length: usize) -> usize {
+        length.max(self.expected_length)
+    }
+}

@@ -1,0 +1,76 @@
+//! The tiny checkpoints with expected results that tests run on (`tests/fixtures/README.md`).
+#![allow(dead_code)] // Every test file uses its own part.
+
+use std::path::{Path, PathBuf};
+
+use sterna_formats::{Checkpoint, hf, mapped};
+
+/// The checkpoints, each with `config.json` and `config_v5.json`.
+pub const CHECKPOINTS: [&str; 18] = [
+    "bitnet_float",
+    "bitnet_online",
+    "bitnet_packed",
+    "gemma3",
+    "gemma3_linear_rope",
+    "llama3_rope",
+    "llama_gqa",
+    "llama_h256_sharded",
+    "llama_tied_fp16",
+    "mistral_swa",
+    "phi3_longrope_long",
+    "phi3_longrope_short",
+    "phi3_plain",
+    "qwen2",
+    "qwen3",
+    "qwen3_moe",
+    "qwen3_yarn",
+    "smollm3",
+];
+
+/// The two forms of configuration.
+pub const CONFIGS: [&str; 2] = ["config.json", "config_v5.json"];
+
+pub fn directory(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/checkpoints").join(name)
+}
+
+pub fn open(name: &str, config: &str) -> Checkpoint {
+    Checkpoint::open_hf(&directory(name), config).unwrap()
+}
+
+/// What the reference implementation computed.
+pub struct Expected {
+    pub input_ids: Vec<u32>,
+    /// `[input_ids.len(), vocab_size]`.
+    pub logits: Vec<f32>,
+    pub greedy_ids: Vec<u32>,
+}
+
+pub fn expected(name: &str) -> Expected {
+    let path = directory(name).join("expected.safetensors");
+    let tensors = hf::read_safetensors(&path, &mapped::open(&path).unwrap()).unwrap();
+    let find = |name: &str| tensors.iter().find(|tensor| tensor.name == name).unwrap();
+    let ids = |name: &str| {
+        let (words, _) = find(name).data.as_chunks::<8>();
+        words.iter().map(|word| u32::try_from(i64::from_le_bytes(*word)).unwrap()).collect()
+    };
+    Expected {
+        input_ids: ids("input_ids"),
+        logits: find("logits").to_f32().unwrap(),
+        greedy_ids: ids("greedy_ids"),
+    }
+}
+
+/// How far logits may be from the reference's. Where activations are rounded on the way, one that falls to the other
+/// side of a tie moves logits by up to 0.3.
+pub fn tolerance(name: &str) -> f32 {
+    match name {
+        "bitnet_online" | "bitnet_packed" => 0.6,
+        _ => 2e-3,
+    }
+}
+
+pub fn max_difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, |worst, d| if d > worst || d.is_nan() { d } else { worst })
+}
