@@ -44,12 +44,7 @@ impl DenseMatrix {
     /// # Errors
     /// As [`DenseMatrix::new`].
     pub fn from_f32(rows: usize, cols: usize, values: Vec<f32>) -> Result<Self, ShapeError> {
-        let bytes = if cfg!(target_endian = "little") {
-            Bytes::from_owner(OwnedFloats(values))
-        } else {
-            values.iter().flat_map(|v| v.to_le_bytes()).collect()
-        };
-        DenseMatrix::new(rows, cols, DType::F32, bytes)
+        DenseMatrix::new(rows, cols, DType::F32, Bytes::from_owner(OwnedFloats(values)))
     }
 
     /// Output features.

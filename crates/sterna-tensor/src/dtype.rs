@@ -2,6 +2,8 @@
 
 use half::{bf16, f16};
 
+const _: () = assert!(cfg!(target_endian = "little"), "checkpoints are little-endian and used as they are");
+
 /// An element type that is stored as it is computed: one float per weight, little-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DType {

@@ -22,4 +22,4 @@ pub use rope::rope;
 pub use softmax::softmax;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
