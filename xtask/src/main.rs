@@ -6,6 +6,7 @@ mod parity;
 mod peers;
 mod test;
 mod tokenizers;
+mod workspace;
 
 use clap::{Parser, Subcommand};
 
