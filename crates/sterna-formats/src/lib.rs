@@ -6,6 +6,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod chat_template;
 pub mod checkpoint;
 pub mod error;
 pub mod ggml;
@@ -13,8 +14,11 @@ pub mod gguf;
 pub mod hf;
 pub mod mapped;
 pub mod tensor;
+pub mod tokenizer;
 
+pub use chat_template::{ChatTemplate, Message, RenderOptions};
 pub use checkpoint::{Checkpoint, Config};
 pub use error::{FormatError, Result};
 pub use ggml::GgmlType;
 pub use tensor::{OtherType, RowOrder, Tensor, TensorType};
+pub use tokenizer::{Special, TokenStream, Tokenizer};

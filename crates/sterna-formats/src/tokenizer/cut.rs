@@ -5,10 +5,10 @@
 
 use std::ops::Range;
 
+use tokenizers::Result as HfResult;
 use tokenizers::normalizer::NormalizedString;
 use tokenizers::normalizers::{NFC, NFD, NFKC, NFKD};
 use tokenizers::utils::SysRegex;
-use tokenizers::Result as HfResult;
 
 /// One step that rewrites text.
 pub(super) enum Normalize {
