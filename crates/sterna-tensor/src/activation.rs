@@ -7,7 +7,7 @@ use crate::{Compute, Disjoint, Precision};
 pub(crate) const GROUP: usize = 32;
 
 /// Tokens whose groups lie side by side, so that a kernel that takes several tokens reads one stream.
-pub(crate) const TOKEN_BLOCK: usize = 12;
+pub(crate) const TOKEN_BLOCK: usize = 16;
 
 /// Thirty-two activations of one token: `x ≈ scale * code`. A cache line.
 #[derive(Debug, Clone, Copy, Default)]

@@ -23,6 +23,20 @@ use crate::activation::{Activations, GROUP, Group, Panel, TOKEN_BLOCK};
 use crate::simd::{Kernel, LANES, Simd};
 use crate::{Isa, OutputTile};
 
+/// Repeats a block for `$i` = 0, 1, ... below `$n <= 16`. Unlike a loop it is sure to leave no index that is not a
+/// constant, without which arrays of vectors would live in memory instead of registers.
+macro_rules! unroll {
+    ($i:ident < $n:expr => $body:block) => {
+        unroll!(@ $i, $n, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
+    };
+    (@ $i:ident, $n:expr, $body:block, $($k:literal)*) => {
+        $(if $k < $n {
+            let $i = $k;
+            $body
+        })*
+    };
+}
+
 /// Bytes of activations that are gone through for one tile after another before the next tokens are taken: they and
 /// the weights of a chunk stay in the second-level cache.
 const PANEL_BYTES: usize = 512 << 10;
@@ -128,10 +142,10 @@ impl<C: CodeLayout, B: ScaleBlock> Kernel for DotTile<'_, C, B> {
     fn run<S: Simd>(self, s: S) {
         let n_tokens = self.panel.n_tokens;
         let mut done = 0;
-        if S::TOKENS == 12 && n_tokens == 12 {
-            return self.tokens::<S, 12>(s, 0);
+        if S::TOKENS == 16 && n_tokens == 16 {
+            return self.tokens::<S, 16>(s, 0);
         }
-        if S::TOKENS == 12 && n_tokens >= 8 {
+        if S::TOKENS == 16 && n_tokens >= 8 {
             self.tokens::<S, 8>(s, done);
             done += 8;
         }
@@ -160,35 +174,35 @@ impl<C: CodeLayout, B: ScaleBlock> DotTile<'_, C, B> {
             let head = scales.head(s);
             for (g, codes) in codes.chunks_exact(C::REGISTERS).enumerate() {
                 let Some(x) = activations.next().and_then(|x| x[first..].first_chunk::<T>()) else { return };
-                for part in 0..B::PARTS {
+                unroll!(part < B::PARTS => {
                     let mut sums = [s.splat_i32(0); T];
-                    for t in 0..T {
-                        let sum = if B::PARTS == 1 { x[t].sum } else { x[t].half_sums[part] };
-                        sums[t] = s.splat_i32(sum.wrapping_mul(-offset));
+                    // Formats with minima have no zero point.
+                    if !B::HAS_MIN {
+                        unroll!(t < T => {
+                            let sum = if B::PARTS == 1 { x[t].sum } else { x[t].half_sums[part] };
+                            sums[t] = s.splat_i32(sum.wrapping_mul(-offset));
+                        });
                     }
-                    for j in part * QUADS / B::PARTS..(part + 1) * QUADS / B::PARTS {
+                    unroll!(j < QUADS / B::PARTS => {
+                        let j = part * QUADS / B::PARTS + j;
                         let quad = C::quad(s, codes, j);
-                        for t in 0..T {
-                            sums[t] = C::dot(s, sums[t], quad, x[t].codes[j]);
-                        }
-                    }
+                        unroll!(t < T => { sums[t] = C::dot(s, sums[t], quad, x[t].codes[j]) });
+                    });
                     let scale = scales.scale(s, head, g, part);
-                    for t in 0..T {
+                    unroll!(t < T => {
                         let scale = s.mul(scale, s.splat(x[t].scale));
                         y[t] = s.mul_add(s.to_f32(sums[t]), scale, y[t]);
-                    }
-                }
+                    });
+                });
                 if B::HAS_MIN {
                     let min = scales.min(s, head, g);
-                    for t in 0..T {
-                        y[t] = s.mul_add(min, s.splat(x[t].scaled_sum), y[t]);
-                    }
+                    unroll!(t < T => { y[t] = s.mul_add(min, s.splat(x[t].scaled_sum), y[t]) });
                 }
             }
         }
-        for (t, y) in y.into_iter().enumerate() {
+        unroll!(t < T => {
             // SAFETY: `first + t` is a token of the block, and the rows are those of the tile.
-            unsafe { self.sink.store(s, first + t, y) };
-        }
+            unsafe { self.sink.store(s, first + t, y[t]) };
+        });
     }
 }

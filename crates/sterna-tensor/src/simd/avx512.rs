@@ -32,7 +32,7 @@ impl Simd for Avx512 {
     type I32 = __m512i;
     type U8 = __m512i;
 
-    const TOKENS: usize = 12;
+    const TOKENS: usize = 16;
     const U8_OFFSET: i32 = 0;
 
     #[inline(always)]
