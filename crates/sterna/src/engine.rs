@@ -1,55 +1,22 @@
 //! A model made ready to run: weights, tokenizer, chat template and recommended sampling, opened from one path.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use sterna_formats::{ChatTemplate, Checkpoint, Message, Special, Tokenizer};
+use sterna_formats::{ChatTemplate, Checkpoint, FormatError, Message, RenderOptions, Special, Tokenizer};
 use sterna_model::generate::{Completion, Event, Request, Session, SessionOptions};
 use sterna_model::sampling::{Sampler, SamplingOptions};
-use sterna_model::{KvType, LoadOptions, Model};
-use sterna_tensor::{Compute, Isa, Pool, Precision};
 
-use crate::{Error, Size, physical_cores, recommended_sampling};
-
-/// How to run a model.
-#[derive(Debug, Clone)]
-pub struct EngineOptions {
-    /// Threads to compute with.
-    pub threads: usize,
-    /// Most tokens of a sequence; `None` is what the model was trained for.
-    pub context: Option<usize>,
-    /// Storage type of keys and values.
-    pub kv: KvType,
-    /// Arithmetic against quantized weights.
-    pub precision: Precision,
-}
-
-impl Default for EngineOptions {
-    /// All physical cores, the model's own context, f16 keys and values, int8 activations.
-    fn default() -> EngineOptions {
-        EngineOptions {
-            threads: physical_cores(),
-            context: None,
-            kv: KvType::F16,
-            precision: Precision::Int8,
-        }
-    }
-}
+use crate::{EngineOptions, Error, Network, recommended_sampling};
 
 /// A model made ready to run.
 pub struct Engine {
     path: PathBuf,
-    model: Arc<Model>,
-    compute: Arc<Compute>,
+    network: Network,
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
     sampling: SamplingOptions,
-    options: EngineOptions,
-    context: usize,
-    size: Size,
-    load_time: Duration,
 }
 
 impl Engine {
@@ -61,32 +28,26 @@ impl Engine {
         let start = Instant::now();
         let path = path.as_ref();
         let checkpoint = Checkpoint::open(path)?;
-        let isa = Isa::from_env()?;
-        let compute = Compute { isa, pool: Pool::new(options.threads), precision: options.precision };
-        let model = Model::load(&checkpoint, &LoadOptions::default(), &compute)?;
-        let trained = model.spec().context_length;
-        let context = options.context.unwrap_or(trained);
-        if context > trained {
-            return Err(Error::ContextTooLong { asked: context, trained });
-        }
+        let tokenizer = Tokenizer::from_checkpoint(&checkpoint)?;
+        let template = match ChatTemplate::from_checkpoint(&checkpoint, &tokenizer) {
+            Ok(template) => Some(template),
+            // A model that was not trained to chat; it can still continue text.
+            Err(FormatError::Missing { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
         Ok(Engine {
             path: path.to_owned(),
-            tokenizer: Tokenizer::from_checkpoint(&checkpoint)?,
-            template: ChatTemplate::from_checkpoint(&checkpoint)?,
+            tokenizer,
+            template,
             sampling: recommended_sampling(&checkpoint)?,
-            size: Size::of(&checkpoint),
-            model: Arc::new(model),
-            compute: Arc::new(compute),
-            options: options.clone(),
-            context,
-            load_time: start.elapsed(),
+            network: Network::from_checkpoint(&checkpoint, options, start)?,
         })
     }
 
     /// An empty sequence over this model.
     pub fn session(&self) -> Session {
-        let options = SessionOptions { kv: self.options.kv, ..SessionOptions::with_context(self.context) };
-        Session::new(&self.model, &self.compute, options)
+        let Network { model, compute, context, kv, .. } = &self.network;
+        Session::new(model, compute, SessionOptions { kv: *kv, ..SessionOptions::with_context(*context) })
     }
 
     /// The tokens of a plain text to continue. Special tokens written out in it count as such.
@@ -94,7 +55,7 @@ impl Engine {
     /// # Errors
     /// The tokenizer cannot express the text.
     pub fn text_prompt(&self, text: &str) -> Result<Vec<u32>, Error> {
-        Ok(self.tokenizer.encode_with_bos(text, Special::Parse)?)
+        Ok(self.tokenizer.encode_with_bos(text)?)
     }
 
     /// The tokens of a conversation, up to where the assistant's answer begins.
@@ -104,7 +65,7 @@ impl Engine {
     pub fn chat_prompt(&self, messages: &[Message]) -> Result<Vec<u32>, Error> {
         let template =
             self.template.as_ref().ok_or_else(|| Error::NoChatTemplate { path: self.path.clone() })?;
-        Ok(self.tokenizer.encode(&template.render(messages, true)?, Special::Parse)?)
+        Ok(self.tokenizer.encode(&template.render(messages, &RenderOptions::reply())?, Special::Parse)?)
     }
 
     /// Answers one user message, all at once. For streaming, several turns, or another end: [`Engine::session`].
@@ -112,7 +73,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::chat_prompt`] and [`Session::generate`].
     pub fn answer(&self, message: &str, sampling: SamplingOptions) -> Result<Completion, Error> {
-        let prompt = self.chat_prompt(&[Message::user(message)])?;
+        let prompt = self.chat_prompt(&[Message::new("user", message)])?;
         let never = AtomicBool::new(false);
         let request = Request { prompt: &prompt, max_tokens: None, stop: &[], cancel: &never };
         let mut sampler = Sampler::new(sampling)?;
@@ -124,14 +85,9 @@ impl Engine {
         &self.path
     }
 
-    /// The network.
-    pub fn model(&self) -> &Model {
-        &self.model
-    }
-
-    /// What it runs on.
-    pub fn compute(&self) -> &Arc<Compute> {
-        &self.compute
+    /// The network and what it runs on.
+    pub fn network(&self) -> &Network {
+        &self.network
     }
 
     /// Text to tokens and back.
@@ -147,25 +103,5 @@ impl Engine {
     /// What the model's files recommend, and Sterna's defaults where they say nothing.
     pub fn recommended_sampling(&self) -> &SamplingOptions {
         &self.sampling
-    }
-
-    /// As given to [`Engine::load`].
-    pub fn options(&self) -> &EngineOptions {
-        &self.options
-    }
-
-    /// Most tokens of a sequence.
-    pub fn context(&self) -> usize {
-        self.context
-    }
-
-    /// Parameters and bytes of the checkpoint.
-    pub fn size(&self) -> Size {
-        self.size
-    }
-
-    /// Time that [`Engine::load`] took.
-    pub fn load_time(&self) -> Duration {
-        self.load_time
     }
 }

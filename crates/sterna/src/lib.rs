@@ -19,19 +19,23 @@
 mod cores;
 mod engine;
 mod error;
+mod network;
 mod recommended;
 mod size;
 
 pub use cores::physical_cores;
-pub use engine::{Engine, EngineOptions};
+pub use engine::Engine;
 pub use error::Error;
+pub use network::{EngineOptions, Network};
 pub use recommended::recommended_sampling;
 pub use size::Size;
 
-pub use sterna_formats::{ChatTemplate, Checkpoint, Message, Special, Tokenizer};
+pub use sterna_formats::{
+    ChatTemplate, Checkpoint, Message, RowOrder, Special, Tensor, TensorType, Tokenizer,
+};
 pub use sterna_model::generate::{
     Completion, Event, FinishReason, GenerateError, Request, Session, SessionOptions, Timings,
 };
 pub use sterna_model::sampling::{Sampler, SamplingOptions};
-pub use sterna_model::{KvType, Logits, Model, Spec, State, Workspace, forward};
-pub use sterna_tensor::{Compute, Isa, Pool, Precision};
+pub use sterna_model::{KvType, LoadOptions, Logits, Model, Spec, State, Workspace, forward, spec};
+pub use sterna_tensor::{Compute, Isa, Matrix, Pool, Precision};

@@ -17,7 +17,7 @@ use std::time::Duration;
 pub struct Request<'a> {
     /// The whole prompt as token ids, with what it shares with earlier requests.
     pub prompt: &'a [u32],
-    /// Most tokens to generate; `None` is up to the end of the context.
+    /// Most tokens to generate, at least one; `None` is up to the end of the context.
     pub max_tokens: Option<usize>,
     /// Strings that end the text and are left out of it.
     pub stop: &'a [String],
@@ -75,7 +75,7 @@ pub struct Completion {
     pub finish_reason: FinishReason,
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
-    /// Prompt tokens that were already in the state.
+    /// How many of them were already in the state.
     pub cached_tokens: usize,
     /// Time it took.
     pub timings: Timings,
@@ -84,18 +84,17 @@ pub struct Completion {
 /// Wall-clock times of one generation.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Timings {
-    /// Computing the prompt tokens that were not cached.
-    pub prompt: Duration,
-    /// From the request to the first sampled token.
+    /// From the request to the first token: computing the prompt tokens that were not cached.
     pub time_to_first_token: Duration,
-    /// Computing and sampling all tokens after the first.
+    /// Computing and drawing all tokens after the first.
     pub decode: Duration,
 }
 
 impl Completion {
-    /// Prompt tokens computed per second.
+    /// Prompt tokens computed per second; `None` if that was cancelled.
     pub fn prompt_tokens_per_second(&self) -> Option<f64> {
-        rate(self.prompt_tokens - self.cached_tokens, self.timings.prompt)
+        let computed = if self.tokens.is_empty() { 0 } else { self.prompt_tokens - self.cached_tokens };
+        rate(computed, self.timings.time_to_first_token)
     }
 
     /// Tokens per second after the first, which belongs to the prompt's time.
@@ -123,14 +122,6 @@ pub enum GenerateError {
     /// There is nothing to continue.
     #[error("the prompt is empty: it has no tokens to continue")]
     EmptyPrompt,
-    /// The prompt holds an id outside the vocabulary.
-    #[error("token id {found} of the prompt is outside the vocabulary of {vocab_size}")]
-    UnknownToken {
-        /// The id.
-        found: u32,
-        /// Ids of the model.
-        vocab_size: usize,
-    },
     /// The forward pass failed.
     #[error(transparent)]
     Model(#[from] crate::ModelError),

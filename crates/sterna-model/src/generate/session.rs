@@ -1,7 +1,7 @@
 //! One sequence over a model.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use sterna_formats::{TokenStream, Tokenizer};
@@ -30,15 +30,13 @@ impl SessionOptions {
     }
 }
 
-/// A model, the state of one sequence, and the tokens that the state has seen.
+/// A model and the state of one sequence.
 pub struct Session {
     model: Arc<Model>,
     compute: Arc<Compute>,
     options: SessionOptions,
     state: State,
     workspace: Workspace,
-    /// The tokens in `state`, in order.
-    tokens: Vec<u32>,
 }
 
 impl Session {
@@ -50,7 +48,6 @@ impl Session {
             model: Arc::clone(model),
             compute: Arc::clone(compute),
             options,
-            tokens: Vec::new(),
         }
     }
 
@@ -61,12 +58,7 @@ impl Session {
 
     /// The tokens computed so far.
     pub fn tokens(&self) -> &[u32] {
-        &self.tokens
-    }
-
-    /// Forgets everything.
-    pub fn clear(&mut self) {
-        self.rewind(0);
+        self.state.tokens()
     }
 
     /// Generates until a stop condition holds, calling `on_event` as things happen.
@@ -83,126 +75,126 @@ impl Session {
         let start = Instant::now();
         self.check(request.prompt)?;
         let cached_tokens = self.reuse(request.prompt);
+        let mut next = self.prefill(request, sampler, &mut on_event)?;
+        let time_to_first_token = start.elapsed();
+
         let mut output = Output::new(tokenizer, request.stop, &mut on_event);
         let mut tokens = Vec::new();
-        let mut timings = Timings::default();
-        let max_tokens = request.max_tokens.unwrap_or(usize::MAX);
-
-        let prefilled = self.prefill(request, &mut output)?;
-        timings.prompt = start.elapsed();
-        timings.time_to_first_token = timings.prompt;
         let finish_reason = loop {
-            if !prefilled || request.cancel.load(Ordering::Relaxed) {
-                break FinishReason::Cancelled;
-            }
-            if tokens.len() >= max_tokens {
-                break FinishReason::Length;
-            }
-            if let Some(&last) = tokens.last() {
-                if self.tokens.len() >= self.options.context {
-                    break FinishReason::Context;
-                }
-                self.advance(&[last])?;
-            }
-            let token = sampler.sample(self.workspace.logits(), &self.tokens);
-            if tokens.is_empty() {
-                timings.time_to_first_token = start.elapsed();
-            }
+            let Some(token) = next else { break FinishReason::Cancelled };
             tokens.push(token);
             if tokenizer.is_end(token) || output.push(token) {
                 break FinishReason::Stop;
             }
+            if request.max_tokens.is_some_and(|max_tokens| tokens.len() >= max_tokens) {
+                break FinishReason::Length;
+            }
+            if self.state.len() + 1 >= self.options.context {
+                break FinishReason::Context;
+            }
+            next = match request.cancel.load(Ordering::Relaxed) {
+                true => None,
+                false => Some(self.advance(&[token], sampler)?),
+            };
         };
-        timings.decode = start.elapsed() - timings.time_to_first_token;
-        Ok(Completion {
-            text: output.finish(),
-            tokens,
-            finish_reason,
-            prompt_tokens: request.prompt.len(),
-            cached_tokens,
-            timings,
-        })
+        let timings = Timings { time_to_first_token, decode: start.elapsed() - time_to_first_token };
+        let prompt_tokens = request.prompt.len();
+        Ok(Completion { text: output.finish(), tokens, finish_reason, prompt_tokens, cached_tokens, timings })
     }
 
     fn check(&self, prompt: &[u32]) -> Result<(), GenerateError> {
-        let vocab_size = self.model.spec().vocab_size;
-        if prompt.is_empty() {
-            return Err(GenerateError::EmptyPrompt);
-        }
-        if prompt.len() >= self.options.context {
-            return Err(GenerateError::ContextOverflow { found: prompt.len(), context: self.options.context });
-        }
-        match prompt.iter().find(|token| **token as usize >= vocab_size) {
-            Some(&found) => Err(GenerateError::UnknownToken { found, vocab_size }),
-            None => Ok(()),
+        let context = self.options.context;
+        match prompt.len() {
+            0 => Err(GenerateError::EmptyPrompt),
+            found if found >= context => Err(GenerateError::ContextOverflow { found, context }),
+            _ => Ok(()),
         }
     }
 
     /// Rewinds the state to what it shares with `prompt`; the last prompt token is always computed, for its logits.
     /// Returns how many tokens stay.
     fn reuse(&mut self, prompt: &[u32]) -> usize {
-        let shared = self.tokens.iter().zip(prompt).take_while(|(a, b)| a == b).count();
-        self.rewind(shared.min(prompt.len() - 1));
-        self.tokens.len()
+        let shared = self.tokens().iter().zip(prompt).take_while(|(a, b)| a == b).count();
+        let kept = self.state.truncate(shared.min(prompt.len() - 1));
+        self.state.expect_length(prompt.len());
+        kept
     }
 
-    fn rewind(&mut self, n_tokens: usize) {
-        self.state.truncate(n_tokens);
-        self.tokens.truncate(n_tokens);
-    }
-
-    /// Computes what the state lacks of the prompt; false if cancelled on the way.
-    fn prefill(&mut self, request: Request<'_>, output: &mut Output<'_>) -> Result<bool, GenerateError> {
+    /// Computes what the state lacks of the prompt, and draws the first token; `None` if cancelled on the way.
+    fn prefill(
+        &mut self,
+        request: Request<'_>,
+        sampler: &mut Sampler,
+        on_event: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Option<u32>, GenerateError> {
         let total = request.prompt.len();
-        (output.on_event)(Event::Prefill { done: self.tokens.len(), total });
-        while self.tokens.len() < total {
+        let chunk = self.options.prefill_chunk.max(1);
+        on_event(Event::Prefill { done: self.state.len(), total });
+        while self.state.len() + chunk < total {
             if request.cancel.load(Ordering::Relaxed) {
-                return Ok(false);
+                return Ok(None);
             }
-            let end = total.min(self.tokens.len() + self.options.prefill_chunk.max(1));
-            self.advance(&request.prompt[self.tokens.len()..end])?;
-            (output.on_event)(Event::Prefill { done: end, total });
+            let done = self.state.len();
+            let tokens = &request.prompt[done..done + chunk];
+            forward(&self.model, &self.compute, &mut self.state, &mut self.workspace, tokens, Logits::Last)?;
+            on_event(Event::Prefill { done: done + chunk, total });
         }
-        Ok(true)
+        let first = self.advance(&request.prompt[self.state.len()..], sampler)?;
+        on_event(Event::Prefill { done: total, total });
+        Ok(Some(first))
     }
 
-    /// Computes the next tokens, leaving the logits of the last one in the workspace.
-    fn advance(&mut self, tokens: &[u32]) -> Result<(), GenerateError> {
-        let done = forward(&self.model, &self.compute, &mut self.state, &mut self.workspace, tokens, Logits::Last);
-        if let Err(error) = done {
-            // Some blocks may have seen the tokens and others not.
-            self.clear();
-            return Err(error.into());
-        }
-        self.tokens.extend_from_slice(tokens);
-        Ok(())
+    /// Computes `tokens` and draws the one after them.
+    fn advance(&mut self, tokens: &[u32], sampler: &mut Sampler) -> Result<u32, GenerateError> {
+        let (state, workspace) = (&mut self.state, &mut self.workspace);
+        let logits = forward(&self.model, &self.compute, state, workspace, tokens, Logits::Last)?;
+        Ok(sampler.sample(logits, state.tokens()))
     }
 }
 
 /// The text of the generated tokens on its way out.
 struct Output<'a> {
     stream: TokenStream<'a>,
+    sink: Sink<'a>,
+}
+
+/// Text on its way past the stop strings.
+struct Sink<'a> {
     stop: StopStrings,
-    text: String,
     stopped: bool,
+    text: String,
     on_event: &'a mut dyn FnMut(Event<'_>),
 }
 
 impl<'a> Output<'a> {
     fn new(tokenizer: &'a Tokenizer, stop: &[String], on_event: &'a mut dyn FnMut(Event<'_>)) -> Output<'a> {
-        let stop = StopStrings::new(stop);
-        Output { stream: tokenizer.stream(), stop, text: String::new(), stopped: false, on_event }
+        let sink = Sink { stop: StopStrings::new(stop), stopped: false, text: String::new(), on_event };
+        Output { stream: tokenizer.stream().skip_special(), sink }
     }
 
     /// Takes a token; true if it completed a stop string.
     fn push(&mut self, token: u32) -> bool {
         if let Some(piece) = self.stream.push(token) {
-            self.take(&piece);
+            self.sink.push(&piece);
         }
-        self.stopped
+        self.sink.stopped
     }
 
-    fn take(&mut self, piece: &str) {
+    /// Lets out the bytes of an unfinished character and what might have become a stop string.
+    fn finish(mut self) -> String {
+        if !self.sink.stopped
+            && let Some(rest) = self.stream.finish()
+        {
+            self.sink.push(&rest);
+        }
+        let held = self.sink.stop.finish();
+        self.sink.emit(&held);
+        self.sink.text
+    }
+}
+
+impl Sink<'_> {
+    fn push(&mut self, piece: &str) {
         let released = self.stop.push(piece);
         self.stopped = released.stopped;
         self.emit(&released.text);
@@ -213,16 +205,5 @@ impl<'a> Output<'a> {
             self.text.push_str(text);
             (self.on_event)(Event::Text(text));
         }
-    }
-
-    /// Lets out the bytes of an unfinished character and what might have become a stop string.
-    fn finish(mut self) -> String {
-        if !self.stopped {
-            let rest = self.stream.finish();
-            self.take(&rest);
-        }
-        let held = self.stop.finish();
-        self.emit(&held);
-        self.text
     }
 }

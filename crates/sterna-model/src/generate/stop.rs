@@ -46,7 +46,8 @@ impl StopStrings {
         let longest = self.stops.iter().map(String::len).max().unwrap_or(0);
         let from = self.held.len().saturating_sub(longest);
         let starts = self.held.char_indices().map(|(at, _)| at).filter(|at| *at >= from);
-        let mut possible = starts.filter(|at| self.stops.iter().any(|stop| stop.starts_with(&self.held[*at..])));
+        let mut possible =
+            starts.filter(|at| self.stops.iter().any(|stop| stop.starts_with(&self.held[*at..])));
         possible.next().unwrap_or(self.held.len())
     }
 }
@@ -73,7 +74,10 @@ mod tests {
     #[test]
     fn holds_back_a_partial_match_until_it_is_decided() {
         assert_eq!(run(&["END"], &["so E", "N", "D more"]), (vec!["so ".into(), "".into(), "".into()], true));
-        assert_eq!(run(&["END"], &["so E", "N", "d."]), (vec!["so ".into(), "".into(), "ENd.".into(), "".into()], false));
+        assert_eq!(
+            run(&["END"], &["so E", "N", "d."]),
+            (vec!["so ".into(), "".into(), "ENd.".into(), "".into()], false)
+        );
     }
 
     #[test]

@@ -76,7 +76,9 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         print_stats(&completion);
     }
     match completion.finish_reason {
-        FinishReason::Context => note(format_args!("the context of {} tokens is full", engine.context())),
+        FinishReason::Context => {
+            note(format_args!("the context of {} tokens is full", engine.network().context))
+        }
         FinishReason::Cancelled => return Ok(ExitCode::from(EXIT_INTERRUPTED)),
         FinishReason::Stop | FinishReason::Length => {}
     }
@@ -116,8 +118,8 @@ impl Args {
             note("the model has no chat template: continuing the text as with --raw");
             return Ok(engine.text_prompt(text)?);
         }
-        let system = self.system.iter().map(|text| Message::system(text.as_str()));
-        let messages: Vec<Message> = system.chain([Message::user(text)]).collect();
+        let system = self.system.iter().map(|text| Message::new("system", text));
+        let messages: Vec<Message> = system.chain([Message::new("user", text)]).collect();
         Ok(engine.chat_prompt(&messages)?)
     }
 }
@@ -133,7 +135,6 @@ struct Output<'a> {
     sampling: SamplingOutput,
     threads: usize,
     load_seconds: f64,
-    prompt_seconds: f64,
     time_to_first_token_seconds: f64,
     decode_seconds: f64,
     prompt_tokens_per_second: Option<f64>,
@@ -168,9 +169,8 @@ impl<'a> Output<'a> {
                 repeat_penalty: sampling.repeat_penalty,
                 seed: sampling.seed,
             },
-            threads: engine.compute().pool.n_threads(),
-            load_seconds: engine.load_time().as_secs_f64(),
-            prompt_seconds: timings.prompt.as_secs_f64(),
+            threads: engine.network().compute.pool.n_threads(),
+            load_seconds: engine.network().load_time.as_secs_f64(),
             time_to_first_token_seconds: timings.time_to_first_token.as_secs_f64(),
             decode_seconds: timings.decode.as_secs_f64(),
             prompt_tokens_per_second: completion.prompt_tokens_per_second(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use sterna::{Compute, Engine, Logits, State, Workspace, forward};
+use sterna::{Compute, Logits, Network, State, Workspace, forward};
 
 use crate::cli::terminal;
 
@@ -64,23 +64,23 @@ impl Test {
 
 /// Times each test with each number of threads.
 pub(super) fn run(
-    engine: &Engine,
+    network: &Network,
     thread_counts: &[usize],
     tests: &[Test],
     repetitions: usize,
 ) -> anyhow::Result<Vec<Timed>> {
-    let context = engine.context();
+    let context = network.context;
     for test in tests {
         let needed = test.depth + test.n_tokens;
         ensure!(needed <= context, "{} needs {needed} tokens but the context holds {context}", test.name());
     }
     let mut results = Vec::new();
     for &threads in thread_counts {
-        let compute = match threads == engine.compute().pool.n_threads() {
-            true => Arc::clone(engine.compute()),
-            false => Arc::new(Compute::new(threads, engine.compute().precision)),
+        let compute = match threads == network.compute.pool.n_threads() {
+            true => Arc::clone(&network.compute),
+            false => Arc::new(Compute::new(threads, network.compute.precision)),
         };
-        let mut bench = Bench::new(engine, compute);
+        let mut bench = Bench::new(network, compute);
         for &test in tests {
             let mut samples = Vec::new();
             for repetition in 0..=repetitions {
@@ -101,7 +101,7 @@ pub(super) fn run(
 }
 
 struct Bench<'a> {
-    engine: &'a Engine,
+    network: &'a Network,
     compute: Arc<Compute>,
     state: State,
     workspace: Workspace,
@@ -110,9 +110,9 @@ struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    fn new(engine: &'a Engine, compute: Arc<Compute>) -> Bench<'a> {
-        let state = State::new(engine.model(), engine.options().kv);
-        Bench { engine, compute, state, workspace: Workspace::new(engine.model()), length: 0 }
+    fn new(network: &'a Network, compute: Arc<Compute>) -> Bench<'a> {
+        let state = State::new(&network.model, network.kv);
+        Bench { network, compute, state, workspace: Workspace::new(), length: 0 }
     }
 
     fn time(&mut self, test: Test) -> anyhow::Result<Duration> {
@@ -134,15 +134,15 @@ impl<'a> Bench<'a> {
 
     /// Computes `n` more tokens, `chunk` per pass.
     fn extend(&mut self, n: usize, chunk: usize) -> anyhow::Result<()> {
-        let vocab_size = self.engine.model().spec().vocab_size;
+        let vocab_size = self.network.model.spec().vocab_size;
         let end = self.length + n;
         while self.length < end {
             let step = chunk.min(end - self.length);
             // Any ids do: the work is the same. A fixed walk through the vocabulary repeats from run to run.
             let tokens: Vec<u32> =
                 (self.length..self.length + step).map(|i| (i * 7919 % vocab_size) as u32).collect();
-            let model = self.engine.model();
-            forward(model, &self.compute, &mut self.state, &mut self.workspace, &tokens, Logits::Last)?;
+            let (state, workspace) = (&mut self.state, &mut self.workspace);
+            forward(&self.network.model, &self.compute, state, workspace, &tokens, Logits::Last)?;
             self.length += step;
         }
         Ok(())

@@ -7,12 +7,13 @@ mod bandwidth;
 mod measure;
 mod memory;
 mod report;
+mod weights;
 
 use std::io::{Write, stdout};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use sterna::{Engine, physical_cores};
+use sterna::{Network, physical_cores};
 
 use super::settings::{ComputeArgs, positive, threads};
 use super::{model_arg, terminal};
@@ -57,15 +58,17 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let path = model_arg::resolve(&args.model)?;
     let thread_counts = if args.threads.is_empty() { vec![physical_cores()] } else { args.threads.clone() };
     let most_threads = thread_counts.iter().copied().max().unwrap_or(1);
+    let options = args.compute.engine_options(Some(most_threads));
     terminal::note(format_args!("loading {}", path.display()));
-    let engine = Engine::load(&path, &args.compute.engine_options(Some(most_threads)))?;
+    // Without the tokenizer that an engine has: any ids do for timing.
+    let network = Network::load(&path, &options)?;
     let tests = Test::all(&args.n_prompt, &args.n_gen, &args.depth);
-    let results = measure::run(&engine, &thread_counts, &tests, args.repetitions)?;
+    let results = measure::run(&network, &thread_counts, &tests, args.repetitions)?;
     let peak_rss = memory::peak_rss();
     terminal::note("measuring the memory bandwidth");
-    let weight_bytes = engine.model().bytes_per_token();
-    let bandwidth = bandwidth::read_bandwidth(&engine.compute().pool, weight_bytes);
-    let report = Report::new(&args.model, &engine, results, peak_rss, bandwidth);
+    let bandwidth =
+        bandwidth::read_bandwidth(&network.compute.pool, weights::bytes_per_token(&network.model));
+    let report = Report::new(&args.model, &network, results, peak_rss, bandwidth);
     let text = match args.output {
         Format::Md => report.markdown(),
         Format::Json => report.json()?,

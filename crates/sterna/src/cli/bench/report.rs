@@ -3,9 +3,10 @@
 use std::fmt::Write;
 
 use serde::Serialize;
-use sterna::{Engine, Precision};
+use sterna::{Network, Precision};
 
 use super::measure::{Kind, Timed};
+use super::weights::bytes_per_token;
 use crate::cli::units;
 
 /// A whole bench. Field names and units are those of the JSON.
@@ -49,24 +50,24 @@ impl Report {
     /// `bandwidth` in bytes per second.
     pub(super) fn new(
         model: &str,
-        engine: &Engine,
+        network: &Network,
         results: Vec<Timed>,
         peak_rss: Option<u64>,
         bandwidth: f64,
     ) -> Report {
-        let weight_bytes_per_token = engine.model().bytes_per_token() as u64;
+        let weight_bytes_per_token = bytes_per_token(&network.model) as u64;
         let row = |timed| Row::new(timed, weight_bytes_per_token as f64, bandwidth);
         Report {
             model: model.to_owned(),
-            architecture: engine.model().spec().architecture.to_string(),
-            size_bytes: engine.size().n_bytes,
-            params: engine.size().n_params,
-            isa: engine.compute().isa.name(),
-            precision: match engine.compute().precision {
+            architecture: network.model.spec().architecture.to_string(),
+            size_bytes: network.size.n_bytes,
+            params: network.size.n_params,
+            isa: network.compute.isa.name(),
+            precision: match network.compute.precision {
                 Precision::Int8 => "int8",
                 Precision::Float => "float",
             },
-            load_seconds: engine.load_time().as_secs_f64(),
+            load_seconds: network.load_time.as_secs_f64(),
             peak_rss_bytes: peak_rss,
             memory_bandwidth_gb_per_second: bandwidth / 1e9,
             weight_bytes_per_token,

@@ -41,7 +41,7 @@ struct SavedMessage {
 
 impl<'a> Conversation<'a> {
     pub(super) fn new(engine: &'a Engine, system: Option<String>) -> Conversation<'a> {
-        let messages = system.into_iter().map(Message::system).collect();
+        let messages = system.into_iter().map(|text| Message::new("system", text)).collect();
         Conversation { engine, session: engine.session(), messages }
     }
 
@@ -60,7 +60,7 @@ impl<'a> Conversation<'a> {
 
     /// Adds a user message and the answer to it. On an error the conversation is as before.
     pub(super) fn say(&mut self, text: String, turn: Turn<'_>) -> anyhow::Result<Completion> {
-        self.messages.push(Message::user(text));
+        self.messages.push(Message::new("user", text));
         let answered = self.answer(turn);
         if answered.is_err() {
             self.messages.pop();
@@ -92,7 +92,7 @@ impl<'a> Conversation<'a> {
                 GenerateError::ContextOverflow { .. } => anyhow!("{error}; /clear starts anew"),
                 error => error.into(),
             })?;
-        self.messages.push(Message::assistant(completion.text.as_str()));
+        self.messages.push(Message::new("assistant", &completion.text));
         Ok(completion)
     }
 
@@ -117,9 +117,7 @@ fn read(file: &Path) -> anyhow::Result<Vec<Message>> {
     ensure!(size <= MAX_FILE_BYTES, "expected at most {MAX_FILE_BYTES} bytes, found {size}");
     let saved: Saved = serde_json::from_slice(&fs::read(file)?)?;
     let message = |(i, saved): (usize, SavedMessage)| match saved.role.as_str() {
-        "system" => Ok(Message::system(saved.content)),
-        "user" => Ok(Message::user(saved.content)),
-        "assistant" => Ok(Message::assistant(saved.content)),
+        "system" | "user" | "assistant" => Ok(Message::new(saved.role, saved.content)),
         role => bail!("messages[{i}].role: expected system, user or assistant, found {role:?}"),
     };
     saved.messages.into_iter().enumerate().map(message).collect()

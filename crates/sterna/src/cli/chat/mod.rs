@@ -52,8 +52,8 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     }
     let mut input = Input::new(model_arg::history_file())?;
     if input.is_terminal() {
-        let n_params = super::units::count(engine.size().n_params);
-        let threads = engine.compute().pool.n_threads();
+        let n_params = super::units::count(engine.network().size.n_params);
+        let threads = engine.network().compute.pool.n_threads();
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
         eprintln!("{}", bold(format_args!("{stem}")));
         note(format_args!("{n_params} parameters, {threads} threads. /help lists commands, Ctrl-D leaves."));
@@ -179,7 +179,7 @@ impl<'a> Chat<'a> {
         };
         let completion = step(&mut self.conversation, turn)?;
         printer.finish()?;
-        let context = self.engine.context();
+        let context = self.engine.network().context;
         match completion.finish_reason {
             FinishReason::Context => {
                 note(format_args!("the context of {context} tokens is full; /clear starts anew"))

@@ -6,7 +6,7 @@ mod report;
 use std::io::{Write, stdout};
 use std::process::ExitCode;
 
-use sterna::{Checkpoint, Compute, Isa, Pool, Spec};
+use sterna::{Checkpoint, Spec};
 
 use super::model_arg;
 use super::settings::ComputeArgs;
@@ -32,13 +32,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let checkpoint = Checkpoint::open(&path)?;
     let spec = Spec::of(&checkpoint)?;
     let options = args.compute.engine_options(Some(1));
-    let context = options.context.unwrap_or(spec.context_length);
-    anyhow::ensure!(
-        context <= spec.context_length,
-        "a context of {context} tokens was asked for, but the model was trained for {}",
-        spec.context_length
-    );
-    let compute = Compute { isa: Isa::from_env()?, pool: Pool::new(1), precision: options.precision };
+    let context = options.context_of(&spec)?;
+    let compute = options.compute()?;
     let report = Report::new(&checkpoint, &spec, &compute, context, options.kv, args.tensors);
     let text = if args.json { serde_json::to_string_pretty(&report)? + "\n" } else { report.text() };
     stdout().write_all(text.as_bytes())?;
