@@ -220,15 +220,16 @@ pub(crate) struct Ropes {
 impl Ropes {
     pub(crate) fn new(spec: &Spec) -> Ropes {
         let mut specs: Vec<&RopeSpec> = Vec::new();
-        let mut index = |block: &'_ MixerSpec| -> Option<usize> {
-            let MixerSpec::Attention(AttentionSpec { rope, .. }) = block;
-            let rope = rope.as_ref()?;
-            Some(specs.iter().position(|known| *known == rope).unwrap_or_else(|| {
-                specs.push(rope);
-                specs.len() - 1
-            }))
-        };
-        let of_block = spec.blocks.iter().map(|block| index(&block.mixer)).collect();
+        let mut of_block = Vec::new();
+        for block in &spec.blocks {
+            let MixerSpec::Attention(AttentionSpec { rope, .. }) = &block.mixer;
+            of_block.push(rope.as_ref().map(|rope| {
+                specs.iter().position(|known| *known == rope).unwrap_or_else(|| {
+                    specs.push(rope);
+                    specs.len() - 1
+                })
+            }));
+        }
         Ropes { distinct: specs.into_iter().map(Rope::new).collect(), of_block }
     }
 }

@@ -12,7 +12,7 @@ mod table;
 
 use sterna_formats::Checkpoint;
 
-use self::fields::{Defaults, Fields, Kind, Source, identify, keys};
+use self::fields::{Defaults, Fields, Kind, identify, keys};
 use self::names::{Exceptions, Names};
 use self::parts::{MAX_LAYERS, MAX_WIDTH};
 use self::table::TABLE;

@@ -1,9 +1,9 @@
 //! The tiny checkpoints with expected results that tests run on (`tests/fixtures/README.md`).
-#![allow(dead_code)] // Every test file uses its own part.
+#![allow(dead_code, unreachable_pub)] // Every test file uses its own part.
 
 use std::path::{Path, PathBuf};
 
-use sterna_formats::{Checkpoint, hf, mapped};
+use sterna_formats::{Checkpoint, Tensor, hf, mapped};
 
 /// The checkpoints, each with `config.json` and `config_v5.json`.
 pub const CHECKPOINTS: [&str; 18] = [
@@ -47,18 +47,30 @@ pub struct Expected {
 }
 
 pub fn expected(name: &str) -> Expected {
-    let path = directory(name).join("expected.safetensors");
-    let tensors = hf::read_safetensors(&path, &mapped::open(&path).unwrap()).unwrap();
-    let find = |name: &str| tensors.iter().find(|tensor| tensor.name == name).unwrap();
+    let tensors = read(name, "expected.safetensors");
     let ids = |name: &str| {
-        let (words, _) = find(name).data.as_chunks::<8>();
+        let (words, _) = find(&tensors, name).data.as_chunks::<8>();
         words.iter().map(|word| u32::try_from(i64::from_le_bytes(*word)).unwrap()).collect()
     };
     Expected {
         input_ids: ids("input_ids"),
-        logits: find("logits").to_f32().unwrap(),
+        logits: find(&tensors, "logits").to_f32().unwrap(),
         greedy_ids: ids("greedy_ids"),
     }
+}
+
+/// What the reference implementation had at `site`, `[input_ids.len(), hidden_size]`.
+pub fn hidden(name: &str, site: &str) -> Vec<f32> {
+    find(&read(name, "hidden.safetensors"), site).to_f32().unwrap()
+}
+
+fn read(name: &str, file: &str) -> Vec<Tensor> {
+    let path = directory(name).join(file);
+    hf::read_safetensors(&path, &mapped::open(&path).unwrap()).unwrap()
+}
+
+fn find<'a>(tensors: &'a [Tensor], name: &str) -> &'a Tensor {
+    tensors.iter().find(|tensor| tensor.name == name).unwrap()
 }
 
 /// How far logits may be from the reference's. Where activations are rounded on the way, one that falls to the other

@@ -1,0 +1,145 @@
+//! The fast path gives the logits of the reference implementation, however a sequence is cut into calls.
+
+mod common;
+
+use common::{CHECKPOINTS, CONFIGS, expected, hidden, max_difference, open, tolerance};
+use sterna_model::{
+    KvType, LoadOptions, Logits, Model, ModelError, Site, State, Workspace, forward, forward_tapped,
+};
+use sterna_tensor::{Compute, Precision, ops::argmax};
+
+fn load(name: &str, config: &str, compute: &Compute) -> Model {
+    Model::load(&open(name, config), &LoadOptions::default(), compute).unwrap()
+}
+
+/// Logits of all `tokens`, fed `chunk` at a time into `state`.
+fn feed(model: &Model, compute: &Compute, state: &mut State, tokens: &[u32], chunk: usize) -> Vec<f32> {
+    let mut workspace = Workspace::new();
+    let mut logits = Vec::new();
+    for tokens in tokens.chunks(chunk) {
+        logits.extend_from_slice(
+            forward(model, compute, state, &mut workspace, tokens, Logits::All).unwrap(),
+        );
+    }
+    logits
+}
+
+#[test]
+fn any_chunking_equals_the_reference_implementation() {
+    let compute = Compute::new(2, Precision::Float);
+    for name in CHECKPOINTS {
+        let expected = expected(name);
+        for config in CONFIGS {
+            let model = load(name, config, &compute);
+            for chunk in [48, 1, 7, 32] {
+                let mut state = State::new(&model, KvType::F32);
+                state.expect_length(expected.input_ids.len());
+                let logits = feed(&model, &compute, &mut state, &expected.input_ids, chunk);
+                let difference = max_difference(&logits, &expected.logits);
+                println!("{name} {config} by {chunk}: {difference:.1e}");
+                assert!(difference <= tolerance(name), "{name}, {config} by {chunk}: {difference}");
+            }
+        }
+    }
+}
+
+#[test]
+fn greedy_continuations_equal_the_reference_implementation() {
+    for precision in [Precision::Float, Precision::Int8] {
+        let compute = Compute::new(2, precision);
+        for name in CHECKPOINTS {
+            let expected = expected(name);
+            let model = load(name, CONFIGS[0], &compute);
+            let (mut state, mut workspace) = (State::new(&model, KvType::F32), Workspace::new());
+            let mut next = |tokens: &[u32]| {
+                let logits = forward(&model, &compute, &mut state, &mut workspace, tokens, Logits::Last).unwrap();
+                assert_eq!(logits.len(), model.spec().vocab_size);
+                argmax(logits) as u32
+            };
+            let mut ids = vec![next(&expected.input_ids)];
+            while ids.len() < expected.greedy_ids.len() {
+                ids.push(next(&ids[ids.len() - 1..]));
+            }
+            assert_eq!(ids, expected.greedy_ids, "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_rewound_state_goes_on_as_a_fresh_one() {
+    let compute = Compute::new(2, Precision::Float);
+    for name in ["llama_gqa", "mistral_swa", "gemma3", "phi3_longrope_long", "qwen3_moe"] {
+        let model = load(name, CONFIGS[0], &compute);
+        let ids = expected(name).input_ids;
+        let mut state = State::new(&model, KvType::F16);
+        feed(&model, &compute, &mut state, &ids, 48);
+        assert_eq!(state.truncate(20), 20);
+        assert_eq!(state.tokens(), &ids[..20]);
+        let other: Vec<u32> = ids[..9].iter().rev().copied().collect();
+        let rewound = feed(&model, &compute, &mut state, &other, 9);
+
+        let mut fresh = State::new(&model, KvType::F16);
+        feed(&model, &compute, &mut fresh, &ids[..20], 20);
+        let straight = feed(&model, &compute, &mut fresh, &other, 9);
+        let difference = max_difference(&rewound, &straight);
+        assert!(difference <= 1e-4, "{name}: {difference}");
+    }
+}
+
+#[test]
+fn a_sequence_that_outgrows_the_original_context_rotates_anew_from_its_start() {
+    // The original context is 32 tokens, the prompt 48.
+    let name = "phi3_longrope_long";
+    let compute = Compute::new(1, Precision::Float);
+    let model = load(name, CONFIGS[0], &compute);
+    let expected = expected(name);
+    let mut state = State::new(&model, KvType::F32);
+    let logits = feed(&model, &compute, &mut state, &expected.input_ids, 5);
+    let vocab_size = model.spec().vocab_size;
+    // Beyond the border all is as if computed at once; before it, as the shorter sequence was.
+    let beyond = 35 * vocab_size..;
+    assert!(max_difference(&logits[beyond.clone()], &expected.logits[beyond]) <= 2e-3);
+    let before = ..30 * vocab_size;
+    assert!(max_difference(&logits[before], &expected.logits[before]) > 2e-3);
+}
+
+#[test]
+fn a_tap_sees_what_flows_between_the_blocks() {
+    let compute = Compute::new(2, Precision::Float);
+    for name in ["llama_gqa", "gemma3", "qwen3_moe", "phi3_plain"] {
+        let model = load(name, CONFIGS[0], &compute);
+        let (mut state, mut workspace) = (State::new(&model, KvType::F32), Workspace::new());
+        let mut seen: Vec<(Site, Vec<f32>)> = Vec::new();
+        let mut tap = |site: Site, values: &[f32]| seen.push((site, values.to_vec()));
+        let ids = expected(name).input_ids;
+        let logits = Logits::Last;
+        forward_tapped(&model, &compute, &mut state, &mut workspace, &ids, logits, Some(&mut tap)).unwrap();
+        assert_eq!(seen.len(), model.spec().blocks.len() + 2);
+        for (site, values) in seen {
+            let difference = max_difference(&values, &hidden(name, &site.to_string()));
+            assert!(difference <= 2e-3, "{name} {site}: {difference}");
+        }
+    }
+}
+
+#[test]
+fn what_a_model_cannot_take_is_refused_and_changes_nothing() {
+    let compute = Compute::new(1, Precision::Float);
+    let options = LoadOptions { context_length: Some(10) };
+    let model = Model::load(&open("llama_gqa", CONFIGS[0]), &options, &compute).unwrap();
+    let (mut state, mut workspace) = (State::new(&model, KvType::F16), Workspace::new());
+    let mut run = |state: &mut State, tokens: &[u32]| {
+        forward(&model, &compute, state, &mut workspace, tokens, Logits::Last).map(<[f32]>::len)
+    };
+    run(&mut state, &[1, 2, 3, 4, 5, 6, 7]).unwrap();
+    let error = run(&mut state, &[1, 2, 3, 4]).unwrap_err();
+    assert!(matches!(error, ModelError::ContextOverflow { needed: 11, context_length: 10 }), "{error}");
+    assert!(error.to_string().contains("11") && error.to_string().contains("10"));
+    let error = run(&mut state, &[384]).unwrap_err();
+    assert!(matches!(error, ModelError::TokenOutOfRange { token: 384, vocab_size: 384 }), "{error}");
+    assert!(matches!(run(&mut state, &[]), Err(ModelError::NoTokens)));
+    assert_eq!(state.len(), 7);
+    let other = load("qwen3", CONFIGS[0], &compute);
+    let mut foreign = State::new(&other, KvType::F16);
+    assert!(matches!(run(&mut foreign, &[1]), Err(ModelError::Mismatch { .. })));
+}
