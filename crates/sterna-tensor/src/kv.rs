@@ -4,7 +4,7 @@
 //!
 //! * keys in tiles of 16 positions, `[LEN / 16, head_dim, 16]`: the scores of 16 positions are sums over `head_dim` of
 //!   one broadcast query element times one vector, without a horizontal sum;
-//! * values position by position, `[LEN, head_dim rounded up to 16]`: the output is a sum over positions of one
+//! * values position by position, `[LEN, head_dim rounded up to 32]`: the output is a sum over positions of one
 //!   broadcast probability times a row.
 //!
 //! Both are read from front to back, once, by a decode step. Unwritten elements are zero.
@@ -113,7 +113,7 @@ impl KvPage {
         tiles.as_chunks().0
     }
 
-    /// Values `[LEN, head_dim rounded up to 16]` of a head.
+    /// Values `[LEN, value_row_len(head_dim)]` of a head.
     pub(crate) fn values<T: KvElement>(&self, head: usize) -> &[[T; LANES]] {
         let (_, rows) = self.head(head).split_at(KvPage::LEN * self.head_dim);
         rows.as_chunks().0
@@ -146,7 +146,12 @@ impl KvType {
 
 /// Elements of one head of a page, keys and values.
 fn head_len(head_dim: usize) -> usize {
-    KvPage::LEN * (head_dim + head_dim.next_multiple_of(LANES))
+    KvPage::LEN * (head_dim + value_row_len(head_dim))
+}
+
+/// Elements from one value to the next: whole pairs of vectors.
+pub(crate) fn value_row_len(head_dim: usize) -> usize {
+    head_dim.next_multiple_of(2 * LANES)
 }
 
 /// What a page may be made of: `f32`, or the bits of an `f16`.
@@ -197,7 +202,7 @@ impl<T: KvElement> Kernel for Write<'_, T> {
         for (head, (key, value)) in page.chunks_exact_mut(head_len(head_dim)).zip(heads) {
             let (keys, values) = head.split_at_mut(KvPage::LEN * head_dim);
             let tile = &mut keys[slot / LANES * head_dim * LANES..][..head_dim * LANES];
-            let row_len = head_dim.next_multiple_of(LANES);
+            let row_len = value_row_len(head_dim);
             let row = &mut values[slot * row_len..][..row_len];
             for (i, part) in key.chunks(LANES).enumerate() {
                 let mut rounded = [T::zeroed(); LANES];
@@ -246,7 +251,7 @@ mod tests {
         let mut page = KvPage::new(1, 3, KvType::F32);
         page.write(Isa::best(), 5, &[0.1, 0.2, 0.3], &[1e-30, 2.0, 3.0]);
         assert_eq!(page.keys::<f32>(0)[2][5], 0.3);
-        assert_eq!(page.values::<f32>(0)[5][..3], [1e-30, 2.0, 3.0]);
-        assert_eq!(page.n_bytes(), 256 * (3 + 16) * 4);
+        assert_eq!(page.values::<f32>(0)[2 * 5][..3], [1e-30, 2.0, 3.0]);
+        assert_eq!(page.n_bytes(), 256 * (3 + 32) * 4);
     }
 }

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::panel::{Rows, panel_product};
+use super::panel::{COLUMNS, Panel, Rows, panel_product};
 use super::{AttentionShape, exp, tanh};
 use crate::kv::{KvElement, KvPage, KvType, KvView};
 use crate::simd::{Kernel, LANES, Simd};
@@ -11,13 +11,27 @@ use crate::simd::{Kernel, LANES, Simd};
 /// Positions whose scores are computed before their values are summed: scores, keys and values stay in L1.
 pub(super) const BLOCK: usize = 64;
 
+/// Calls `f::<S, T, R>` with `R` rows, at most 3 or, where registers are many, 6.
+macro_rules! for_rows {
+    ($rows:expr, $f:ident::<$S:ty, $T:ty>($($argument:expr),*)) => {
+        match $rows {
+            1 => $f::<$S, $T, 1>($($argument),*),
+            2 => $f::<$S, $T, 2>($($argument),*),
+            4 if <$S>::TOKENS >= 8 => $f::<$S, $T, 4>($($argument),*),
+            5 if <$S>::TOKENS >= 8 => $f::<$S, $T, 5>($($argument),*),
+            6 if <$S>::TOKENS >= 8 => $f::<$S, $T, 6>($($argument),*),
+            _ => $f::<$S, $T, 3>($($argument),*),
+        }
+    };
+}
+
 /// The running state of some query rows; all buffers belong to the scratch of a worker.
 pub(super) struct Partial<'a> {
     /// Largest score so far, `[n_rows]`.
     pub(super) largest: &'a mut [f32],
     /// Σ e^(score - largest), `[n_rows]`.
     pub(super) sum: &'a mut [f32],
-    /// Σ e^(score - largest) * value, `[n_rows, head_dim rounded up to 16]`.
+    /// Σ e^(score - largest) * value, `[n_rows, value_row_len(head_dim)]`.
     pub(super) weighted: &'a mut [f32],
 }
 
@@ -70,31 +84,22 @@ impl BlockAttention<'_> {
         }
     }
 
-    /// Rows that one pass takes: as many as leave their sums in registers, and enough to hide the latency of adding.
-    const fn rows_at_once<S: Simd>() -> usize {
-        if S::TOKENS < 8 { 4 } else { 8 }
-    }
-
     /// `scores = queries · keysᵀ`, with the soft cap.
     #[inline(always)]
     fn score<S: Simd, T: KvElement>(&mut self, simd: S, page: &KvPage, slot: usize, n_keys: usize) {
-        let head_dim = self.shape.head_dim;
+        let (n_rows, head_dim, cap) = (self.partial.sum.len(), self.shape.head_dim, self.shape.softcap);
         let keys = page.keys::<T>(self.kv_head);
-        for tile in 0..n_keys.div_ceil(LANES) {
-            let keys = &keys[(slot / LANES + tile) * head_dim..][..head_dim];
+        // The last tiles may reach beyond `n_keys`: into zeros, or into keys that the mask hides.
+        for tile in (0..n_keys.div_ceil(LANES)).step_by(COLUMNS) {
+            let data = &keys[(slot / LANES + tile) * head_dim..];
+            let keys = Panel { data, step: 1, column: head_dim, n: head_dim };
             let mut row = 0;
-            while row < self.partial.sum.len() {
+            while row < n_rows {
+                let n = rows_at_once::<S>(n_rows - row);
                 let queries = Rows { data: &self.queries[row * head_dim..], stride: head_dim };
                 let scores = &mut self.scores[row * BLOCK + tile * LANES..];
-                let cap = self.shape.softcap;
-                let rest = self.partial.sum.len() - row;
-                row += match rest.min(const { Self::rows_at_once::<S>() }) {
-                    8 => score_tile::<S, T, 8>(simd, queries, keys, cap, scores),
-                    4.. => score_tile::<S, T, 4>(simd, queries, keys, cap, scores),
-                    3 => score_tile::<S, T, 3>(simd, queries, keys, cap, scores),
-                    2 => score_tile::<S, T, 2>(simd, queries, keys, cap, scores),
-                    _ => score_tile::<S, T, 1>(simd, queries, keys, cap, scores),
-                };
+                for_rows!(n, score_tiles::<S, T>(simd, queries, keys, cap, scores));
+                row += n;
             }
         }
     }
@@ -137,7 +142,7 @@ impl BlockAttention<'_> {
         }
         let shrink = (before - shift).exp();
         self.partial.sum[row] = self.partial.sum[row] * shrink + sum;
-        let row_len = self.shape.head_dim.next_multiple_of(LANES);
+        let row_len = self.shape.row_len();
         let (weighted, _) = self.partial.weighted[row * row_len..][..row_len].as_chunks_mut::<LANES>();
         for v in weighted {
             simd.store(simd.mul(simd.load(v), simd.splat(shrink)), v);
@@ -147,66 +152,64 @@ impl BlockAttention<'_> {
     /// `weighted += weights · values`
     #[inline(always)]
     fn gather<S: Simd, T: KvElement>(&mut self, simd: S, page: &KvPage, slot: usize, n_keys: usize) {
-        let row_len = self.shape.head_dim.next_multiple_of(LANES);
+        let (n_rows, row_len) = (self.partial.sum.len(), self.shape.row_len());
         let step = row_len / LANES;
-        let values = &page.values::<T>(self.kv_head)[slot * step..][..n_keys * step];
-        let n_rows = self.partial.sum.len();
-        for column in 0..step {
-            let values = &values[column..];
+        let values = &page.values::<T>(self.kv_head)[slot * step..];
+        for first in (0..step).step_by(COLUMNS) {
+            let values = Panel { data: &values[first..], step, column: 1, n: n_keys };
             let mut row = 0;
             while row < n_rows {
+                let n = rows_at_once::<S>(n_rows - row);
                 let weights = Rows { data: &self.scores[row * BLOCK..], stride: BLOCK };
-                let out = &mut self.partial.weighted[row * row_len + column * LANES..];
-                row += match (n_rows - row).min(const { Self::rows_at_once::<S>() }) {
-                    8 => gather_column::<S, T, 8>(simd, weights, values, step, n_keys, out, row_len),
-                    4.. => gather_column::<S, T, 4>(simd, weights, values, step, n_keys, out, row_len),
-                    3 => gather_column::<S, T, 3>(simd, weights, values, step, n_keys, out, row_len),
-                    2 => gather_column::<S, T, 2>(simd, weights, values, step, n_keys, out, row_len),
-                    _ => gather_column::<S, T, 1>(simd, weights, values, step, n_keys, out, row_len),
-                };
+                let out = &mut self.partial.weighted[row * row_len + first * LANES..];
+                for_rows!(n, gather_columns::<S, T>(simd, weights, values, out, row_len));
+                row += n;
             }
         }
     }
 }
 
-/// Scores of `R` rows, `BLOCK` apart in `scores`, at one tile of keys. Returns `R`.
+/// How many of `rest` rows one product takes: no more than leave their sums in registers, and evenly shared out.
 #[inline(always)]
-fn score_tile<S: Simd, T: KvElement, const R: usize>(
+fn rows_at_once<S: Simd>(rest: usize) -> usize {
+    let most = if S::TOKENS < 8 { 3 } else { 6 };
+    rest.div_ceil(rest.div_ceil(most))
+}
+
+/// Scores of `R` rows, `BLOCK` apart in `scores`, at neighbouring tiles of keys.
+#[inline(always)]
+fn score_tiles<S: Simd, T: KvElement, const R: usize>(
     simd: S,
     queries: Rows<'_>,
-    keys: &[[T; LANES]],
+    keys: Panel<'_, T>,
     cap: Option<f32>,
     scores: &mut [f32],
-) -> usize {
-    let sums = panel_product(simd, queries, keys, 1, keys.len(), [simd.splat(0.0); R]);
-    for (r, mut sum) in sums.into_iter().enumerate() {
-        if let Some(cap) = cap {
-            let cap = simd.splat(cap);
-            sum = simd.mul(cap, tanh(simd, simd.div(sum, cap)));
-        }
-        if let Some(to) = scores[r * BLOCK..].first_chunk_mut() {
+) {
+    let sums = panel_product::<S, T, R>(simd, queries, keys);
+    for (r, sums) in sums.into_iter().enumerate() {
+        for (mut sum, to) in sums.into_iter().zip(scores[r * BLOCK..].as_chunks_mut().0) {
+            if let Some(cap) = cap {
+                let cap = simd.splat(cap);
+                sum = simd.mul(cap, tanh(simd, simd.div(sum, cap)));
+            }
             simd.store(sum, to);
         }
     }
-    R
 }
 
-/// Adds the weighted values of one column of sixteen to `R` rows, `stride` apart in `out`. Returns `R`.
+/// Adds weighted values to neighbouring columns of `R` rows, `stride` apart in `out`.
 #[inline(always)]
-fn gather_column<S: Simd, T: KvElement, const R: usize>(
+fn gather_columns<S: Simd, T: KvElement, const R: usize>(
     simd: S,
     weights: Rows<'_>,
-    values: &[[T; LANES]],
-    step: usize,
-    n_keys: usize,
+    values: Panel<'_, T>,
     out: &mut [f32],
     stride: usize,
-) -> usize {
-    let sums = panel_product(simd, weights, values, step, n_keys, [simd.splat(0.0); R]);
-    for (r, sum) in sums.into_iter().enumerate() {
-        if let Some(to) = out[r * stride..].first_chunk_mut() {
+) {
+    let sums = panel_product::<S, T, R>(simd, weights, values);
+    for (r, sums) in sums.into_iter().enumerate() {
+        for (sum, to) in sums.into_iter().zip(out[r * stride..].as_chunks_mut().0) {
             simd.store(simd.add(simd.load(to), sum), to);
         }
     }
-    R
 }

@@ -7,8 +7,7 @@
 use std::ops::Range;
 
 use super::math::{exp, tanh};
-use crate::kv::{KvPage, KvView};
-use crate::simd::LANES;
+use crate::kv::{KvPage, KvView, value_row_len};
 use crate::{Compute, Disjoint};
 
 mod block;
@@ -100,7 +99,7 @@ impl AttentionShape {
 
     /// Elements of a row of weighted values.
     fn row_len(&self) -> usize {
-        self.head_dim.next_multiple_of(LANES)
+        value_row_len(self.head_dim)
     }
 
     /// Floats of a [`Partial`] of `n_rows`.

@@ -11,28 +11,46 @@ pub(super) struct Rows<'a> {
     pub(super) stride: usize,
 }
 
-/// `Σ_k rows[r][k] * panel[k * step]` for `r < R` and `k < n`: every panel vector is loaded and widened once for all
-/// rows.
+/// Vectors of a panel that are taken side by side, so that even one row keeps several sums going.
+pub(super) const COLUMNS: usize = 2;
+
+/// A matrix of vectors in a flat buffer, of which the product takes [`COLUMNS`] columns.
+#[derive(Clone, Copy)]
+pub(super) struct Panel<'a, T> {
+    pub(super) data: &'a [[T; LANES]],
+    /// Vectors from one step of the sum to the next.
+    pub(super) step: usize,
+    /// Vectors from one column to the next.
+    pub(super) column: usize,
+    /// Steps of the sum.
+    pub(super) n: usize,
+}
+
+/// `Σ_k rows[r][k] * panel[k, c]` for `r < R`: every panel vector is loaded and widened once for all rows.
 #[inline(always)]
 pub(super) fn panel_product<S: Simd, T: KvElement, const R: usize>(
     simd: S,
     rows: Rows<'_>,
-    panel: &[[T; LANES]],
-    step: usize,
-    n: usize,
-    mut sums: [S::F32; R],
-) -> [S::F32; R] {
+    panel: Panel<'_, T>,
+) -> [[S::F32; COLUMNS]; R] {
+    let mut sums = [[simd.splat(0.0); COLUMNS]; R];
+    let Panel { data, step, column, n } = panel;
     if n == 0 {
         return sums;
     }
-    assert!((R - 1) * rows.stride + n <= rows.data.len() && (n - 1) * step < panel.len());
+    assert!((R - 1) * rows.stride + n <= rows.data.len(), "rows of the product");
+    assert!((n - 1) * step + (COLUMNS - 1) * column < data.len(), "panel of the product");
     for k in 0..n {
-        // SAFETY: k <= n - 1, so the assertion above covers this index.
-        let v = T::load(simd, unsafe { panel.get_unchecked(k * step) });
-        for (r, sum) in sums.iter_mut().enumerate() {
-            // SAFETY: r <= R - 1 and k < n, so the assertion above covers this index.
-            let x = unsafe { *rows.data.get_unchecked(r * rows.stride + k) };
-            *sum = simd.mul_add(simd.splat(x), v, *sum);
+        let v: [S::F32; COLUMNS] = std::array::from_fn(|c| {
+            // SAFETY: k <= n - 1 and c <= COLUMNS - 1, so the second assertion covers this index.
+            T::load(simd, unsafe { data.get_unchecked(k * step + c * column) })
+        });
+        for (r, sums) in sums.iter_mut().enumerate() {
+            // SAFETY: r <= R - 1 and k < n, so the first assertion covers this index.
+            let x = simd.splat(unsafe { *rows.data.get_unchecked(r * rows.stride + k) });
+            for c in 0..COLUMNS {
+                sums[c] = simd.mul_add(x, v[c], sums[c]);
+            }
         }
     }
     sums
