@@ -9,6 +9,7 @@ use sterna_tensor::{DType, DenseMatrix, Matrix, Pool};
 
 use crate::error::{FormatError, Result};
 use crate::ggml::{self, GgmlType};
+use crate::mapped;
 
 /// A tensor as its file holds it.
 ///
@@ -100,9 +101,7 @@ impl TensorType {
 impl fmt::Display for TensorType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            TensorType::Dense(DType::F32) => f.pad("F32"),
-            TensorType::Dense(DType::F16) => f.pad("F16"),
-            TensorType::Dense(DType::BF16) => f.pad("BF16"),
+            TensorType::Dense(dtype) => f.pad(&dtype.to_string()),
             TensorType::Ggml(ty) => f.pad(ty.name()),
             TensorType::Other(ty) => f.pad(&format!("{ty:?}")),
         }
@@ -187,7 +186,7 @@ impl Tensor {
     pub fn to_f32(&self) -> Result<Vec<f32>> {
         let mut out = vec![0.0; self.n_elements()];
         match self.ty {
-            TensorType::Dense(dtype) => dense_to_f32(dtype, &self.data, &mut out),
+            TensorType::Dense(dtype) => dtype.widen(&self.data, &mut out),
             TensorType::Ggml(ty) => ggml::dequantize(ty, &self.data, &mut out),
             TensorType::Other(_) => return Err(self.invalid("a type of weights", self.ty.to_string())),
         }
@@ -228,7 +227,8 @@ impl Tensor {
     }
 
     /// The tensor as a weight matrix. Quantized types that compute packed are repacked (the integers and scales of
-    /// the file, so nothing is lost); floats stay where they are mapped; the rest becomes an exact float matrix.
+    /// the file, so nothing is lost) and the pages of the file given back; floats stay where they are mapped; the rest
+    /// becomes an exact float matrix.
     ///
     /// # Errors
     /// When the tensor is not two-dimensional, its type is not one of weights, or `order` does not fit.
@@ -239,19 +239,20 @@ impl Tensor {
         if !order.fits(rows) {
             return Err(self.invalid(format!("rows in the order {order:?}"), format!("{rows} rows")));
         }
-        match self.ty {
-            TensorType::Dense(dtype) => {
-                let data = match order {
-                    RowOrder::AsStored => self.data.clone(),
-                    RowOrder::HalfRotated { .. } => self.reordered(rows, order),
-                };
-                let matrix = DenseMatrix::new(rows, cols, dtype, data);
-                Ok(Matrix::Dense(matrix.map_err(|error| self.invalid("a matrix", error.to_string()))?))
-            }
-            TensorType::Ggml(ty) => ggml::matrix(ty, rows, cols, &self.data, order, pool)
-                .map_err(|error| self.invalid("a matrix", error.to_string())),
-            TensorType::Other(_) => Err(self.invalid("a type of weights", self.ty.to_string())),
+        if let (TensorType::Dense(dtype), RowOrder::AsStored) = (self.ty, order) {
+            let matrix = DenseMatrix::new(rows, cols, dtype, self.data.clone());
+            return matrix.map(Matrix::Dense).map_err(|error| self.invalid("a matrix", error.to_string()));
         }
+        mapped::prefetch(&self.data);
+        let matrix = match self.ty {
+            TensorType::Dense(dtype) => {
+                DenseMatrix::new(rows, cols, dtype, self.reordered(rows, order)).map(Matrix::Dense)
+            }
+            TensorType::Ggml(ty) => ggml::matrix(ty, rows, cols, &self.data, order, pool),
+            TensorType::Other(_) => return Err(self.invalid("a type of weights", self.ty.to_string())),
+        };
+        mapped::release(&self.data);
+        matrix.map_err(|error| self.invalid("a matrix", error.to_string()))
     }
 
     /// The bytes with the rows put into `order`.
@@ -271,25 +272,5 @@ impl Tensor {
 
     fn invalid(&self, expected: impl Into<String>, found: impl Into<String>) -> FormatError {
         FormatError::invalid(&*self.file, format!("tensor {}", self.name), expected, found)
-    }
-}
-
-fn dense_to_f32(dtype: DType, data: &[u8], out: &mut [f32]) {
-    match dtype {
-        DType::F32 => {
-            for (out, bytes) in out.iter_mut().zip(data.as_chunks().0) {
-                *out = f32::from_le_bytes(*bytes);
-            }
-        }
-        DType::F16 => {
-            for (out, bytes) in out.iter_mut().zip(data.as_chunks().0) {
-                *out = half::f16::from_le_bytes(*bytes).to_f32();
-            }
-        }
-        DType::BF16 => {
-            for (out, bytes) in out.iter_mut().zip(data.as_chunks().0) {
-                *out = half::bf16::from_le_bytes(*bytes).to_f32();
-            }
-        }
     }
 }

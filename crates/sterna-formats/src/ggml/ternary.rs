@@ -42,6 +42,6 @@ fn trits(bytes: &[u8], trit: usize, out: &mut [u8]) {
     const POWERS: [u8; 5] = [1, 3, 9, 27, 81];
     let power = POWERS[trit % 5];
     for (out, byte) in out.iter_mut().zip(bytes) {
-        *out = (u16::from(byte.wrapping_mul(power)) * 3 >> 8) as u8;
+        *out = ((u16::from(byte.wrapping_mul(power)) * 3) >> 8) as u8;
     }
 }
