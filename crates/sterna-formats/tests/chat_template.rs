@@ -1,0 +1,84 @@
+//! Chat templates give the texts that Python's Jinja gives, and hostile ones give errors.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use serde_json::{Map, Value};
+use sterna_formats::{ChatTemplate, Message, RenderOptions};
+
+fn message(value: &Value) -> Message {
+    let mut more = value.as_object().unwrap().clone();
+    let mut take = |key: &str| more.shift_remove(key).unwrap().as_str().unwrap().to_owned();
+    let (role, content) = (take("role"), take("content"));
+    Message { role, content, more }
+}
+
+#[test]
+fn templates_render_as_in_python() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/templates/cases.json");
+    let fixture: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let cases = fixture["cases"].as_array().unwrap();
+    assert_eq!(cases.len(), 56);
+    for (index, case) in cases.iter().enumerate() {
+        let name = case["template"].as_str().unwrap();
+        let source = fixture["templates"][name].as_str().unwrap();
+        let template = ChatTemplate::new(name, source, "<bos>", "<eos>").unwrap();
+        let messages: Vec<Message> = case["messages"].as_array().unwrap().iter().map(message).collect();
+        let options = RenderOptions {
+            add_generation_prompt: case["add_generation_prompt"].as_bool().unwrap(),
+            tools: case["tools"].as_array().cloned(),
+            variables: case["variables"].as_object().unwrap().clone(),
+            now: UNIX_EPOCH + Duration::from_secs(fixture["now"].as_u64().unwrap()),
+        };
+        let rendered = template.render(&messages, &options);
+        match case["expected"].as_str() {
+            Some(expected) => assert_eq!(rendered.unwrap(), expected, "{name}, case {index}"),
+            None => {
+                let message = rendered.unwrap_err().to_string();
+                assert!(message.contains(case["expected"]["error"].as_str().unwrap()), "{message}");
+            }
+        }
+    }
+}
+
+fn options() -> RenderOptions {
+    RenderOptions { add_generation_prompt: true, tools: None, variables: Map::new(), now: UNIX_EPOCH }
+}
+
+#[track_caller]
+fn assert_fails(source: &str) -> String {
+    let start = Instant::now();
+    let messages = [Message::new("user", "Hi")];
+    let error = ChatTemplate::new("hostile", source, "", "")
+        .and_then(|template| template.render(&messages, &options()))
+        .map(|text| text.len())
+        .unwrap_err();
+    assert!(start.elapsed() < Duration::from_secs(60), "{source}: {:?}", start.elapsed());
+    error.to_string()
+}
+
+#[test]
+fn hostile_templates_fail_and_say_why() {
+    let loops = "{% for a in range(99999) %}".repeat(4) + "x" + &"{% endfor %}".repeat(4);
+    assert!(assert_fails(&loops).contains("hostile: chat_template"));
+    assert_fails("{% for a in range(1000000000) %}x{% endfor %}");
+    assert_fails("{% for a in range(90000) %}{% for b in range(90000) %}{% endfor %}{% endfor %}");
+    assert_fails("{{ 'a' * 10**9 }}");
+    assert_fails("{{ ['a'] * 10**9 }}");
+    assert_fails("{% for a in range(9999) %}{{ 'abcdefgh' * 100000 }}{% endfor %}");
+    assert_fails("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}");
+    assert_fails("{% macro m(x) %}{{ m(x) }}{{ m(x) }}{% endmacro %}{{ m(1) }}");
+    assert_fails("{% include 'chat_template' %}");
+    assert_fails("{% include '/etc/passwd' %}");
+    assert_fails("{% import 'os' as os %}");
+    assert_fails("{% extends 'chat_template' %}");
+    assert_fails(&"(".repeat(100_000));
+    assert_fails(&("{{ ".to_owned() + &"[".repeat(100_000)));
+    assert_fails(&("{{ ".to_owned() + &"-".repeat(100_000) + "1 }}"));
+    assert_fails(&"{% if 1 %}".repeat(10_000));
+    assert_fails(&"x".repeat((1 << 20) + 1));
+    assert_fails("{% set n = namespace() %}{% set n.n = n %}{{ n | tojson }}");
+    assert_fails("{{ raise_exception('no') }}");
+    assert_fails("{{ messages[0].content.no_such_method() }}");
+    assert_fails("{{ strftime_now('%Q') }}");
+}
