@@ -19,7 +19,7 @@ use scales::ScaleBlock;
 pub use format::{Block, BlockSource, PackedFormat};
 
 use crate::activation::GROUP;
-use crate::simd::{CodeRegister, LANES};
+use crate::simd::CodeRegister;
 
 /// A quantized matrix `[rows, cols]` with exactly the integers and scales that it was given.
 #[derive(Debug)]

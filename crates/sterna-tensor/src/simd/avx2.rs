@@ -50,17 +50,50 @@ macro_rules! each {
     (|$a:ident| $f:expr) => {{
         let Pair(low, high) = $a;
         // SAFETY: an `Avx2` exists only where the CPU has the instructions.
-        unsafe { Pair({ let $a = low; $f }, { let $a = high; $f }) }
+        unsafe {
+            Pair(
+                {
+                    let $a = low;
+                    $f
+                },
+                {
+                    let $a = high;
+                    $f
+                },
+            )
+        }
     }};
     (|$a:ident, $b:ident| $f:expr) => {{
         let (Pair(a0, a1), Pair(b0, b1)) = ($a, $b);
         // SAFETY: as above.
-        unsafe { Pair({ let ($a, $b) = (a0, b0); $f }, { let ($a, $b) = (a1, b1); $f }) }
+        unsafe {
+            Pair(
+                {
+                    let ($a, $b) = (a0, b0);
+                    $f
+                },
+                {
+                    let ($a, $b) = (a1, b1);
+                    $f
+                },
+            )
+        }
     }};
     (|$a:ident, $b:ident, $c:ident| $f:expr) => {{
         let (Pair(a0, a1), Pair(b0, b1), Pair(c0, c1)) = ($a, $b, $c);
         // SAFETY: as above.
-        unsafe { Pair({ let ($a, $b, $c) = (a0, b0, c0); $f }, { let ($a, $b, $c) = (a1, b1, c1); $f }) }
+        unsafe {
+            Pair(
+                {
+                    let ($a, $b, $c) = (a0, b0, c0);
+                    $f
+                },
+                {
+                    let ($a, $b, $c) = (a1, b1, c1);
+                    $f
+                },
+            )
+        }
     }};
 }
 

@@ -9,6 +9,8 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
 #[cfg(test)]
 mod tests;
@@ -42,6 +44,12 @@ impl Isa {
             Isa::AvxVnni if let Some(simd) = avx2::Avx2::<true>::new() => simd.run(kernel),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 if let Some(simd) = avx2::Avx2::<false>::new() => simd.run(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonI8mm if let Some(simd) = neon::Neon::<{ neon::I8MM }>::new() => simd.run(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonDot if let Some(simd) = neon::Neon::<{ neon::DOT }>::new() => simd.run(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon if let Some(simd) = neon::Neon::<{ neon::NONE }>::new() => simd.run(kernel),
             _ => kernel.run(scalar::Scalar),
         }
     }
