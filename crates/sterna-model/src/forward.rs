@@ -5,7 +5,7 @@ use sterna_tensor::{Compute, ops};
 use crate::error::{ModelError, Result};
 use crate::feed_forward::feed_forward;
 use crate::linear::project_one;
-use crate::mixer::{Pass, mix};
+use crate::mixer::{Mixer, Pass};
 use crate::model::Model;
 use crate::rows;
 use crate::spec::Spec;
@@ -121,8 +121,16 @@ impl Run<'_, '_> {
         let Model { spec, embedding, weights, ropes } = self.model;
         let c = self.compute;
         let (n_tokens, first) = (tokens.len(), self.state.len());
-        let Workspace { x, normed, y, input, mixer, feed_forward: feed_forward_scratch, ropes: tables, .. } =
-            &mut *self.workspace;
+        let Workspace {
+            x,
+            normed,
+            y,
+            input,
+            mixer: mixer_scratch,
+            feed_forward: feed_forward_scratch,
+            ropes: tables,
+            ..
+        } = &mut *self.workspace;
         tables.fill(ropes, self.state.regime, first, n_tokens);
         let pass = Pass { compute: c, norm_eps: spec.norm_eps, first, n_tokens, ropes: tables };
         let len = n_tokens * spec.hidden_size;
@@ -135,7 +143,8 @@ impl Run<'_, '_> {
         let blocks = spec.blocks.iter().zip(&weights.blocks).zip(&mut self.state.mixers);
         for (i, ((block, weights), state)) in blocks.enumerate() {
             rows::rms_norm(c, x, &weights.mixer_norm, spec.norm_eps, normed);
-            mix(&pass, &block.mixer, &weights.mixer, ropes.of_block[i], state, normed, input, mixer, y);
+            let mixer = Mixer { spec: &block.mixer, weights: &weights.mixer, rope: ropes.of_block[i] };
+            mixer.mix(&pass, state, normed, input, mixer_scratch, y);
             add(c, x, y, weights.mixer_post_norm.as_deref(), spec.norm_eps, block.residual_scale);
 
             if let Some(norm) = &weights.feed_forward_norm {
@@ -164,7 +173,13 @@ impl Run<'_, '_> {
         let n_rows = if self.tap.is_some() { n_tokens } else { n_logits };
         let x = &x[..n_tokens * spec.hidden_size];
         let normed = sized(normed, n_rows * spec.hidden_size);
-        rows::rms_norm(self.compute, &x[x.len() - normed.len()..], &weights.final_norm, spec.norm_eps, normed);
+        rows::rms_norm(
+            self.compute,
+            &x[x.len() - normed.len()..],
+            &weights.final_norm,
+            spec.norm_eps,
+            normed,
+        );
         show(&mut self.tap, Site::FinalNorm, normed);
         if n_logits == 0 {
             return;

@@ -2,7 +2,8 @@
 
 use half::f16;
 use sterna_tensor::{
-    Activations, Block, BlockSource, Compute, DenseMatrix, Matrix, PackedFormat, PackedMatrix, ShapeError, linear,
+    Activations, Block, BlockSource, Compute, DenseMatrix, Matrix, PackedFormat, PackedMatrix, ShapeError,
+    linear,
 };
 
 use crate::ternary::TernaryMatrix;

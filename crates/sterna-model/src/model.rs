@@ -10,7 +10,8 @@ use crate::rope::Ropes;
 use crate::spec::Spec;
 use crate::ternary::TernaryMatrix;
 use crate::weights::{
-    self, AttentionWeights, CheckOnly, DenseWeights, FeedForwardWeights, Leaves, LinearTensors, MixerWeights, Weights,
+    self, AttentionWeights, CheckOnly, DenseWeights, FeedForwardWeights, Leaves, LinearTensors, MixerWeights,
+    Weights,
 };
 
 /// What a model is loaded for.
@@ -60,10 +61,14 @@ impl Model {
             }
             match &block.feed_forward {
                 FeedForwardWeights::None => {}
-                FeedForwardWeights::Dense(DenseWeights { gate, up, down, .. }) => linears.extend([gate, up, down]),
+                FeedForwardWeights::Dense(DenseWeights { gate, up, down, .. }) => {
+                    linears.extend([gate, up, down])
+                }
                 FeedForwardWeights::Moe(moe) => {
                     linears.push(&moe.router);
-                    linears.extend(moe.experts.iter().flat_map(|expert| [&expert.gate, &expert.up, &expert.down]));
+                    linears.extend(
+                        moe.experts.iter().flat_map(|expert| [&expert.gate, &expert.up, &expert.down]),
+                    );
                 }
             }
         }

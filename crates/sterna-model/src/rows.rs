@@ -31,7 +31,14 @@ pub(crate) fn rms_norm_in_place(c: &Compute, x: &mut [f32], weight: &[f32], eps:
 }
 
 /// `out = activation(gate) · up`, all `[n, width]`.
-pub(crate) fn gated(c: &Compute, activation: Activation, gate: &[f32], up: &[f32], width: usize, out: &mut [f32]) {
+pub(crate) fn gated(
+    c: &Compute,
+    activation: Activation,
+    gate: &[f32],
+    up: &[f32],
+    width: usize,
+    out: &mut [f32],
+) {
     for_rows(c, out, width, |first, out| {
         let (gate, up) = (&gate[first..][..out.len()], &up[first..][..out.len()]);
         match activation {

@@ -141,12 +141,11 @@ pub(crate) fn assemble<L: Leaves>(
 ) -> Result<Weights<L::Linear, L::Vector>> {
     let spec = &reading.spec;
     let finder = Finder { checkpoint, reading, leaves, block: 0 };
+    // While a matrix is packed it is in memory twice, so the largest goes first.
+    let head = finder.head()?;
     let blocks = spec.blocks.iter().enumerate().map(|(block, spec)| Finder { block, ..finder }.block(spec));
-    Ok(Weights {
-        blocks: blocks.collect::<Result<_>>()?,
-        final_norm: finder.norm(Role::FinalNorm, spec.hidden_size)?,
-        head: finder.head()?,
-    })
+    let blocks = blocks.collect::<Result<_>>()?;
+    Ok(Weights { blocks, final_norm: finder.norm(Role::FinalNorm, spec.hidden_size)?, head })
 }
 
 /// The embedding of `spec`, `[vocab_size, hidden_size]`.
@@ -192,7 +191,7 @@ impl<L> Copy for Finder<'_, L> {}
 type Linear<L> = <L as Leaves>::Linear;
 type Vector<L> = <L as Leaves>::Vector;
 
-impl<L: Leaves> Finder<'_, L> {
+impl<'a, L: Leaves> Finder<'a, L> {
     fn spec(&self) -> &Spec {
         &self.reading.spec
     }
@@ -224,8 +223,10 @@ impl<L: Leaves> Finder<'_, L> {
     fn attention(&self, spec: &AttentionSpec) -> Result<AttentionWeights<Linear<L>, Vector<L>>> {
         let hidden_size = self.spec().hidden_size;
         let (q_size, kv_size) = (spec.q_size(), spec.kv_size());
-        let parts = [(Role::Q, q_size), (Role::K, kv_size), (Role::V, kv_size)];
-        let [mut q, mut k, v] = self.split(parts, Role::Qkv, hidden_size, spec.qkv_bias)?;
+        let mut parts = self.parts(Role::Q, Role::Qkv, q_size + 2 * kv_size, hidden_size, spec.qkv_bias)?;
+        let mut q = parts.take(Role::Q, q_size)?;
+        let mut k = parts.take(Role::K, kv_size)?;
+        let v = parts.take(Role::V, kv_size)?;
         if self.reading.permuted_qk {
             q.order = RowOrder::HalfRotated { n_heads: spec.n_heads, head_dim: spec.head_dim };
             k.order = RowOrder::HalfRotated { n_heads: spec.n_kv_heads, head_dim: spec.head_dim };
@@ -244,11 +245,10 @@ impl<L: Leaves> Finder<'_, L> {
     fn dense(&self, spec: &DenseSpec) -> Result<DenseWeights<Linear<L>, Vector<L>>> {
         let hidden_size = self.spec().hidden_size;
         let width = spec.intermediate_size;
-        let [gate, up] =
-            self.split([(Role::Gate, width), (Role::Up, width)], Role::GateUp, hidden_size, spec.bias)?;
+        let mut parts = self.parts(Role::Gate, Role::GateUp, 2 * width, hidden_size, spec.bias)?;
         Ok(DenseWeights {
-            gate: self.leaves.linear(gate)?,
-            up: self.leaves.linear(up)?,
+            gate: self.leaves.linear(parts.take(Role::Gate, width)?)?,
+            up: self.leaves.linear(parts.take(Role::Up, width)?)?,
             down: self.leaves.linear(self.projection(Role::Down, hidden_size, width, spec.bias)?)?,
             sub_norm: self.norm_if(spec.sub_norm, Role::FeedForwardSubNorm, width)?,
         })
@@ -309,42 +309,29 @@ impl<L: Leaves> Finder<'_, L> {
         Ok(self.stored(self.weight(&name, rows, cols)?, rows, cols, bias, self.scale(&name)?))
     }
 
-    /// The matrices of `parts` (role and rows each), from tensors of their own or else as consecutive rows of one
-    /// `fused` tensor.
-    fn split<const N: usize>(
+    /// Matrices that read the same input and that a file may hold as the rows of one tensor `fused`, `rows` in all:
+    /// it does if there is no tensor for `first`.
+    fn parts(
         &self,
-        parts: [(Role, usize); N],
+        first: Role,
         fused: Role,
+        rows: usize,
         cols: usize,
         has_bias: bool,
-    ) -> Result<[LinearTensors; N]> {
+    ) -> Result<Parts<'a, L>> {
         let fused_name = self.name(fused);
-        let is_fused = self.checkpoint.get(&self.name(parts[0].0)).is_none()
-            && self.checkpoint.get(&fused_name).is_some();
-        let parts = if is_fused {
-            let rows = parts.iter().map(|(_, rows)| rows).sum();
-            let whole = self.projection(fused, rows, cols, has_bias)?;
-            if let Some(storage) = whole.ternary {
-                return Err(ModelError::TensorValue {
-                    file: self.checkpoint.path().to_path_buf(),
-                    tensor: fused_name,
-                    expected: "one tensor for each projection".to_owned(),
-                    found: format!("fused ternary weights ({storage:?})"),
-                });
-            }
-            let mut first = 0;
-            parts.map(|(_, rows)| {
-                let range = first..first + rows;
-                first = range.end;
-                let bias = whole.bias.as_ref().map(|bias| bias.rows(range.clone())).transpose()?;
-                Ok(LinearTensors { weight: whole.weight.rows(range)?, rows, bias, ..whole.clone() })
-            })
-        } else {
-            parts.map(|(role, rows)| self.projection(role, rows, cols, has_bias))
-        };
-        // `try_map` of arrays is not stable yet.
-        let parts: Vec<LinearTensors> = parts.into_iter().collect::<Result<_>>()?;
-        Ok(parts.try_into().unwrap_or_else(|_| unreachable!("as many parts come out as went in")))
+        let is_fused =
+            self.checkpoint.get(&self.name(first)).is_none() && self.checkpoint.get(&fused_name).is_some();
+        let fused = if is_fused { Some(self.projection(fused, rows, cols, has_bias)?) } else { None };
+        if fused.as_ref().is_some_and(|fused| fused.ternary.is_some()) {
+            return Err(ModelError::TensorValue {
+                file: self.checkpoint.path().to_path_buf(),
+                tensor: fused_name,
+                expected: "one tensor for each ternary projection".to_owned(),
+                found: "several in one".to_owned(),
+            });
+        }
+        Ok(Parts { finder: *self, fused, next_row: 0, cols, has_bias })
     }
 
     /// The weight `name`, packed where ternary weights are.
@@ -387,6 +374,28 @@ impl<L: Leaves> Finder<'_, L> {
             Projections::Ternary { storage } => Some(storage),
         };
         LinearTensors { weight, rows, cols, order: RowOrder::AsStored, bias, scale, ternary }
+    }
+}
+
+/// Hands out matrices one after the other, from tensors of their own or from the rows of a fused one.
+struct Parts<'a, L> {
+    finder: Finder<'a, L>,
+    fused: Option<LinearTensors>,
+    /// First row of the fused tensor that nobody has taken.
+    next_row: usize,
+    cols: usize,
+    has_bias: bool,
+}
+
+impl<L: Leaves> Parts<'_, L> {
+    fn take(&mut self, role: Role, rows: usize) -> Result<LinearTensors> {
+        let Some(fused) = &self.fused else {
+            return self.finder.projection(role, rows, self.cols, self.has_bias);
+        };
+        let range = self.next_row..self.next_row + rows;
+        self.next_row = range.end;
+        let bias = fused.bias.as_ref().map(|bias| bias.rows(range.clone())).transpose()?;
+        Ok(LinearTensors { weight: fused.weight.rows(range)?, rows, bias, ..fused.clone() })
     }
 }
 

@@ -17,9 +17,8 @@ fn feed(model: &Model, compute: &Compute, state: &mut State, tokens: &[u32], chu
     let mut workspace = Workspace::new();
     let mut logits = Vec::new();
     for tokens in tokens.chunks(chunk) {
-        logits.extend_from_slice(
-            forward(model, compute, state, &mut workspace, tokens, Logits::All).unwrap(),
-        );
+        logits
+            .extend_from_slice(forward(model, compute, state, &mut workspace, tokens, Logits::All).unwrap());
     }
     logits
 }
@@ -52,7 +51,8 @@ fn greedy_continuations_equal_the_reference_implementation() {
             let model = load(name, CONFIGS[0], &compute);
             let (mut state, mut workspace) = (State::new(&model, KvType::F32), Workspace::new());
             let mut next = |tokens: &[u32]| {
-                let logits = forward(&model, &compute, &mut state, &mut workspace, tokens, Logits::Last).unwrap();
+                let logits =
+                    forward(&model, &compute, &mut state, &mut workspace, tokens, Logits::Last).unwrap();
                 assert_eq!(logits.len(), model.spec().vocab_size);
                 argmax(logits) as u32
             };

@@ -37,7 +37,6 @@ keys! {
     HEAD_DIM = "head_dim", "attention.key_length";
     VALUE_HEAD_DIM = "", "attention.value_length";
     SLIDING_WINDOW = "sliding_window", "attention.sliding_window";
-    ATTENTION_SOFTCAP = "attn_logit_softcapping", "attn_logit_softcapping";
     LOGIT_SOFTCAP = "final_logit_softcapping", "final_logit_softcapping";
     MOE_INTERMEDIATE_SIZE = "moe_intermediate_size", "expert_feed_forward_length";
     N_EXPERTS = "num_experts", "expert_count";

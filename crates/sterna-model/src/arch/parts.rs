@@ -98,7 +98,8 @@ pub(super) fn attention(fields: &Fields, block: usize, rule: &AttentionRule) -> 
         head_dim,
         scale: (1.0 / (rule.score_divisor)(fields, head_dim)?.sqrt()) as f32,
         window,
-        softcap: fields.opt_positive(keys::ATTENTION_SOFTCAP)?.map(|cap| cap as f32),
+        // Gemma 3's `attn_logit_softcapping` is a field that its reference implementation never applies.
+        softcap: None,
         rope: if rotates { Some(rope(fields, span, rule.local_theta, head_dim)?) } else { None },
         qkv_bias: rule.qkv_bias.is_there(fields, &format!("blk.{block}.attn_q.bias"))?,
         o_bias: rule.o_bias.is_there(fields, &format!("blk.{block}.attn_output.bias"))?,

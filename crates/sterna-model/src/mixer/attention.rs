@@ -1,7 +1,7 @@
 //! Grouped-query softmax attention over a cache of keys and values.
 
-use sterna_tensor::ops::{self, AttentionScratch, AttentionShape};
 use sterna_tensor::Activations;
+use sterna_tensor::ops::{self, AttentionScratch, AttentionShape};
 
 use super::Pass;
 use crate::kv_cache::KvCache;

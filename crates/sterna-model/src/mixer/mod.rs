@@ -30,23 +30,31 @@ pub(crate) struct MixerScratch {
     attention: attention::Scratch,
 }
 
-/// Runs the mixer of a block that rotates by table `rope`, from `x` to `y`, both `[n, hidden_size]`.
-#[allow(clippy::too_many_arguments)] // A mixer is where everything meets.
-pub(crate) fn mix(
-    pass: &Pass,
-    spec: &MixerSpec,
-    weights: &MixerWeights<Linear, Vec<f32>>,
-    rope: Option<usize>,
-    state: &mut MixerState,
-    x: &[f32],
-    input: &mut Activations,
-    scratch: &mut MixerScratch,
-    y: &mut [f32],
-) {
-    match (spec, weights, state) {
-        (MixerSpec::Attention(spec), MixerWeights::Attention(weights), MixerState::Attention(cache)) => {
-            let layer = attention::Layer { spec, weights, rope };
-            layer.mix(pass, cache, x, input, &mut scratch.attention, y);
+/// The mixer of one block.
+#[derive(Clone, Copy)]
+pub(crate) struct Mixer<'a> {
+    pub(crate) spec: &'a MixerSpec,
+    pub(crate) weights: &'a MixerWeights<Linear, Vec<f32>>,
+    /// Which of the pass's rotations it uses.
+    pub(crate) rope: Option<usize>,
+}
+
+impl Mixer<'_> {
+    /// From `x` to `y`, both `[n, hidden_size]`.
+    pub(crate) fn mix(
+        self,
+        pass: &Pass,
+        state: &mut MixerState,
+        x: &[f32],
+        input: &mut Activations,
+        scratch: &mut MixerScratch,
+        y: &mut [f32],
+    ) {
+        match (self.spec, self.weights, state) {
+            (MixerSpec::Attention(spec), MixerWeights::Attention(weights), MixerState::Attention(cache)) => {
+                let layer = attention::Layer { spec, weights, rope: self.rope };
+                layer.mix(pass, cache, x, input, &mut scratch.attention, y);
+            }
         }
     }
 }
