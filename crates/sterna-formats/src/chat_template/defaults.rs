@@ -15,7 +15,7 @@ const CHATML: &str = "\
 const GEMMA: &str = "\
 {{ bos_token }}
 {%- set system = messages[0].content + '\\n\\n' if messages[0].role == 'system' else '' %}
-{%- for message in messages[1:] if system else messages %}
+{%- for message in (messages[1:] if system else messages) %}
 {{- '<start_of_turn>' + ('model' if message.role == 'assistant' else message.role) + '\\n' }}
 {{- (system if loop.first else '') + message.content | trim + '<end_of_turn>\\n' }}
 {%- endfor %}
