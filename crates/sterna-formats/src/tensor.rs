@@ -274,3 +274,79 @@ impl Tensor {
         FormatError::invalid(&*self.file, format!("tensor {}", self.name), expected, found)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn f16_tensor(shape: &[usize]) -> Tensor {
+        let n = shape.iter().product::<usize>();
+        let data: Vec<u8> = (0..n).flat_map(|i| half::f16::from_f32(i as f32).to_le_bytes()).collect();
+        Tensor::new("file", "w", shape.to_vec(), TensorType::Dense(DType::F16), data.into()).unwrap()
+    }
+
+    fn rows_of(matrix: &Matrix) -> Vec<Vec<f32>> {
+        let row = |r| {
+            let mut out = vec![0.0; matrix.cols()];
+            matrix.row(r, &mut out);
+            out
+        };
+        (0..matrix.rows()).map(row).collect()
+    }
+
+    #[test]
+    fn float_matrices_keep_their_bytes_or_reorder_their_rows() {
+        let pool = Pool::new(1);
+        let tensor = f16_tensor(&[4, 1]);
+        let stored = tensor.matrix(RowOrder::AsStored, &pool).unwrap();
+        assert_eq!(rows_of(&stored), [[0.0], [1.0], [2.0], [3.0]]);
+        let order = RowOrder::HalfRotated { n_heads: 1, head_dim: 4 };
+        assert_eq!(rows_of(&tensor.matrix(order, &pool).unwrap()), [[0.0], [2.0], [1.0], [3.0]]);
+    }
+
+    #[test]
+    fn errors_name_file_and_tensor() {
+        let pool = Pool::new(1);
+        let matrix = |tensor: &Tensor, order| tensor.matrix(order, &pool).unwrap_err().to_string();
+        let vector = f16_tensor(&[4]);
+        let message = matrix(&vector, RowOrder::AsStored);
+        assert_eq!(message, "file: tensor w: expected two dimensions, found shape [4]");
+        for (n_heads, head_dim) in [(1, 2), (0, 4), (4, 1), (usize::MAX, 2), (1, 0)] {
+            let order = RowOrder::HalfRotated { n_heads, head_dim };
+            assert!(
+                matrix(&f16_tensor(&[4, 2]), order)
+                    .contains("tensor w: expected rows in the order HalfRotated")
+            );
+        }
+        let short =
+            Tensor::new("file", "w", vec![3], TensorType::Dense(DType::F32), Bytes::from_static(&[0; 8]));
+        assert_eq!(
+            short.unwrap_err().to_string(),
+            "file: tensor w: expected 12 bytes for F32 [3], found 8 bytes"
+        );
+        let huge = Tensor::new("file", "w", vec![1 << 40; 4], TensorType::Dense(DType::F32), Bytes::new());
+        assert!(huge.unwrap_err().to_string().contains("whose size can be counted"));
+        let bytes =
+            Tensor::new("file", "w", vec![2], TensorType::Other(OtherType::U8), Bytes::from_static(&[1, 2]));
+        let message = bytes.unwrap().to_f32().unwrap_err().to_string();
+        assert_eq!(message, "file: tensor w: expected a type of weights, found U8");
+    }
+
+    #[test]
+    fn slices_stay_inside() {
+        let tensor = f16_tensor(&[3, 2]);
+        assert_eq!(tensor.rows(1..2).unwrap().to_f32().unwrap(), [2.0, 3.0]);
+        assert_eq!(tensor.rows(3..3).unwrap().n_elements(), 0);
+        assert_eq!(tensor.at(2).unwrap().shape, [2]);
+        #[expect(clippy::reversed_empty_ranges)]
+        let refused = [2..4, 2..1, 0..usize::MAX];
+        for range in refused {
+            assert!(tensor.rows(range).is_err());
+        }
+        assert!(tensor.at(usize::MAX).is_err());
+        let scalar = f16_tensor(&[]);
+        assert_eq!(scalar.to_f32().unwrap(), [0.0]);
+        assert!(scalar.rows(0..1).is_err());
+        assert!(scalar.rows(0..0).is_ok_and(|empty| empty.n_elements() == 0));
+    }
+}
