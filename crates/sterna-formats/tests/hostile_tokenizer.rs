@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use common::{Rng, mutate};
 use serde_json::Value;
-use sterna_formats::{ChatTemplate, Message, RenderOptions, Special, Tokenizer};
+use sterna_formats::{ChatTemplate, Message, RenderOptions, Tokenizer};
 
 const N_MUTATIONS: usize = 10_000;
 

@@ -256,14 +256,13 @@ fn without_generation_tags(source: &str) -> String {
         let word = tag[sign.len()..].trim_start();
         let name = word.find(|c: char| !c.is_ascii_alphabetic()).map_or(word, |end| &word[..end]);
         rest = tag;
-        if let Some(statement) = match name {
-            "generation" => Some("if true"),
-            "endgeneration" => Some("endif"),
-            _ => None,
-        } {
-            out.extend([sign, " ", statement]);
-            rest = &word[name.len()..];
-        }
+        let statement = match name {
+            "generation" => "if true",
+            "endgeneration" => "endif",
+            _ => continue,
+        };
+        out.extend([sign, " ", statement]);
+        rest = &word[name.len()..];
     }
     out.push_str(rest);
     out
