@@ -3,6 +3,9 @@
 //! A template is a Jinja program inside the model file, so it is untrusted code. It runs without access to
 //! anything but what it is given: no files, no includes, a bounded number of steps ([`MAX_STEPS`]), of bytes
 //! written ([`MAX_OUTPUT`]) and of nested calls. Rendering follows Hugging Face's `apply_chat_template`.
+//!
+//! Not bounded is what a template holds in variables without writing it: one that doubles a string some forty
+//! times takes all memory there is, in few steps. The engine has no limit for that.
 
 mod clock;
 mod defaults;
