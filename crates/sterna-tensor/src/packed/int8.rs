@@ -24,13 +24,14 @@ use crate::simd::{Kernel, LANES, Simd};
 use crate::{Isa, OutputTile};
 
 /// Repeats a block for `$i` = 0, 1, ... below `$n <= 16`. Unlike a loop it is sure to leave no index that is not a
-/// constant, without which arrays of vectors would live in memory instead of registers.
+/// constant, without which arrays of vectors would live in memory instead of registers; and as the conditions are
+/// constant blocks, the compiler drops the repetitions that are too many before it translates them.
 macro_rules! unroll {
     ($i:ident < $n:expr => $body:block) => {
         unroll!(@ $i, $n, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
     };
     (@ $i:ident, $n:expr, $body:block, $($k:literal)*) => {
-        $(if $k < $n {
+        $(if const { $k < $n } {
             let $i = $k;
             $body
         })*
@@ -142,23 +143,28 @@ impl<C: CodeLayout, B: ScaleBlock> Kernel for DotTile<'_, C, B> {
     fn run<S: Simd>(self, s: S) {
         let n_tokens = self.panel.n_tokens;
         let mut done = 0;
-        if S::TOKENS == 16 && n_tokens == 16 {
-            return self.tokens::<S, 16>(s, 0);
+        if const { S::TOKENS >= 16 } {
+            if n_tokens == 16 {
+                return self.tokens::<S, 16>(s, 0);
+            }
+            if n_tokens >= 8 {
+                self.tokens::<S, 8>(s, 0);
+                done = 8;
+            }
         }
-        if S::TOKENS == 16 && n_tokens >= 8 {
-            self.tokens::<S, 8>(s, done);
-            done += 8;
+        if const { S::TOKENS >= 4 } {
+            while n_tokens - done >= 4 {
+                self.tokens::<S, 4>(s, done);
+                done += 4;
+            }
+            if n_tokens - done >= 2 {
+                self.tokens::<S, 2>(s, done);
+                done += 2;
+            }
         }
-        while n_tokens - done >= 4 {
-            self.tokens::<S, 4>(s, done);
-            done += 4;
-        }
-        if n_tokens - done >= 2 {
-            self.tokens::<S, 2>(s, done);
-            done += 2;
-        }
-        if n_tokens - done == 1 {
+        while done < n_tokens {
             self.tokens::<S, 1>(s, done);
+            done += 1;
         }
     }
 }
@@ -177,7 +183,7 @@ impl<C: CodeLayout, B: ScaleBlock> DotTile<'_, C, B> {
                 unroll!(part < B::PARTS => {
                     let mut sums = [s.splat_i32(0); T];
                     // Formats with minima have no zero point.
-                    if !B::HAS_MIN {
+                    if const { !B::HAS_MIN } {
                         unroll!(t < T => {
                             let sum = if B::PARTS == 1 { x[t].sum } else { x[t].half_sums[part] };
                             sums[t] = s.splat_i32(sum.wrapping_mul(-offset));
@@ -194,7 +200,7 @@ impl<C: CodeLayout, B: ScaleBlock> DotTile<'_, C, B> {
                         y[t] = s.mul_add(s.to_f32(sums[t]), scale, y[t]);
                     });
                 });
-                if B::HAS_MIN {
+                if const { B::HAS_MIN } {
                     let min = scales.min(s, head, g);
                     unroll!(t < T => { y[t] = s.mul_add(min, s.splat(x[t].scaled_sum), y[t]) });
                 }

@@ -67,7 +67,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// Sixty-four `u8`: sixteen groups of four.
     type U8: Copy;
 
-    /// How many tokens the int8 kernel takes at once, so that sums stay in registers: 4 or 16.
+    /// How many tokens the int8 kernel takes at once, so that sums stay in registers: 1, 4 or 16.
     const TOKENS: usize;
     /// What [`Simd::dot_u8`] takes off every code: 128 where the instructions only multiply signed bytes.
     const U8_OFFSET: i32;

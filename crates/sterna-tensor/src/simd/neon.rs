@@ -1,6 +1,7 @@
 //! [`Simd`] in four NEON registers, with no byte dot product, with FEAT_DotProd's, or with FEAT_I8MM's.
 //!
-//! The intrinsics of those two extensions are unstable, so their instructions are written out.
+//! The intrinsics of those two extensions are unstable, so their instructions are written out, each with a directive
+//! that lets the assembler know the extension even where the compiler did not inline it into its entry point.
 
 use std::arch::aarch64::*;
 use std::arch::asm;
@@ -354,7 +355,7 @@ impl<const EXTENSION: u8> Simd for Neon<EXTENSION> {
 unsafe fn sdot(mut acc: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
     // SAFETY: the instruction only reads and writes the named registers.
     unsafe {
-        asm!("sdot {acc:v}.4s, {a:v}.16b, {b:v}.16b", acc = inout(vreg) acc, a = in(vreg) a, b = in(vreg) b,
+        asm!(".arch_extension dotprod", "sdot {acc:v}.4s, {a:v}.16b, {b:v}.16b", acc = inout(vreg) acc, a = in(vreg) a, b = in(vreg) b,
             options(pure, nomem, nostack, preserves_flags));
     }
     acc
@@ -368,7 +369,7 @@ unsafe fn sdot(mut acc: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
 unsafe fn usdot(mut acc: int32x4_t, a: uint8x16_t, b: int8x16_t) -> int32x4_t {
     // SAFETY: the instruction only reads and writes the named registers.
     unsafe {
-        asm!("usdot {acc:v}.4s, {a:v}.16b, {b:v}.16b", acc = inout(vreg) acc, a = in(vreg) a, b = in(vreg) b,
+        asm!(".arch_extension i8mm", "usdot {acc:v}.4s, {a:v}.16b, {b:v}.16b", acc = inout(vreg) acc, a = in(vreg) a, b = in(vreg) b,
             options(pure, nomem, nostack, preserves_flags));
     }
     acc

@@ -34,7 +34,7 @@ impl Simd for Scalar {
     type I32 = [i32; LANES];
     type U8 = CodeRegister;
 
-    const TOKENS: usize = 4;
+    const TOKENS: usize = 1;
     const U8_OFFSET: i32 = 0;
 
     #[inline(always)]
