@@ -15,7 +15,8 @@ pub struct Engine {
     path: PathBuf,
     network: Network,
     tokenizer: Tokenizer,
-    template: Option<ChatTemplate>,
+    /// A model that was not trained to chat has none, and can still continue text.
+    template: Result<ChatTemplate, FormatError>,
     sampling: SamplingOptions,
 }
 
@@ -29,12 +30,7 @@ impl Engine {
         let path = path.as_ref();
         let checkpoint = Checkpoint::open(path)?;
         let tokenizer = Tokenizer::from_checkpoint(&checkpoint)?;
-        let template = match ChatTemplate::from_checkpoint(&checkpoint, &tokenizer) {
-            Ok(template) => Some(template),
-            // A model that was not trained to chat; it can still continue text.
-            Err(FormatError::Missing { .. }) => None,
-            Err(error) => return Err(error.into()),
-        };
+        let template = ChatTemplate::from_checkpoint(&checkpoint, &tokenizer);
         Ok(Engine {
             path: path.to_owned(),
             tokenizer,
@@ -61,11 +57,13 @@ impl Engine {
     /// The tokens of a conversation, up to where the assistant's answer begins.
     ///
     /// # Errors
-    /// The model has no chat template, or its template refuses these messages.
+    /// The model has no usable chat template, or its template refuses these messages.
     pub fn chat_prompt(&self, messages: &[Message]) -> Result<Vec<u32>, Error> {
-        let template =
-            self.template.as_ref().ok_or_else(|| Error::NoChatTemplate { path: self.path.clone() })?;
-        Ok(self.tokenizer.encode(&template.render(messages, &RenderOptions::reply())?, Special::Parse)?)
+        let text = match &self.template {
+            Ok(template) => template.render(messages, &RenderOptions::reply())?,
+            Err(error) => return Err(Error::NoChatTemplate { why: error.to_string() }),
+        };
+        Ok(self.tokenizer.encode(&text, Special::Parse)?)
     }
 
     /// Answers one user message, all at once. For streaming, several turns, or another end: [`Engine::session`].
@@ -95,9 +93,9 @@ impl Engine {
         &self.tokenizer
     }
 
-    /// Whether the model says how a conversation is written.
+    /// Whether the model was trained to chat: its files say how a conversation is written, well or badly.
     pub fn has_chat_template(&self) -> bool {
-        self.template.is_some()
+        !matches!(self.template, Err(FormatError::Missing { .. }))
     }
 
     /// What the model's files recommend, and Sterna's defaults where they say nothing.

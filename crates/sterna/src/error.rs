@@ -1,7 +1,5 @@
 //! What can go wrong, from the file to the last token.
 
-use std::path::PathBuf;
-
 use sterna_formats::FormatError;
 use sterna_model::ModelError;
 use sterna_model::generate::GenerateError;
@@ -34,10 +32,10 @@ pub enum Error {
         /// Tokens the model was trained for.
         trained: usize,
     },
-    /// A model that continues text and does not know conversations.
-    #[error("{} has no chat template: it continues text and does not converse", path.display())]
+    /// A model that continues text and does not know conversations, or whose template cannot be read.
+    #[error("no conversation without a chat template: {why}")]
     NoChatTemplate {
-        /// The model.
-        path: PathBuf,
+        /// What is missing or wrong.
+        why: String,
     },
 }

@@ -10,7 +10,7 @@ use clap::error::ErrorKind;
 use serde::Serialize;
 use sterna::{Completion, Engine, FinishReason, Message, Request, Sampler, SamplingOptions};
 
-use super::settings::{ComputeArgs, SamplingArgs, ThreadsArg, random_seed};
+use super::settings::{ComputeArgs, SamplingArgs, ThreadsArg, describe, random_seed};
 use super::stream::{Printer, print_stats};
 use super::terminal::{EXIT_INTERRUPTED, Interruptible, handle_interrupts, note};
 use super::{Cli, Global, model_arg};
@@ -50,7 +50,7 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let base = SamplingOptions { seed: random_seed(), ..engine.recommended_sampling().clone() };
     let sampling = args.sampling.over(base)?;
     if global.verbose {
-        note(format_args!("{sampling:?}"));
+        note(describe(&sampling));
     }
     let prompt = args.prompt_tokens(&engine, &text)?;
 

@@ -156,6 +156,14 @@ impl SamplingArgs {
     }
 }
 
+/// The sampling in one line, with what it takes to repeat it.
+pub(super) fn describe(options: &SamplingOptions) -> String {
+    let SamplingOptions { temperature, top_k, top_p, min_p, repeat_penalty, seed, .. } = options;
+    format!(
+        "temp {temperature}  top-k {top_k}  top-p {top_p}  min-p {min_p}  repeat-penalty {repeat_penalty}  seed {seed}"
+    )
+}
+
 /// A seed that differs from run to run.
 pub(super) fn random_seed() -> u64 {
     // The standard library keys each hasher from the system's randomness. 32 bits are easy to type again.

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::ensure;
 use sterna::{Completion, Engine, FinishReason, Sampler, SamplingOptions};
 
-use super::settings::{ComputeArgs, SamplingArgs, ThreadsArg, random_seed};
+use super::settings::{ComputeArgs, SamplingArgs, ThreadsArg, describe, random_seed};
 use super::stream::{Printer, print_stats};
 use super::terminal::{Interruptible, bold, handle_interrupts, note, red};
 use super::{Global, model_arg};
@@ -48,7 +48,7 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     );
     let mut chat = Chat::new(&engine, args)?;
     if global.verbose {
-        note(format_args!("{:?}", chat.sampling));
+        note(describe(&chat.sampling));
     }
     let mut input = Input::new(model_arg::history_file())?;
     if input.is_terminal() {
@@ -154,12 +154,8 @@ impl<'a> Chat<'a> {
     }
 
     fn describe_settings(&self) -> String {
-        let SamplingOptions { temperature, top_k, top_p, min_p, repeat_penalty, seed, .. } = self.sampling;
         let n = self.settings.max_tokens.map_or("no limit".to_owned(), |n| n.to_string());
-        format!(
-            "temp {temperature}  top-k {top_k}  top-p {top_p}  min-p {min_p}  repeat-penalty {repeat_penalty}  \
-             seed {seed}  n {n}"
-        )
+        format!("{}  n {n}", describe(&self.sampling))
     }
 
     /// Lets the conversation go on by `step`, printing the answer as it comes.

@@ -1,0 +1,192 @@
+//! The command over tiny checkpoints without tokenizers: everything but text.
+
+mod common;
+
+use std::io::Read;
+use std::process::{Command, Stdio};
+
+use common::{Home, checkpoint};
+use serde_json::Value;
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).expect("JSON")
+}
+
+#[test]
+fn wrong_usage_exits_with_2() {
+    let home = Home::new();
+    for args in [
+        &["frobnicate"][..],
+        &["run"],
+        &["run", "m", "p", "--temp", "warm"],
+        &["run", "m", "p", "-n", "0"],
+        &["run", "m", "p", "-f", "file"],
+        &["bench", "m", "-t", "0"],
+        &["chat", "m", "--kv", "q4"],
+    ] {
+        let (code, stdout, stderr) = home.run(args, "");
+        assert_eq!((code, stdout.as_str()), (2, ""), "{args:?}");
+        assert!(stderr.contains("error:"), "{args:?}: {stderr}");
+    }
+}
+
+#[test]
+fn help_and_version_succeed() {
+    let home = Home::new();
+    assert!(home.ok(&["--help"], "").contains("chat"));
+    assert!(home.ok(&["--version"], "").starts_with("sterna "));
+    for verb in ["chat", "run", "inspect", "bench", "pull", "list", "rm", "completions"] {
+        assert!(home.ok(&[verb, "--help"], "").contains("Usage: sterna"), "{verb}");
+    }
+}
+
+#[test]
+fn inspect_describes_a_network() {
+    let home = Home::new();
+    let text = home.ok(&["inspect", &checkpoint("qwen3_moe")], "");
+    assert!(text.contains("qwen3_moe") && text.contains("experts") && text.contains("BF16"), "{text}");
+    assert!(!text.contains("model.norm.weight"));
+    let text = home.ok(&["inspect", &checkpoint("qwen3_moe"), "--tensors"], "");
+    assert!(text.contains("model.norm.weight"), "{text}");
+}
+
+#[test]
+fn inspect_counts_memory() {
+    let home = Home::new();
+    let memory = |args: &[&str]| {
+        let model = checkpoint("llama_gqa");
+        json(&home.ok(&[&["inspect", &model, "--json"], args].concat(), ""))["memory"].clone()
+    };
+    let (short, long) = (memory(&["--context", "16"]), memory(&["--context", "32"]));
+    let f32 = memory(&["--context", "32", "--kv", "f32"]);
+    let kv = |memory: &Value| memory["kv_bytes"].as_u64().unwrap_or(0);
+    assert!(kv(&short) > 0);
+    assert_eq!(kv(&long), 2 * kv(&short));
+    assert_eq!(kv(&f32), 2 * kv(&long));
+    assert_eq!(long["total_bytes"].as_u64(), Some(kv(&long) + long["weights_bytes"].as_u64().unwrap_or(0)));
+}
+
+#[test]
+fn inspect_names_the_kernels_of_each_instruction_set() {
+    let home = Home::new();
+    let output =
+        home.sterna(&["inspect", &checkpoint("llama_gqa"), "--json"]).env("STERNA_ISA", "scalar").output();
+    let report = json(&String::from_utf8(output.expect("sterna starts").stdout).expect("UTF-8"));
+    assert_eq!(report["isa"], "scalar");
+    assert!(report["groups"][0]["kernel"].as_str().is_some_and(|kernel| kernel.contains("scalar")));
+}
+
+#[test]
+fn an_unknown_instruction_set_is_an_error() {
+    let home = Home::new();
+    let output = home.sterna(&["inspect", &checkpoint("llama_gqa")]).env("STERNA_ISA", "mmx").output();
+    let output = output.expect("sterna starts");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("mmx"));
+}
+
+#[test]
+fn bench_times_prompts_and_generation() {
+    let home = Home::new();
+    let model = checkpoint("qwen3");
+    let args = ["bench", &model, "-p", "8", "-n", "4", "-d", "0,8", "-r", "2", "-t", "1,2"];
+    let report = json(&home.ok(&[&args[..], &["-o", "json"]].concat(), ""));
+    let tests = report["tests"].as_array().expect("tests");
+    let names: Vec<&str> = tests.iter().filter_map(|test| test["test"].as_str()).collect();
+    let of_a_thread_count = ["pp8", "tg4", "pp8 @ d8", "tg4 @ d8"];
+    assert_eq!(names, [of_a_thread_count, of_a_thread_count].concat());
+    for test in tests {
+        assert!(test["tokens_per_second"].as_f64().is_some_and(|rate| rate > 0.0));
+        assert_eq!(test["samples_ns"].as_array().map(Vec::len), Some(2));
+    }
+    assert!(tests[0]["ttft_ms"].is_f64() && tests[0]["weights_gb_per_second"].is_null());
+    assert!(tests[1]["ttft_ms"].is_null() && tests[1]["weights_gb_per_second"].is_f64());
+    assert!(report["memory_bandwidth_gb_per_second"].as_f64().is_some_and(|rate| rate > 0.0));
+}
+
+#[test]
+fn bench_needs_room_in_the_context() {
+    let home = Home::new();
+    let model = checkpoint("qwen3");
+    let error = home.error(&["bench", &model, "-p", "20", "-n", "0", "-d", "10", "--context", "16"], "");
+    assert!(error.contains("pp20 @ d10 needs 30 tokens but the context holds 16"), "{error}");
+}
+
+#[test]
+fn a_longer_context_than_the_model_has_is_an_error() {
+    let home = Home::new();
+    let error = home.error(&["inspect", &checkpoint("llama_gqa"), "--context", "999k"], "");
+    assert!(error.contains("1022976") && error.contains("trained for"), "{error}");
+}
+
+#[test]
+fn a_missing_model_is_named_with_its_neighbours() {
+    let home = Home::new();
+    assert!(home.error(&["run", "smolm2-135m", "hi"], "").contains("did you mean smollm2-135m"));
+    assert!(home.error(&["run", "smollm2-135m", "hi"], "").contains("sterna pull smollm2-135m"));
+    assert!(home.error(&["inspect", "./no/such.gguf"], "").contains("./no/such.gguf"));
+}
+
+#[test]
+fn offline_pulls_nothing() {
+    let home = Home::new();
+    assert!(home.error(&["pull", "smollm2-135m"], "").contains("offline"));
+    assert!(home.error(&["chat"], "").contains("offline"));
+}
+
+#[test]
+fn a_broken_file_is_an_error_in_one_line() {
+    let home = Home::new();
+    let file = home.path().join("broken.gguf");
+    std::fs::write(&file, b"GGUF\x03\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff").expect("written");
+    for verb in ["run", "inspect", "bench", "chat"] {
+        let error = home.error(&[verb, &file.display().to_string()], "hi");
+        assert!(error.contains("broken.gguf"), "{verb}: {error}");
+        let errors: Vec<&str> = error.lines().filter(|line| line.starts_with("error: ")).collect();
+        assert_eq!(errors.len(), 1, "{verb}: {error}");
+    }
+}
+
+#[test]
+fn text_needs_a_tokenizer() {
+    let home = Home::new();
+    let error = home.error(&["run", &checkpoint("qwen3"), "hi"], "");
+    assert!(error.contains("tokenizer"), "{error}");
+}
+
+#[test]
+fn a_local_model_is_pulled_listed_and_removed() {
+    let home = Home::new();
+    let path = home.ok(&["pull", &checkpoint("qwen3"), "--name", "tiny"], "");
+    assert!(std::path::Path::new(path.trim()).exists(), "{path}");
+    let listed = json(&home.ok(&["list", "--json"], ""));
+    assert_eq!((&listed[0]["name"], &listed[0]["path"]), (&Value::from("tiny"), &Value::from(path.trim())));
+    assert!(home.ok(&["list"], "").lines().any(|line| line.starts_with("tiny") && line.contains("yes")));
+    assert!(home.ok(&["inspect", "tiny"], "").contains("qwen3"));
+    home.ok(&["rm", "tiny"], "");
+    assert!(home.error(&["rm", "tiny"], "").contains("tiny"));
+}
+
+#[test]
+fn completions_are_for_each_shell() {
+    let home = Home::new();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        assert!(home.ok(&["completions", shell], "").contains("inspect"), "{shell}");
+    }
+}
+
+/// A pipe that its reader has closed: `sterna completions bash | head -1`.
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_sterna"))
+        .args(["completions", "bash"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("sterna starts");
+    drop(child.stdout.take());
+    let mut stderr = String::new();
+    child.stderr.take().expect("stderr").read_to_string(&mut stderr).expect("UTF-8");
+    assert!(child.wait().expect("an end").success(), "{stderr}");
+    assert_eq!(stderr, "");
+}
