@@ -257,3 +257,46 @@ impl RopeTables {
         (cos, sin)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(scaling: RopeScaling) -> RopeSpec {
+        RopeSpec { theta: 10_000.0, n_dims: 8, scaling }
+    }
+
+    #[test]
+    fn llama3_divides_long_wavelengths_and_keeps_short_ones() {
+        let plain = spec(RopeScaling::None).frequencies(Regime::Short);
+        let (factor, original_context) = (8.0, 64.0);
+        let scaling =
+            RopeScaling::Llama3 { factor, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context };
+        let scaled = spec(scaling).frequencies(Regime::Short);
+        assert_eq!(plain[0], 1.0);
+        assert_eq!(scaled[0], plain[0]);
+        // 64 · 0.1 / 2π is 1.0186 turns, just inside the passage from divided to kept.
+        let kept = (64.0 * 0.1 / (2.0 * std::f32::consts::PI) - 1.0) / 3.0;
+        assert!((scaled[1] - (plain[1] / 8.0 * (1.0 - kept) + plain[1] * kept)).abs() < 1e-8);
+        assert_eq!(scaled[3], plain[3] / 8.0);
+    }
+
+    #[test]
+    fn only_longrope_has_a_long_regime() {
+        let long = spec(RopeScaling::LongRope {
+            short: vec![1.0; 4],
+            long: vec![2.0; 4],
+            original_context: 32,
+            attention_factor: 1.5,
+        });
+        assert_eq!((long.regime(32), long.regime(33)), (Regime::Short, Regime::Long));
+        assert_eq!(spec(RopeScaling::None).regime(1 << 20), Regime::Short);
+        let (short, halved) = (long.frequencies(Regime::Short), long.frequencies(Regime::Long));
+        assert!(short.iter().zip(&halved).all(|(a, b)| *a == 2.0 * b));
+        let rope = Rope::new(&long);
+        let (mut cos, mut sin) = ([0.0; 8], [0.0; 8]);
+        rope.fill(Regime::Short, 0, &mut cos, &mut sin);
+        assert_eq!((cos[0], sin[0]), (1.5, 0.0));
+        assert!((cos[4] - 1.5 * 1f32.cos()).abs() < 1e-6 && (sin[4] - 1.5 * 1f32.sin()).abs() < 1e-6);
+    }
+}

@@ -216,3 +216,23 @@ fn erf(x: f64) -> f64 {
     let series = COEFFICIENTS.iter().fold(0.0, |sum, c| (sum + c) * t);
     (1.0 - series * (-x * x).exp()).copysign(x)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn activations_have_their_known_values() {
+        for (activation, at_one, at_minus_one) in [
+            (Activation::Silu, 0.731_058_6, -0.268_941_43),
+            (Activation::GeluTanh, 0.841_192, -0.158_808),
+            (Activation::Gelu, 0.841_344_8, -0.158_655_25),
+            (Activation::Relu, 1.0, 0.0),
+            (Activation::Relu2, 1.0, 0.0),
+        ] {
+            assert!((activation.apply(1.0) - at_one).abs() < 1e-6, "{activation:?}");
+            assert!((activation.apply(-1.0) - at_minus_one).abs() < 1e-6, "{activation:?}");
+            assert_eq!(activation.apply(0.0), 0.0);
+        }
+    }
+}

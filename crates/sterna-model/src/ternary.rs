@@ -77,3 +77,15 @@ fn wrong(tensors: &LinearTensors, expected: &str, found: String) -> ModelError {
         found,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounding_is_by_the_mean_magnitude_with_ties_to_even() {
+        let (codes, mean) = round(&[1.0, -1.0, 0.5, -0.5, 2.0, 0.0, -1.0, 2.0]);
+        assert_eq!(mean, 1.0);
+        assert_eq!(codes, [2, 0, 1, 1, 2, 1, 0, 2]);
+    }
+}

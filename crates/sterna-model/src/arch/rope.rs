@@ -200,7 +200,7 @@ fn check(fields: &Fields, spec: &RopeSpec, head_dim: usize) -> Result<()> {
     if !(spec.theta > 1.0 && spec.theta.is_finite()) {
         return wrong("rope_theta", "a finite number above one", spec.theta.to_string());
     }
-    if spec.n_dims < 2 || spec.n_dims > head_dim || spec.n_dims % 2 != 0 {
+    if spec.n_dims < 2 || spec.n_dims > head_dim || !spec.n_dims.is_multiple_of(2) {
         let expected = format!("an even number from 2 to {head_dim}");
         return wrong("dimensions that rotate", &expected, spec.n_dims.to_string());
     }

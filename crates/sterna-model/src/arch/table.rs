@@ -129,7 +129,6 @@ pub(super) const TABLE: &[Architecture] = &[
             let block = pre_norm(attention(fields, i, &rule)?, dense(fields, i, &feed_forward)?)?;
             Ok(BlockSpec { norms: NormPlacement::Sandwich, ..block })
         },
-        ..LLAMA_ROW
     },
     Architecture {
         name: "smollm3",

@@ -1,6 +1,8 @@
 //! The tiny checkpoints with expected results that tests run on (`tests/fixtures/README.md`).
 #![allow(dead_code, unreachable_pub)] // Every test file uses its own part.
 
+pub mod gguf;
+
 use std::path::{Path, PathBuf};
 
 use sterna_formats::{Checkpoint, Tensor, hf, mapped};

@@ -1,0 +1,102 @@
+//! Configurations and tensors that no network can have are refused by name, before anything is allocated for them.
+
+mod common;
+
+use std::fs;
+
+use common::directory;
+use serde_json::{Value, json};
+use sterna_formats::Checkpoint;
+use sterna_model::{LoadOptions, Model, ModelError, Reference};
+use sterna_tensor::{Compute, Precision};
+
+/// Loads fixture `name` with fields of its configuration replaced (null removes one); the error both loaders give.
+fn refusal(name: &str, changes: &[(&str, Value)]) -> ModelError {
+    let dir = tempfile::tempdir().unwrap();
+    let source = directory(name);
+    fs::copy(source.join("model.safetensors"), dir.path().join("model.safetensors")).unwrap();
+    let mut config: Value = serde_json::from_slice(&fs::read(source.join("config.json")).unwrap()).unwrap();
+    for (key, value) in changes {
+        config[key] = value.clone();
+    }
+    fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
+    let checkpoint = Checkpoint::open(dir.path()).unwrap();
+    let compute = Compute::new(1, Precision::Float);
+    let error = Model::load(&checkpoint, &LoadOptions::default(), &compute).err().expect("an error");
+    let of_oracle = Reference::load(&checkpoint).err().expect("an error of the oracle too");
+    assert_eq!(error.to_string(), of_oracle.to_string());
+    error
+}
+
+#[test]
+fn impossible_configurations_are_refused_by_name() {
+    let huge = json!(1u64 << 60);
+    for (name, change, named) in [
+        ("llama_gqa", ("num_hidden_layers", json!(1_000_000)), "num_hidden_layers"),
+        ("llama_gqa", ("num_hidden_layers", json!(0)), "num_hidden_layers"),
+        ("llama_gqa", ("num_hidden_layers", json!(-1)), "num_hidden_layers"),
+        ("llama_gqa", ("num_hidden_layers", json!("three")), "num_hidden_layers"),
+        ("llama_gqa", ("hidden_size", huge.clone()), "hidden_size"),
+        ("llama_gqa", ("hidden_size", json!(0)), "hidden_size"),
+        ("llama_gqa", ("vocab_size", huge.clone()), "vocab_size"),
+        ("llama_gqa", ("intermediate_size", huge.clone()), "intermediate_size"),
+        ("llama_gqa", ("num_attention_heads", json!(0)), "num_attention_heads"),
+        ("llama_gqa", ("num_attention_heads", json!(5)), "num_key_value_heads"),
+        ("llama_gqa", ("num_key_value_heads", json!(3)), "num_key_value_heads"),
+        ("llama_gqa", ("rms_norm_eps", json!(-1.0)), "rms_norm_eps"),
+        ("llama_gqa", ("rms_norm_eps", Value::Null), "rms_norm_eps"),
+        ("llama_gqa", ("rope_theta", json!(0.0)), "rope_theta"),
+        ("llama_gqa", ("rope_scaling", json!({"rope_type": "twist"})), "rope_type"),
+        ("llama_gqa", ("rope_scaling", json!({"rope_type": "linear", "factor": 0})), "scaling"),
+        ("llama_gqa", ("hidden_act", json!("tangent")), "hidden_act"),
+        ("llama_gqa", ("max_position_embeddings", json!(0)), "max_position_embeddings"),
+        ("llama_gqa", ("quantization_config", json!({"quant_method": "gptq"})), "quant_method"),
+        ("phi3_longrope_long", ("partial_rotary_factor", json!(0.5)), "scaling"),
+        ("gemma3", ("layer_types", json!(["full_attention"])), "layer_types"),
+        ("gemma3", ("use_bidirectional_attention", json!(true)), "use_bidirectional_attention"),
+        ("smollm3", ("no_rope_layers", json!([1])), "no_rope_layers"),
+        ("qwen3_moe", ("num_experts_per_tok", json!(9)), "num_experts_per_tok"),
+        ("qwen3_moe", ("num_local_experts", json!(1 << 40)), "num_experts"),
+    ] {
+        let error = refusal(name, &[change.clone()]).to_string();
+        assert!(error.contains("config.json") && error.contains(named), "{change:?}: {error}");
+    }
+}
+
+#[test]
+fn tensors_that_do_not_fit_the_configuration_are_refused_by_name() {
+    let error = refusal("llama_gqa", &[("num_hidden_layers", json!(4))]);
+    match &error {
+        ModelError::MissingTensor { tensor, expected, .. } => {
+            assert_eq!(
+                (tensor.as_str(), &expected[..]),
+                ("model.layers.3.input_layernorm.weight", &[64][..])
+            );
+        }
+        _ => panic!("{error}"),
+    }
+    let error = refusal("llama_gqa", &[("intermediate_size", json!(1 << 23))]);
+    match &error {
+        ModelError::TensorShape { tensor, expected, found, .. } => {
+            assert_eq!(tensor, "model.layers.0.mlp.gate_proj.weight");
+            assert_eq!((&expected[..], &found[..]), (&[1 << 23, 64][..], &[160, 64][..]));
+        }
+        _ => panic!("{error}"),
+    }
+    let error = refusal("llama_gqa", &[("attention_bias", json!(true))]).to_string();
+    assert!(error.contains("self_attn.q_proj.bias"), "{error}");
+    // Float weights where packed ones are announced.
+    let config = json!({"quant_method": "bitnet", "linear_class": "autobitlinear"});
+    let error = refusal("bitnet_float", &[("quantization_config", config)]).to_string();
+    assert!(error.contains("q_proj.weight"), "{error}");
+}
+
+#[test]
+fn an_unknown_architecture_is_not_supported() {
+    let error = refusal("llama_gqa", &[("model_type", json!("mamba2"))]);
+    assert!(matches!(&error, ModelError::NotSupported { found, .. } if found == "mamba2"), "{error}");
+    assert!(
+        error.to_string().contains("not supported") && error.to_string().contains("qwen3_moe"),
+        "{error}"
+    );
+}
