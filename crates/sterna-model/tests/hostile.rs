@@ -56,7 +56,7 @@ fn impossible_configurations_are_refused_by_name() {
         ("gemma3", ("use_bidirectional_attention", json!(true)), "use_bidirectional_attention"),
         ("smollm3", ("no_rope_layers", json!([1])), "no_rope_layers"),
         ("qwen3_moe", ("num_experts_per_tok", json!(9)), "num_experts_per_tok"),
-        ("qwen3_moe", ("num_local_experts", json!(1 << 40)), "num_experts"),
+        ("qwen3_moe", ("num_local_experts", json!(1u64 << 40)), "num_experts"),
     ] {
         let error = refusal(name, &[change.clone()]).to_string();
         assert!(error.contains("config.json") && error.contains(named), "{change:?}: {error}");

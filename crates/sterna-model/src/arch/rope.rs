@@ -139,18 +139,15 @@ fn gguf_rope(fields: &Fields, is_local: bool, head_dim: usize) -> Result<RopeSpe
 }
 
 fn gguf_scaling(fields: &Fields, n_dims: usize) -> Result<RopeScaling> {
-    let context = || Ok::<_, ModelError>(fields.size(keys::CONTEXT_LENGTH, usize::MAX)? as f64);
-    let original = || fields.opt_positive(ORIGINAL_CONTEXT)?.map_or_else(context, Ok);
+    let original = || match fields.opt_size(ORIGINAL_CONTEXT, usize::MAX)? {
+        Some(original) => Ok(original),
+        None => fields.size(keys::CONTEXT_LENGTH, usize::MAX),
+    };
     let attention_factor = fields.opt_positive(ATTENTION_FACTOR)?.unwrap_or(1.0);
     let long = divisors(fields, "rope_factors_long.weight", n_dims)?;
     let short = divisors(fields, "rope_factors_short.weight", n_dims)?;
     if let (Some(short), Some(long)) = (short, long) {
-        return Ok(RopeScaling::LongRope {
-            short,
-            long,
-            original_context: original()? as usize,
-            attention_factor,
-        });
+        return Ok(RopeScaling::LongRope { short, long, original_context: original()?, attention_factor });
     }
     if let Some(divisors) = divisors(fields, "rope_freqs.weight", n_dims)? {
         return Ok(RopeScaling::Divisors(divisors));
@@ -170,7 +167,7 @@ fn gguf_scaling(fields: &Fields, n_dims: usize) -> Result<RopeScaling> {
             factor,
             beta_fast: 32.0,
             beta_slow: 1.0,
-            original_context: original()?,
+            original_context: original()? as f64,
             truncate: true,
             attention_factor: attention_factor * yarn_mscale(factor, 1.0),
         },
