@@ -125,7 +125,9 @@ impl Activations {
             let place = |g: usize| first * n_groups + g * stride + t;
             c.isa.run(QuantizeRow { row, rounding, groups: &groups, place });
         };
-        if n_tokens == 1 { one(0) } else { c.pool.run(n_tokens, |token, _| one(token)) }
+        c.pool.run(n_tokens.div_ceil(TOKEN_BLOCK), |block, _| {
+            (block * TOKEN_BLOCK..((block + 1) * TOKEN_BLOCK).min(n_tokens)).for_each(one);
+        });
     }
 }
 

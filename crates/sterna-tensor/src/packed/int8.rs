@@ -63,7 +63,7 @@ impl PackedMatrix {
     }
 }
 
-/// Finds the types of the format; then [`DotTiles`] finds those of the instruction set.
+/// Finds the types of the format; then [`DotTile`] finds those of the instruction set.
 struct Dot<'a> {
     matrix: &'a PackedMatrix,
     isa: Isa,

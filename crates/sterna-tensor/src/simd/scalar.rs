@@ -1,4 +1,7 @@
 //! [`Simd`] in portable Rust: what every other implementation must equal bit for bit.
+//!
+//! Here the compiler may choose what to inline: no entry point is needed, and whole kernels unrolled over arrays of
+//! sixteen and sixty-four elements would take it minutes.
 
 use half::{bf16, f16};
 
@@ -37,134 +40,134 @@ impl Simd for Scalar {
     const TOKENS: usize = 1;
     const U8_OFFSET: i32 = 0;
 
-    #[inline(always)]
+    #[inline]
     fn splat(self, x: f32) -> Self::F32 {
         [x; LANES]
     }
-    #[inline(always)]
+    #[inline]
     fn load(self, from: &[f32; LANES]) -> Self::F32 {
         *from
     }
-    #[inline(always)]
+    #[inline]
     fn store(self, v: Self::F32, to: &mut [f32; LANES]) {
         *to = v;
     }
-    #[inline(always)]
+    #[inline]
     fn load_f16(self, from: &[u16; LANES]) -> Self::F32 {
         map(*from, |bits| f16::from_bits(bits).to_f32())
     }
-    #[inline(always)]
+    #[inline]
     fn store_f16(self, v: Self::F32, to: &mut [u16; LANES]) {
         *to = map(v, |x| f16::from_f32(x).to_bits());
     }
-    #[inline(always)]
+    #[inline]
     fn load_bf16(self, from: &[u16; LANES]) -> Self::F32 {
         map(*from, |bits| bf16::from_bits(bits).to_f32())
     }
-    #[inline(always)]
+    #[inline]
     fn load_u8(self, from: &[u8; LANES]) -> Self::F32 {
         map(*from, f32::from)
     }
-    #[inline(always)]
+    #[inline]
     fn load_i8(self, from: &[u8; LANES]) -> Self::F32 {
         map(*from, |bits| f32::from(bits as i8))
     }
 
-    #[inline(always)]
+    #[inline]
     fn add(self, a: Self::F32, b: Self::F32) -> Self::F32 {
         zip(a, b, |a, b| a + b)
     }
-    #[inline(always)]
+    #[inline]
     fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32 {
         zip(a, b, |a, b| a - b)
     }
-    #[inline(always)]
+    #[inline]
     fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32 {
         zip(a, b, |a, b| a * b)
     }
-    #[inline(always)]
+    #[inline]
     fn div(self, a: Self::F32, b: Self::F32) -> Self::F32 {
         zip(a, b, |a, b| a / b)
     }
-    #[inline(always)]
+    #[inline]
     fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
         std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
     }
-    #[inline(always)]
+    #[inline]
     fn min(self, a: Self::F32, b: Self::F32) -> Self::F32 {
         zip(a, b, f32::min)
     }
-    #[inline(always)]
+    #[inline]
     fn max(self, a: Self::F32, b: Self::F32) -> Self::F32 {
         zip(a, b, f32::max)
     }
-    #[inline(always)]
+    #[inline]
     fn abs(self, v: Self::F32) -> Self::F32 {
         map(v, f32::abs)
     }
-    #[inline(always)]
+    #[inline]
     fn round(self, v: Self::F32) -> Self::F32 {
         map(v, f32::round_ties_even)
     }
-    #[inline(always)]
+    #[inline]
     fn scale_by_power_of_two(self, x: Self::F32, n: Self::F32) -> Self::F32 {
         zip(x, n, |x, n| x * f32::from_bits((((n as i32) + 127) << 23) as u32))
     }
-    #[inline(always)]
+    #[inline]
     fn reduce_sum(self, v: Self::F32) -> f32 {
         reduce(v, |a, b| a + b)
     }
-    #[inline(always)]
+    #[inline]
     fn reduce_max(self, v: Self::F32) -> f32 {
         reduce(v, f32::max)
     }
 
-    #[inline(always)]
+    #[inline]
     fn splat_i32(self, x: i32) -> Self::I32 {
         [x; LANES]
     }
-    #[inline(always)]
+    #[inline]
     fn to_i32(self, v: Self::F32) -> Self::I32 {
         map(v, |x| x.round_ties_even() as i32)
     }
-    #[inline(always)]
+    #[inline]
     fn to_f32(self, v: Self::I32) -> Self::F32 {
         map(v, |x| x as f32)
     }
-    #[inline(always)]
+    #[inline]
     fn store_low_bytes(self, v: Self::I32, to: &mut [u8; LANES]) {
         *to = map(v, |x| x as u8);
     }
 
-    #[inline(always)]
+    #[inline]
     fn load_bytes(self, from: &CodeRegister) -> Self::U8 {
         *from
     }
-    #[inline(always)]
+    #[inline]
     fn and(self, a: Self::U8, mask: u8) -> Self::U8 {
         a.map(|a| a & mask)
     }
-    #[inline(always)]
+    #[inline]
     fn or(self, a: Self::U8, b: Self::U8) -> Self::U8 {
         std::array::from_fn(|i| a[i] | b[i])
     }
-    #[inline(always)]
+    #[inline]
     fn shr_and(self, a: Self::U8, n: u32, mask: u8) -> Self::U8 {
         a.map(|a| (a >> n) & mask)
     }
-    #[inline(always)]
+    #[inline]
     fn shl_and(self, a: Self::U8, n: u32, mask: u8) -> Self::U8 {
         a.map(|a| (a << n) & mask)
     }
-    #[inline(always)]
+    #[inline]
     fn byte_to_f32(self, a: Self::U8, i: u32) -> Self::F32 {
         std::array::from_fn(|lane| f32::from(a[4 * lane + i as usize]))
     }
-    #[inline(always)]
+    #[inline]
     fn dot_u6(self, acc: Self::I32, codes: Self::U8, x: i32) -> Self::I32 {
         self.dot_u8(acc, codes, x)
     }
-    #[inline(always)]
+    #[inline(never)]
     fn dot_u8(self, acc: Self::I32, codes: Self::U8, x: i32) -> Self::I32 {
         let x = x.to_ne_bytes().map(|b| i32::from(b as i8));
         std::array::from_fn(|lane| {
