@@ -20,6 +20,14 @@ pub(super) enum Entry {
     Message(String),
 }
 
+/// What reading one line gave.
+enum Typed {
+    Line(String),
+    /// Ctrl-C.
+    Interrupted,
+    End,
+}
+
 /// Where lines come from.
 pub(super) enum Input {
     Editor { editor: Box<DefaultEditor>, history: Option<PathBuf> },
@@ -53,53 +61,75 @@ impl Input {
         read_entry(|prompt| self.line(prompt))
     }
 
-    fn line(&mut self, prompt: &str) -> anyhow::Result<Option<String>> {
+    fn line(&mut self, prompt: &str) -> anyhow::Result<Typed> {
         let (editor, history) = match self {
-            Input::Pipe(lines) => return Ok(lines.next().transpose()?),
+            Input::Pipe(lines) => return Ok(lines.next().transpose()?.map_or(Typed::End, Typed::Line)),
             Input::Editor { editor, history } => (editor, history),
         };
-        loop {
-            match editor.readline(prompt) {
-                Ok(line) => {
-                    if !line.trim().is_empty() && editor.add_history_entry(&line)? {
-                        // Losing the history is no reason to stop a chat.
-                        let _ = history.as_ref().map(|file| editor.save_history(file));
-                    }
-                    return Ok(Some(line));
+        match editor.readline(prompt) {
+            Ok(line) => {
+                if !line.trim().is_empty() && editor.add_history_entry(&line)? {
+                    // Losing the history is no reason to stop a chat.
+                    let _ = history.as_ref().map(|file| editor.save_history(file));
                 }
-                Err(ReadlineError::Interrupted) => note("Ctrl-D or /bye leaves"),
-                Err(ReadlineError::Eof) => return Ok(None),
-                Err(error) => return Err(error.into()),
+                Ok(Typed::Line(line))
             }
+            Err(ReadlineError::Interrupted) => Ok(Typed::Interrupted),
+            Err(ReadlineError::Eof) => Ok(Typed::End),
+            Err(error) => Err(error.into()),
         }
     }
 }
 
-/// Joins the lines of a fenced message.
-fn read_entry(mut line: impl FnMut(&str) -> anyhow::Result<Option<String>>) -> anyhow::Result<Option<Entry>> {
-    let Some(first) = line("> ")? else { return Ok(None) };
-    let Some(opened) = first.trim_start().strip_prefix(FENCE) else { return Ok(Some(Entry::Line(first))) };
-    let mut text = opened.to_owned();
-    while !text.trim_end().ends_with(FENCE) {
-        // The end of the input closes the fence.
-        let Some(next) = line("… ")? else { return Ok(Some(Entry::Message(text))) };
-        if !text.is_empty() {
-            text.push('\n');
+/// A line, or the joined lines of a fenced message; Ctrl-C gives up the entry and begins another.
+fn read_entry(mut line: impl FnMut(&str) -> anyhow::Result<Typed>) -> anyhow::Result<Option<Entry>> {
+    'entry: loop {
+        let first = match line("> ")? {
+            Typed::Line(first) => first,
+            Typed::Interrupted => {
+                note("Ctrl-D or /bye leaves");
+                continue;
+            }
+            Typed::End => return Ok(None),
+        };
+        let Some(opened) = first.trim_start().strip_prefix(FENCE) else {
+            return Ok(Some(Entry::Line(first)));
+        };
+        let mut text = opened.to_owned();
+        while !text.trim_end().ends_with(FENCE) {
+            let next = match line("… ")? {
+                Typed::Line(next) => next,
+                Typed::Interrupted => continue 'entry,
+                // The end of the input closes the fence.
+                Typed::End => return Ok(Some(Entry::Message(text))),
+            };
+            if !text.is_empty() {
+                text.push('\n');
+            }
+            text.push_str(&next);
         }
-        text.push_str(&next);
+        text.truncate(text.trim_end().len() - FENCE.len());
+        return Ok(Some(Entry::Message(text.trim_end_matches('\n').to_owned())));
     }
-    text.truncate(text.trim_end().len() - FENCE.len());
-    Ok(Some(Entry::Message(text.trim_end_matches('\n').to_owned())))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// `^C` stands for the key.
+    fn typed(line: Option<&str>) -> Typed {
+        match line {
+            Some("^C") => Typed::Interrupted,
+            Some(line) => Typed::Line(line.to_owned()),
+            None => Typed::End,
+        }
+    }
+
     fn entries(text: &str) -> Vec<Entry> {
         let mut lines = text.lines();
         let mut out = Vec::new();
-        while let Ok(Some(entry)) = read_entry(|_| Ok(lines.next().map(str::to_owned))) {
+        while let Ok(Some(entry)) = read_entry(|_| Ok(typed(lines.next()))) {
             out.push(entry);
         }
         out
@@ -115,6 +145,11 @@ mod tests {
             Entry::Line("last".into()),
         ];
         assert_eq!(entries(typed), expected);
+    }
+
+    #[test]
+    fn an_interrupt_gives_up_the_entry() {
+        assert_eq!(entries("^C\n\"\"\"\none\n^C\ntwo"), [Entry::Line("two".into())]);
     }
 
     #[test]
