@@ -228,6 +228,11 @@ impl<'a, L: Leaves> Finder<'a, L> {
         let mut k = parts.take(Role::K, kv_size)?;
         let v = parts.take(Role::V, kv_size)?;
         if self.reading.permuted_qk {
+            if let Some(rope) = spec.rope.as_ref().filter(|rope| rope.n_dims != spec.head_dim) {
+                let expected = format!("{}, the width of a head, as its rows are permuted", spec.head_dim);
+                let file = self.checkpoint.path();
+                return Err(ModelError::field(file, "rope.dimension_count", expected, rope.n_dims));
+            }
             q.order = RowOrder::HalfRotated { n_heads: spec.n_heads, head_dim: spec.head_dim };
             k.order = RowOrder::HalfRotated { n_heads: spec.n_kv_heads, head_dim: spec.head_dim };
         }
