@@ -6,19 +6,19 @@ use assert_cmd::Command;
 use tempfile::TempDir;
 
 /// A fresh `$STERNA_HOME`, gone when dropped.
-pub struct Home(TempDir);
+pub(crate) struct Home(TempDir);
 
 impl Home {
-    pub fn new() -> Home {
+    pub(crate) fn new() -> Home {
         Home(tempfile::tempdir().expect("a temporary directory"))
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 
     /// `sterna ARGS` without network, colour, or settings of whoever runs the tests.
-    pub fn sterna(&self, args: &[&str]) -> Command {
+    pub(crate) fn sterna(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sterna"));
         command.env("STERNA_HOME", self.path()).env("STERNA_OFFLINE", "true").env("NO_COLOR", "1");
         command.env_remove("STERNA_ISA").args(args);
@@ -26,21 +26,21 @@ impl Home {
     }
 
     /// Exit code, stdout and stderr of `sterna ARGS` with `stdin`.
-    pub fn run(&self, args: &[&str], stdin: &str) -> (i32, String, String) {
+    pub(crate) fn run(&self, args: &[&str], stdin: &str) -> (i32, String, String) {
         let output = self.sterna(args).write_stdin(stdin).output().expect("sterna starts");
         let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
         (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
     }
 
     /// Stdout of `sterna ARGS` with `stdin`, which must succeed.
-    pub fn ok(&self, args: &[&str], stdin: &str) -> String {
+    pub(crate) fn ok(&self, args: &[&str], stdin: &str) -> String {
         let (code, stdout, stderr) = self.run(args, stdin);
         assert_eq!(code, 0, "sterna {args:?}: {stderr}");
         stdout
     }
 
     /// Stderr of `sterna ARGS` with `stdin`, which must fail with exit code 1 and nothing on stdout.
-    pub fn error(&self, args: &[&str], stdin: &str) -> String {
+    pub(crate) fn error(&self, args: &[&str], stdin: &str) -> String {
         let (code, stdout, stderr) = self.run(args, stdin);
         assert_eq!((code, stdout.as_str()), (1, ""), "sterna {args:?}: {stderr}");
         stderr
@@ -48,12 +48,12 @@ impl Home {
 }
 
 /// A path under the repository's `tests/fixtures`.
-pub fn fixture(path: &str) -> PathBuf {
+pub(crate) fn fixture(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(path)
 }
 
 /// A tiny checkpoint, as an argument.
 #[allow(dead_code, reason = "each test file is a crate of its own and uses what it needs")]
-pub fn checkpoint(name: &str) -> String {
+pub(crate) fn checkpoint(name: &str) -> String {
     fixture("checkpoints").join(name).display().to_string()
 }

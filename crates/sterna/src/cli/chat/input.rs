@@ -42,7 +42,8 @@ impl Input {
         }
         let mut editor = Box::new(DefaultEditor::new()?);
         if let Some(file) = &history {
-            // There is none the first time.
+            // There is neither the first time.
+            let _ = file.parent().map(std::fs::create_dir_all);
             let _ = editor.load_history(file);
         }
         Ok(Input::Editor { editor, history })
