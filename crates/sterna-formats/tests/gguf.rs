@@ -63,7 +63,7 @@ fn reads_metadata_and_tensors() {
         assert_eq!(metadata.require::<u64>("wide").unwrap(), 1 << 40);
         assert_eq!(metadata.require::<Vec<&str>>("tokens").unwrap(), ["a", "", "ü"]);
         assert_eq!(metadata.require::<Vec<f32>>("scores").unwrap(), [1.0, -2.0]);
-        assert_eq!(metadata.require::<Vec<u32>>("empty").unwrap(), []);
+        assert_eq!(metadata.require::<Vec<u32>>("empty").unwrap(), Vec::<u32>::new());
         assert_eq!(metadata.require::<Vec<&str>>("empty").unwrap(), [""; 0]);
         assert!(matches!(metadata.value("nested"), Some(Value::Array(nested)) if nested.len() == 2));
         assert_eq!(metadata.get::<u32>("absent").unwrap(), None);

@@ -95,7 +95,7 @@ fn read_all(bytes: Vec<u8>, pool: &Pool) -> bool {
 
 fn read_tensor(tensor: &Tensor, pool: &Pool) {
     if let Ok(weights) = tensor.to_f32() {
-        assert_eq!(weights.len(), tensor.shape.iter().product());
+        assert_eq!(weights.len(), tensor.shape.iter().product::<usize>());
     }
     for order in [RowOrder::AsStored, RowOrder::HalfRotated { n_heads: 2, head_dim: 2 }] {
         if let Ok(matrix) = tensor.matrix(order, pool) {
