@@ -4,7 +4,7 @@ use sterna_tensor::{Compute, ops};
 
 use crate::error::{ModelError, Result};
 use crate::feed_forward::feed_forward;
-use crate::linear::project_one;
+use crate::linear::project_head;
 use crate::mixer::{Mixer, Pass};
 use crate::model::Model;
 use crate::rows;
@@ -188,7 +188,7 @@ impl Run<'_, '_> {
         let before = logits.len();
         logits.resize(before + n_logits * spec.vocab_size, 0.0);
         let logits = &mut logits[before..];
-        project_one(self.compute, normed, &weights.head, input, logits);
+        project_head(self.compute, normed, &weights.head, input, logits);
         if spec.logit_scale != 1.0 {
             ops::scale(logits, spec.logit_scale);
         }

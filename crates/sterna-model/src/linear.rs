@@ -58,6 +58,19 @@ pub(crate) fn project_one(c: &Compute, x: &[f32], layer: &Linear, input: &mut Ac
     project(c, input, [(layer, y)]);
 }
 
+/// The head, which every logit's error comes through at full size: its input is rounded more finely than the others'.
+/// It is read for few tokens, so memory sets its pace and the finer input costs next to nothing.
+pub(crate) fn project_head(
+    c: &Compute,
+    x: &[f32],
+    head: &Linear,
+    input: &mut Activations,
+    logits: &mut [f32],
+) {
+    input.set_refined(x, head.matrix.cols(), c);
+    project(c, input, [(head, logits)]);
+}
+
 impl TernaryMatrix {
     /// The weights -1, 0 and 1 as a matrix: packed, or float where rows are not whole blocks.
     pub(crate) fn matrix(self, c: &Compute) -> Result<Matrix, ShapeError> {

@@ -6,7 +6,8 @@ use crate::{Compute, Disjoint, Precision};
 /// Columns that share one int8 scale.
 pub(crate) const GROUP: usize = 32;
 
-/// Tokens whose groups lie side by side, so that a kernel that takes several tokens reads one stream.
+/// Int8 rows whose groups lie side by side, so that a kernel that takes several tokens reads one stream. Even, so that
+/// the two terms of a token stay together.
 pub(crate) const TOKEN_BLOCK: usize = 16;
 
 /// Thirty-two activations of one token: `x ≈ scale * code`. A cache line.
@@ -31,6 +32,8 @@ pub struct Activations {
     groups: Vec<Group>,
     n_tokens: usize,
     cols: usize,
+    /// Int8 rows for each token: 1, or 2 of which the second rounds what the first left over.
+    terms: usize,
 }
 
 /// How a group of activations is rounded.
@@ -55,7 +58,17 @@ impl Activations {
     /// When `x` is not whole rows of `cols`.
     pub fn set(&mut self, x: &[f32], cols: usize, c: &Compute) {
         self.keep(x, cols);
-        self.quantize(c, |_| Rounding::PerGroup);
+        self.quantize(c, 1, |_| Rounding::PerGroup);
+    }
+
+    /// As [`Activations::set`], but rounded to the sum of two int8 terms, which is nearly exact: the second rounds
+    /// what the first left over. Doubles the arithmetic and reads the weights as often.
+    ///
+    /// # Panics
+    /// When `x` is not whole rows of `cols`.
+    pub fn set_refined(&mut self, x: &[f32], cols: usize, c: &Compute) {
+        self.keep(x, cols);
+        self.quantize(c, 2, |_| Rounding::PerGroup);
     }
 
     /// As [`Activations::set`] with one scale per token, as BitNet b1.58 models are trained: codes are
@@ -72,7 +85,7 @@ impl Activations {
                 row.iter_mut().for_each(|x| *x = (*x * s).round_ties_even().clamp(-128.0, 127.0) / s);
             }
         }
-        self.quantize(c, |row| Rounding::By { codes_per_unit: codes_per_unit(row) });
+        self.quantize(c, 1, |row| Rounding::By { codes_per_unit: codes_per_unit(row) });
     }
 
     /// Rows of the input.
@@ -90,14 +103,24 @@ impl Activations {
         &self.values
     }
 
-    /// The int8 groups of the tokens from `block * TOKEN_BLOCK` on: `[cols / 32, tokens in this block]`.
+    /// Int8 rows for each token; the product with a token is the sum of those with its rows.
+    pub(crate) fn terms(&self) -> usize {
+        self.terms
+    }
+
+    /// Int8 rows of all tokens.
+    pub(crate) fn n_rows(&self) -> usize {
+        self.n_tokens * self.terms
+    }
+
+    /// The groups of the int8 rows from `block * TOKEN_BLOCK` on: `[cols / 32, rows in this block]`.
     /// `None` when they were not made.
     pub(crate) fn block(&self, block: usize) -> Option<Panel<'_>> {
         let n_groups = self.cols / GROUP;
         let first = block * TOKEN_BLOCK;
-        let n_tokens = (self.n_tokens - first).min(TOKEN_BLOCK);
-        let groups = self.groups.get(first * n_groups..(first + n_tokens) * n_groups)?;
-        Some(Panel { groups, n_tokens })
+        let n_rows = (self.n_rows() - first).min(TOKEN_BLOCK);
+        let groups = self.groups.get(first * n_groups..(first + n_rows) * n_groups)?;
+        Some(Panel { groups, n_rows })
     }
 
     fn keep(&mut self, x: &[f32], cols: usize) {
@@ -108,35 +131,34 @@ impl Activations {
         self.cols = cols;
     }
 
-    fn quantize(&mut self, c: &Compute, rounding: impl Fn(&[f32]) -> Rounding + Sync) {
+    fn quantize(&mut self, c: &Compute, terms: usize, rounding: impl Fn(&[f32]) -> Rounding + Sync) {
         self.groups.clear();
+        self.terms = terms;
         if c.precision != Precision::Int8 || !self.cols.is_multiple_of(GROUP) {
             return;
         }
-        let (cols, n_tokens, n_groups) = (self.cols, self.n_tokens, self.cols / GROUP);
-        self.groups.resize(n_tokens * n_groups, Group::default());
+        let (cols, n_rows, n_groups) = (self.cols, self.n_rows(), self.cols / GROUP);
+        self.groups.resize(n_rows * n_groups, Group::default());
         let groups = Disjoint::new(&mut self.groups);
-        let one = |token: usize| {
-            let row = &self.values[token * cols..][..cols];
-            let (block, t) = (token / TOKEN_BLOCK, token % TOKEN_BLOCK);
+        c.pool.run(n_rows.div_ceil(TOKEN_BLOCK), |block, _| {
             let first = block * TOKEN_BLOCK;
-            let stride = (n_tokens - first).min(TOKEN_BLOCK);
-            let rounding = rounding(row);
-            let place = |g: usize| first * n_groups + g * stride + t;
-            c.isa.run(QuantizeRow { row, rounding, groups: &groups, place });
-        };
-        c.pool.run(n_tokens.div_ceil(TOKEN_BLOCK), |block, _| {
-            (block * TOKEN_BLOCK..((block + 1) * TOKEN_BLOCK).min(n_tokens)).for_each(one);
+            let n_rows = (n_rows - first).min(TOKEN_BLOCK);
+            for at in (0..n_rows).step_by(terms) {
+                let row = &self.values[(first + at) / terms * cols..][..cols];
+                let rounding = rounding(row);
+                let place = |g: usize| first * n_groups + g * n_rows + at;
+                c.isa.run(QuantizeRow { row, rounding, terms, groups: &groups, place });
+            }
         });
     }
 }
 
-/// The int8 groups of up to [`TOKEN_BLOCK`] tokens.
+/// The groups of up to [`TOKEN_BLOCK`] int8 rows.
 #[derive(Clone, Copy)]
 pub(crate) struct Panel<'a> {
-    /// `[n_groups, n_tokens]`
+    /// `[n_groups, n_rows]`
     pub(crate) groups: &'a [Group],
-    pub(crate) n_tokens: usize,
+    pub(crate) n_rows: usize,
 }
 
 /// BitNet's quantization factor of one token.
@@ -144,10 +166,11 @@ fn codes_per_unit(row: &[f32]) -> f32 {
     127.0 / row.iter().fold(1e-5, |max: f32, x| max.max(x.abs()))
 }
 
-/// Rounds one token's activations, group by group, to the places that `place` names.
+/// Rounds one token's activations, group by group, to the places that `place` names: its terms lie side by side.
 struct QuantizeRow<'a, P> {
     row: &'a [f32],
     rounding: Rounding,
+    terms: usize,
     groups: &'a Disjoint<'a, Group>,
     place: P,
 }
@@ -160,9 +183,13 @@ impl<P: Fn(usize) -> usize> Kernel for QuantizeRow<'_, P> {
         let (groups, _) = self.row.as_chunks::<GROUP>();
         for (g, values) in groups.iter().enumerate() {
             let at = (self.place)(g);
-            // SAFETY: every (token, group) has its own place, and each token is rounded by one thread.
-            let out = unsafe { self.groups.slice(at..at + 1) };
+            // SAFETY: every (token, group) has its own places, and each token is rounded by one thread.
+            let out = unsafe { self.groups.slice(at..at + self.terms) };
             out[0] = quantize_group(s, values, self.rounding);
+            for term in 1..self.terms {
+                let rest = rest_of(values, &out[term - 1]);
+                out[term] = quantize_group(s, &rest, Rounding::PerGroup);
+            }
         }
     }
 }
@@ -184,6 +211,13 @@ fn quantize_group<S: Simd>(s: S, values: &[f32; GROUP], rounding: Rounding) -> G
     let half_sums = [quantize_half(s, a, per_unit, low), quantize_half(s, b, per_unit, high)];
     let sum = half_sums[0] + half_sums[1];
     Group { codes: bytemuck::cast(codes), scale, scaled_sum: scale * sum as f32, sum, half_sums }
+}
+
+/// What rounding `values` to `group` left over.
+#[inline(always)]
+fn rest_of(values: &[f32; GROUP], group: &Group) -> [f32; GROUP] {
+    let codes: [i8; GROUP] = bytemuck::cast(group.codes);
+    std::array::from_fn(|i| values[i] - group.scale * f32::from(codes[i]))
 }
 
 /// Returns the sum of the codes.

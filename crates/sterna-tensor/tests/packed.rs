@@ -113,10 +113,22 @@ fn rounded(x: &[f32]) -> Vec<f32> {
     out
 }
 
-fn product(isa: Isa, precision: Precision, w: &Matrix, x: &[f32], n_threads: usize) -> Vec<f32> {
+/// How the activations are set.
+#[derive(Debug, Clone, Copy)]
+enum Input {
+    Int8,
+    TwoInt8,
+    Float,
+}
+
+fn product(isa: Isa, input: Input, w: &Matrix, x: &[f32], n_threads: usize) -> Vec<f32> {
+    let precision = if let Input::Float = input { Precision::Float } else { Precision::Int8 };
     let c = Compute { isa, pool: Pool::new(n_threads), precision };
     let mut activations = Activations::new();
-    activations.set(x, w.cols(), &c);
+    match input {
+        Input::TwoInt8 => activations.set_refined(x, w.cols(), &c),
+        Input::Int8 | Input::Float => activations.set(x, w.cols(), &c),
+    }
     let mut y = vec![f32::NAN; activations.n_tokens() * w.rows()];
     linear(&c, &activations, &mut [(w, &mut y)]);
     y
@@ -169,12 +181,14 @@ proptest! {
 
         let matrix = Matrix::from(packed);
         let x = activations(!seed, n_tokens * cols);
-        for (precision, seen) in [(Precision::Int8, rounded(&x)), (Precision::Float, x.clone())] {
-            let scalar = product(Isa::Scalar, precision, &matrix, &x, 1);
+        for (input, seen) in
+            [(Input::Int8, rounded(&x)), (Input::TwoInt8, x.clone()), (Input::Float, x.clone())]
+        {
+            let scalar = product(Isa::Scalar, input, &matrix, &x, 1);
             check_close(&scalar, &w, &seen, rows, cols);
             for isa in Isa::available() {
-                let y = product(isa, precision, &matrix, &x, 2);
-                prop_assert_eq!(bits(&y), bits(&scalar), "{} {:?}", isa, precision);
+                let y = product(isa, input, &matrix, &x, 2);
+                prop_assert_eq!(bits(&y), bits(&scalar), "{} {:?}", isa, input);
             }
         }
     }
@@ -188,10 +202,10 @@ fn integer_extremes_are_exact() {
         let matrix = Matrix::from(PackedMatrix::pack(format, rows, cols, &source, &Pool::new(1)).unwrap());
         for x in [127.0, -127.0] {
             let x = vec![x; n_tokens * cols];
-            let scalar = product(Isa::Scalar, Precision::Int8, &matrix, &x, 1);
+            let scalar = product(Isa::Scalar, Input::Int8, &matrix, &x, 1);
             check_close(&scalar, &weights(&source, rows, cols), &x, rows, cols);
             for isa in Isa::available() {
-                let y = product(isa, Precision::Int8, &matrix, &x, 1);
+                let y = product(isa, Input::Int8, &matrix, &x, 1);
                 assert_eq!(bits(&y), bits(&scalar), "{name} {isa}");
             }
         }
@@ -205,8 +219,8 @@ fn scales_that_are_no_numbers_spoil_results_and_nothing_else() {
         let matrix = Matrix::from(PackedMatrix::pack(format, 20, 256, &source, &Pool::new(1)).unwrap());
         let x = activations(3, 256);
         for isa in Isa::available() {
-            for precision in [Precision::Int8, Precision::Float] {
-                let y = product(isa, precision, &matrix, &x, 1);
+            for input in [Input::Int8, Input::Float] {
+                let y = product(isa, input, &matrix, &x, 1);
                 assert!(y.iter().any(|y| !y.is_finite()), "{name} {isa}");
             }
         }
@@ -222,10 +236,10 @@ fn strange_activations_do_not_stop_it() {
         for strange in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut x = activations(5, 32);
             x[7] = strange;
-            product(isa, Precision::Int8, &matrix, &x, 1);
+            product(isa, Input::Int8, &matrix, &x, 1);
         }
         let tiny = vec![f32::from_bits(1); 32];
-        let y = product(isa, Precision::Int8, &matrix, &tiny, 1);
+        let y = product(isa, Input::Int8, &matrix, &tiny, 1);
         assert!(y.iter().all(|y| *y == 0.0), "{isa}: {y:?}");
     }
 }
@@ -275,7 +289,7 @@ fn several_matrices_share_a_region() {
         matrices.iter().zip(&mut results).map(|(m, y)| (m, y.as_mut_slice())).collect();
     linear(&c, &activations, &mut outputs);
     for (matrix, y) in matrices.iter().zip(&results) {
-        assert_eq!(*y, product(c.isa, Precision::Int8, matrix, &x, 1));
+        assert_eq!(*y, product(c.isa, Input::Int8, matrix, &x, 1));
     }
 }
 

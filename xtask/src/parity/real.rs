@@ -30,6 +30,7 @@ struct Row {
     top1: f64,
     /// The least `top1` that passes.
     required: f64,
+    missed: Vec<Miss>,
     /// Largest |Δ| among the recorded logits, 50 a position.
     max_abs: f64,
     /// Mean negative log-likelihood of the passage, nats per token.
@@ -38,6 +39,14 @@ struct Row {
     /// `exp(nll)`.
     perplexity: f64,
     reference_perplexity: f64,
+}
+
+/// A position whose likeliest token is another than the reference's.
+#[derive(Debug, Serialize)]
+struct Miss {
+    at: usize,
+    /// By how much the reference prefers its likeliest token to its second.
+    margin: f32,
 }
 
 /// Compares the models; `arguments` are `NAME=PATH`, and name the only ones compared when there are any.
@@ -130,11 +139,13 @@ impl Passage {
             checkpoint.path().display()
         );
 
-        let (mut n_agreeing, mut max_abs, mut nll) = (0, 0.0f64, 0.0);
+        let (mut missed, mut max_abs, mut nll) = (Vec::new(), 0.0f64, 0.0);
         for (at, logits) in logits.chunks_exact(vocab_size).enumerate() {
             let range = at * self.n_top..(at + 1) * self.n_top;
             let (ids, reference) = (&self.top_ids[range.clone()], &self.top_logits[range]);
-            n_agreeing += usize::from(argmax(logits) as u32 == ids[0]);
+            if argmax(logits) as u32 != ids[0] {
+                missed.push(Miss { at, margin: reference[0] - reference[1] });
+            }
             for (&id, &reference) in ids.iter().zip(reference) {
                 max_abs = max_abs.max(f64::from((logits[id as usize] - reference).abs()));
             }
@@ -150,8 +161,9 @@ impl Passage {
                 Precision::Float => "float",
                 Precision::Int8 => "int8",
             },
-            top1: n_agreeing as f64 / self.input_ids.len() as f64,
+            top1: 1.0 - missed.len() as f64 / self.input_ids.len() as f64,
             required,
+            missed,
             max_abs,
             nll,
             reference_nll,
@@ -190,5 +202,11 @@ fn print_table(rows: &[Row]) {
             row.reference_perplexity,
             row.nll - row.reference_nll,
         );
+        for miss in &row.missed {
+            println!(
+                "         position {} differs, where the reference's margin is {:.3}",
+                miss.at, miss.margin
+            );
+        }
     }
 }

@@ -83,7 +83,7 @@ impl Visitor for Dot<'_> {
             for first_token in (0..x.n_tokens()).step_by(TOKENS) {
                 let n_tokens = (x.n_tokens() - first_token).min(TOKENS);
                 let x = &x.values()[first_token * x.cols()..][..n_tokens * x.cols()];
-                let sink = Sink { out, first_token, first_row, n_rows };
+                let sink = Sink { out, terms: 1, first_token, first_row, n_rows };
                 self.isa.run(DotTile { tile: tile.clone(), zero: matrix.zero(), x, n_tokens, sink });
             }
         }

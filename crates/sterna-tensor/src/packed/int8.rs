@@ -79,14 +79,15 @@ impl Visitor for Dot<'_> {
         let Dot { matrix, x, .. } = self;
         let bytes_per_token = x.cols() / GROUP * size_of::<Group>();
         let blocks_per_panel = (PANEL_BYTES / (bytes_per_token * TOKEN_BLOCK).max(1)).max(1);
-        let n_blocks = x.n_tokens().div_ceil(TOKEN_BLOCK);
+        let n_blocks = x.n_rows().div_ceil(TOKEN_BLOCK);
         for first in (0..n_blocks).step_by(blocks_per_panel) {
             for tile in self.tiles.clone() {
                 for block in first..(first + blocks_per_panel).min(n_blocks) {
                     let Some(panel) = x.block(block) else { panic!("activations without int8 groups") };
                     let sink = Sink {
                         out: self.out,
-                        first_token: block * TOKEN_BLOCK,
+                        terms: x.terms(),
+                        first_token: block * TOKEN_BLOCK / x.terms(),
                         first_row: tile * LANES,
                         n_rows: (matrix.rows - tile * LANES).min(LANES),
                     };
@@ -102,24 +103,31 @@ impl Visitor for Dot<'_> {
 #[derive(Clone, Copy)]
 pub(super) struct Sink {
     pub(super) out: OutputTile,
+    /// Consecutive results that are added up to that of one token.
+    pub(super) terms: usize,
     pub(super) first_token: usize,
     pub(super) first_row: usize,
     pub(super) n_rows: usize,
 }
 
 impl Sink {
-    /// Writes the results of `token` (of the block).
+    /// Writes result `at` of the block; the terms of a token come in order.
     ///
     /// # Safety
     /// The caller of [`PackedMatrix::tiles_dot_int8`] vouches for the rows of the tile and every token of the block.
     #[inline(always)]
-    pub(super) unsafe fn store<S: Simd>(&self, s: S, token: usize, v: S::F32) {
+    pub(super) unsafe fn store<S: Simd>(&self, s: S, at: usize, v: S::F32) {
+        let (token, term) = (self.first_token + at / self.terms, at % self.terms);
         let mut lanes = [0.0; LANES];
         s.store(v, &mut lanes);
         // SAFETY: as above; `n_rows <= LANES`.
         unsafe {
-            let to = self.out.start.add((self.first_token + token) * self.out.stride + self.first_row);
-            if self.n_rows == LANES {
+            let to = self.out.start.add(token * self.out.stride + self.first_row);
+            if term > 0 {
+                for (row, lane) in lanes.iter().enumerate().take(self.n_rows) {
+                    *to.add(row) += lane;
+                }
+            } else if self.n_rows == LANES {
                 to.cast::<[f32; LANES]>().write_unaligned(lanes);
             } else {
                 to.copy_from_nonoverlapping(lanes.as_ptr(), self.n_rows);
@@ -141,7 +149,7 @@ impl<C: CodeLayout, B: ScaleBlock> Kernel for DotTile<'_, C, B> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let n_tokens = self.panel.n_tokens;
+        let n_tokens = self.panel.n_rows;
         let mut done = 0;
         if const { S::TOKENS >= 16 } {
             if n_tokens == 16 {
@@ -174,7 +182,7 @@ impl<C: CodeLayout, B: ScaleBlock> DotTile<'_, C, B> {
     #[inline(always)]
     fn tokens<S: Simd, const T: usize>(&self, s: S, first: usize) {
         let offset = self.zero - C::offset::<S>();
-        let mut activations = self.panel.groups.chunks_exact(self.panel.n_tokens);
+        let mut activations = self.panel.groups.chunks_exact(self.panel.n_rows);
         let mut y = [s.splat(0.0); T];
         for (scales, codes) in self.tile.blocks() {
             let head = scales.head(s);
