@@ -14,6 +14,10 @@ const LINKER: &str = "aarch64-linux-gnu-gcc";
 const EMULATORS: [&str; 2] = ["qemu-aarch64-static", "qemu-aarch64"];
 /// Where distributions put the C library of the cross compiler.
 const SYSROOT: &str = "/usr/aarch64-linux-gnu";
+/// There when the C library of an arm64 system is installed, as it is beside Debian's standard library of Rust.
+const LOADER: &str = "/lib/ld-linux-aarch64.so.1";
+/// Cases of a property test, of which there are 256 otherwise: every instruction is emulated.
+const PROPERTY_CASES: &str = "16";
 const SYSTEM_RUSTC: &str = "/usr/bin/rustc";
 
 pub(super) struct Toolchain {
@@ -47,10 +51,21 @@ impl Toolchain {
             // Its own directory: another rustc would rebuild everything of the usual one, and back again.
             .env("CARGO_TARGET_DIR", workspace::target().join("aarch64"))
             .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", LINKER)
-            .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER", format!("{} -L {SYSROOT}", self.emulator))
+            .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER", self.runner())
             .env("CC_aarch64_unknown_linux_gnu", LINKER)
+            .env("PROPTEST_CASES", PROPERTY_CASES)
             .env("QEMU_CPU", cpu);
         cargo
+    }
+
+    /// The emulator with one C library: `-L` comes before the system's only for files that are there, so with both
+    /// installed it would mix one's loader with the other's library, and the first new thread would hang.
+    fn runner(&self) -> String {
+        if Path::new(LOADER).exists() {
+            self.emulator.to_owned()
+        } else {
+            format!("{} -L {SYSROOT}", self.emulator)
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! [`Simd`] in four NEON registers, with no byte dot product, with FEAT_DotProd's, or with FEAT_I8MM's.
 //!
-//! The intrinsics of those two extensions are unstable, so their instructions are written out, each with a directive
-//! that lets the assembler know the extension even where the compiler did not inline it into its entry point.
+//! The intrinsics of those two extensions are unstable, so their instructions are written out, in functions that have
+//! the target feature, as intrinsics do: the assembler knows the instruction wherever the function ends up, and only
+//! an entry point that has the feature too can inline it.
 
 use std::arch::aarch64::*;
 use std::arch::asm;
@@ -348,29 +349,31 @@ impl<const EXTENSION: u8> Simd for Neon<EXTENSION> {
 }
 
 /// `acc[i] + sum over j < 4 of a[4 i + j] * b[4 i + j]`
-///
-/// # Safety
-/// The CPU must have FEAT_DotProd.
-#[inline(always)]
-unsafe fn sdot(mut acc: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
+#[inline]
+#[target_feature(enable = "dotprod")]
+fn sdot(mut acc: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
     // SAFETY: the instruction only reads and writes the named registers.
     unsafe {
-        asm!(".arch_extension dotprod", "sdot {acc:v}.4s, {a:v}.16b, {b:v}.16b", acc = inout(vreg) acc, a = in(vreg) a, b = in(vreg) b,
-            options(pure, nomem, nostack, preserves_flags));
+        asm!(
+            "sdot {acc:v}.4s, {a:v}.16b, {b:v}.16b",
+            acc = inout(vreg) acc, a = in(vreg) a, b = in(vreg) b,
+            options(pure, nomem, nostack, preserves_flags),
+        );
     }
     acc
 }
 
 /// As [`sdot`] with an unsigned `a`.
-///
-/// # Safety
-/// The CPU must have FEAT_I8MM.
-#[inline(always)]
-unsafe fn usdot(mut acc: int32x4_t, a: uint8x16_t, b: int8x16_t) -> int32x4_t {
+#[inline]
+#[target_feature(enable = "i8mm")]
+fn usdot(mut acc: int32x4_t, a: uint8x16_t, b: int8x16_t) -> int32x4_t {
     // SAFETY: the instruction only reads and writes the named registers.
     unsafe {
-        asm!(".arch_extension i8mm", "usdot {acc:v}.4s, {a:v}.16b, {b:v}.16b", acc = inout(vreg) acc, a = in(vreg) a, b = in(vreg) b,
-            options(pure, nomem, nostack, preserves_flags));
+        asm!(
+            "usdot {acc:v}.4s, {a:v}.16b, {b:v}.16b",
+            acc = inout(vreg) acc, a = in(vreg) a, b = in(vreg) b,
+            options(pure, nomem, nostack, preserves_flags),
+        );
     }
     acc
 }
