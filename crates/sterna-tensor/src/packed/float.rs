@@ -141,21 +141,21 @@ impl<C: CodeLayout, B: ScaleBlock> Kernel for DotTile<'_, C, B> {
             let head = scales.head(s);
             for (g, codes) in codes.chunks_exact(C::REGISTERS).enumerate() {
                 group_weights::<S, C, B>(s, scales, head, g, codes, self.zero, &mut columns);
-                for t in 0..self.n_tokens {
+                for (t, y) in y.iter_mut().enumerate().take(self.n_tokens) {
                     let x = &self.x[t * cols + first..][..GROUP];
                     // Sums of 32, then the sum of those: less rounding than one long chain.
                     let mut sum = s.splat(0.0);
                     for (x, column) in x.iter().zip(&columns) {
                         sum = s.mul_add(s.load(column), s.splat(*x), sum);
                     }
-                    y[t] = s.add(y[t], sum);
+                    *y = s.add(*y, sum);
                 }
                 first += GROUP;
             }
         }
-        for t in 0..self.n_tokens {
+        for (t, &y) in y.iter().enumerate().take(self.n_tokens) {
             // SAFETY: `first_token + t` is a token of the activations, and the rows are those of the tile.
-            unsafe { self.sink.store(s, t, y[t]) };
+            unsafe { self.sink.store(s, t, y) };
         }
     }
 }

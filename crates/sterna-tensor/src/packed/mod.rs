@@ -85,7 +85,7 @@ impl PackedMatrix {
 
     /// Bytes that the weights take in memory, scales and padding included.
     pub fn n_bytes(&self) -> usize {
-        self.memory.lines().len() * size_of::<CodeRegister>()
+        size_of_val(self.memory.lines())
     }
 
     fn zero(&self) -> f32 {
