@@ -65,7 +65,10 @@ struct Comparison {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let python = match &args.python {
         Some(python) => python.clone(),
-        None => python::with_llama_cpp()?,
+        None => {
+            let smallest = model_path("smollm2")?;
+            python::with_llama_cpp(|python| engines::llama_cpp_runs(python, &smallest))?
+        }
     };
     let engines = Engines::new(python, args.repetitions)?;
     let mut cells = Vec::new();

@@ -1,6 +1,9 @@
 //! Packed matrices against arithmetic anyone can check: every format, ragged shapes, and all instruction sets of this
 //! machine, which must agree to the bit.
 
+use std::ops::Range;
+use std::sync::Mutex;
+
 use half::f16;
 use proptest::prelude::*;
 use sterna_tensor::{
@@ -306,4 +309,29 @@ fn sizes_are_what_the_format_says() {
     assert_eq!(error, ShapeError::Columns { cols: 32, block_len: 256 });
     let empty = PackedMatrix::pack(PackedFormat::Q4_K, 0, 256, &source, &Pool::new(1)).unwrap();
     assert_eq!(empty.n_bytes(), 0);
+}
+
+/// Counts how often it is told to be done with each row.
+struct Told {
+    blocks: RandomBlocks,
+    done: Mutex<Vec<usize>>,
+}
+
+impl BlockSource for Told {
+    fn block(&self, row: usize, block: usize, out: &mut Block) {
+        assert_eq!(self.done.lock().unwrap()[row], 0, "row {row} is asked for after it was done");
+        self.blocks.block(row, block, out);
+    }
+    fn done(&self, rows: Range<usize>) {
+        self.done.lock().unwrap()[rows].iter_mut().for_each(|n| *n += 1);
+    }
+}
+
+#[test]
+fn sources_are_told_when_rows_are_done() {
+    let (rows, cols) = (70_001, 512);
+    let blocks = RandomBlocks { format: PackedFormat::Q8_0, seed: 7, fill: Fill::Largest };
+    let source = Told { blocks, done: Mutex::new(vec![0; rows]) };
+    PackedMatrix::pack(PackedFormat::Q8_0, rows, cols, &source, &Pool::new(2)).unwrap();
+    assert!(source.done.into_inner().unwrap().iter().all(|n| *n == 1));
 }

@@ -89,14 +89,23 @@ impl Engines {
     }
 
     pub(super) fn llama_cpp(&self, model: &Path, threads: usize) -> anyhow::Result<Measured> {
-        json(
-            Command::new(&self.python)
-                .args(["-c", LLAMA_SCRIPT])
-                .arg(model)
-                .args([threads.to_string(), N_PROMPT.to_string(), N_GENERATED.to_string()])
-                .args([&self.repetitions, TEXT]),
-        )
+        llama_cpp(&self.python, model, threads, &self.repetitions)
     }
+}
+
+/// Whether the llama.cpp of `python` gets through a prompt and an answer.
+pub(super) fn llama_cpp_runs(python: &Path, model: &Path) -> bool {
+    llama_cpp(python, model, 1, "1").is_ok()
+}
+
+fn llama_cpp(python: &Path, model: &Path, threads: usize, repetitions: &str) -> anyhow::Result<Measured> {
+    json(
+        Command::new(python)
+            .args(["-c", LLAMA_SCRIPT])
+            .arg(model)
+            .args([threads.to_string(), N_PROMPT.to_string(), N_GENERATED.to_string()])
+            .args([repetitions, TEXT]),
+    )
 }
 
 fn json<T: DeserializeOwned>(command: &mut Command) -> anyhow::Result<T> {

@@ -1,11 +1,14 @@
 //! From stored blocks to weight matrices that compute.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use sterna_tensor::{
     Block, BlockSource, DType, DenseMatrix, Matrix, PackedFormat, PackedMatrix, Pool, ShapeError,
 };
 
 use super::{GgmlType, each, iq4, k_quants, legacy, mxfp4, ternary};
+use crate::mapped;
 use crate::tensor::RowOrder;
 
 /// The `[rows, cols]` matrix in `data`, its rows read in `order`: packed where a format holds the same integers and
@@ -17,7 +20,7 @@ pub(crate) fn matrix(
     ty: GgmlType,
     rows: usize,
     cols: usize,
-    data: &[u8],
+    data: &Bytes,
     order: RowOrder,
     pool: &Pool,
 ) -> Result<Matrix, ShapeError> {
@@ -60,7 +63,7 @@ pub(crate) fn matrix(
 struct Stored<'a> {
     rows: usize,
     cols: usize,
-    data: &'a [u8],
+    data: &'a Bytes,
     order: RowOrder,
     pool: &'a Pool,
 }
@@ -91,7 +94,8 @@ impl Stored<'_> {
     ) -> Result<Matrix, ShapeError> {
         let blocks = self.data.as_chunks().0;
         let blocks_per_row = blocks.len() / self.rows.max(1);
-        let source: Blocks<'_, N, PARTS, _> = Blocks { blocks, blocks_per_row, order: self.order, decode };
+        let source: Blocks<'_, N, PARTS, _> =
+            Blocks { data: self.data, blocks, blocks_per_row, order: self.order, decode };
         PackedMatrix::pack(format, self.rows, self.cols, &source, self.pool).map(Matrix::Packed)
     }
 
@@ -113,6 +117,8 @@ impl Stored<'_> {
 
 /// Stored blocks as a source to pack from: a stored block is `PARTS` blocks of the format.
 struct Blocks<'a, const N: usize, const PARTS: usize, F> {
+    data: &'a Bytes,
+    /// The same, block by block.
     blocks: &'a [[u8; N]],
     blocks_per_row: usize,
     order: RowOrder,
@@ -127,5 +133,13 @@ where
     fn block(&self, row: usize, block: usize, out: &mut Block) {
         let stored = self.order.stored_row(row) * self.blocks_per_row + block / PARTS;
         (self.decode)(&self.blocks[stored], block % PARTS, out);
+    }
+
+    fn done(&self, rows: Range<usize>) {
+        // In another order the rows lie all over the tensor, whose memory goes back when all of it is packed.
+        if self.order == RowOrder::AsStored {
+            let row_bytes = self.blocks_per_row * N;
+            mapped::release(&self.data.slice(rows.start * row_bytes..rows.end * row_bytes));
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Which packed formats there are: how a code is stored, what scales it has, and what code stands for zero.
 
+use std::ops::Range;
+
 use half::f16;
 
 /// How the codes of a matrix are stored; all are unsigned.
@@ -152,4 +154,10 @@ pub trait BlockSource: Sync {
     /// Decodes block `block` of row `row` into `out`, all of the fields that the format has. Codes beyond the
     /// format's bits are a bug of the source; they are masked, not checked.
     fn block(&self, row: usize, block: usize, out: &mut Block);
+
+    /// Is told that no block of `rows` will be asked for again, so that a source in a mapped file can give the memory
+    /// back before all of the matrix is in memory twice.
+    fn done(&self, rows: Range<usize>) {
+        let _ = rows;
+    }
 }

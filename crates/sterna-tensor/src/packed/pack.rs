@@ -9,6 +9,9 @@ use crate::activation::GROUP;
 use crate::simd::{CodeRegister, LANES};
 use crate::{Disjoint, Pool, ShapeError};
 
+/// Bytes of tiles that are packed before their source is told that it is done with those rows.
+const BAND_BYTES: usize = 16 << 20;
+
 impl PackedMatrix {
     /// Packs `rows` x `cols` weights of `format`, asking `source` for every block once.
     ///
@@ -68,14 +71,20 @@ impl<Source: BlockSource> Visitor for Fill<'_, Source> {
         let n_tiles = rows.div_ceil(LANES);
         let tile_lines = layout.lines();
         let lines = Disjoint::new(memory.lines_mut());
-        self.pool.run(n_tiles, |tile, _| {
-            // SAFETY: each chunk of the region has its own tile.
+        let pack = |tile: usize| {
+            // SAFETY: each tile is packed by one chunk of one region.
             let lines = unsafe { lines.slice(tile * tile_lines..(tile + 1) * tile_lines) };
             let (scales, codes) = lines.split_at_mut(layout.scale_lines);
             let first_row = tile * LANES;
             let n_rows = (*rows - first_row).min(LANES);
             pack_tile::<C, B>(self.source, first_row, n_rows, scales.as_flattened_mut(), codes);
-        });
+        };
+        let tiles_per_band = (BAND_BYTES / (tile_lines * size_of::<CodeRegister>()).max(1)).max(1);
+        for first in (0..n_tiles).step_by(tiles_per_band) {
+            let n = (n_tiles - first).min(tiles_per_band);
+            self.pool.run(n, |tile, _| pack(first + tile));
+            self.source.done(first * LANES..((first + n) * LANES).min(*rows));
+        }
     }
 }
 
