@@ -72,13 +72,58 @@ fn hostile_templates_fail_and_say_why() {
     assert_fails("{% include '/etc/passwd' %}");
     assert_fails("{% import 'os' as os %}");
     assert_fails("{% extends 'chat_template' %}");
-    assert_fails(&("{{ ".to_owned() + &"(".repeat(100_000)));
-    assert_fails(&("{{ ".to_owned() + &"[".repeat(100_000)));
-    assert_fails(&("{{ ".to_owned() + &"-".repeat(100_000) + "1 }}"));
-    assert_fails(&"{% if 1 %}".repeat(10_000));
-    assert_fails(&"x".repeat((1 << 20) + 1));
+    assert_fails(&("{{ ".to_owned() + &"(".repeat(60_000)));
+    assert_fails(&("{{ ".to_owned() + &"[".repeat(60_000)));
+    assert_fails(&"{% if 1 %}".repeat(6_000));
+    assert_fails(&"x".repeat((64 << 10) + 1));
     assert_fails("{% set n = namespace() %}{% set n.n = n %}{{ n | tojson }}");
     assert_fails("{{ raise_exception('no') }}");
     assert_fails("{{ messages[0].content.no_such_method() }}");
     assert_fails("{{ strftime_now('%Q') }}");
+    assert_fails("{{ debug() }}");
+}
+
+#[track_caller]
+fn outcome(source: &str) -> Result<usize, String> {
+    let rendered = ChatTemplate::new("hostile", source, "", "")
+        .and_then(|template| template.render(&[Message::new("user", "Hi")], &options()));
+    rendered.map(|text| text.len()).map_err(|error| error.to_string())
+}
+
+/// The stack must hold whatever fits in the longest source.
+#[test]
+fn chains_do_not_overflow_the_stack() {
+    let chain = |begin: &str, link: &str, end: &str| {
+        begin.to_owned() + &link.repeat(((64 << 10) - begin.len() - end.len()) / link.len()) + end
+    };
+    assert_eq!(outcome(&chain("{{ 1", "+1", " }}")), Ok(5));
+    assert_eq!(outcome(&chain("{{ 1", " and 1", " }}")), Ok(1));
+    assert_eq!(outcome(&chain("{%if 0%}", "{%elif 0%}", "{%endif%}")), Ok(0));
+    for (begin, link) in [("{{ ", "-"), ("{{ ", "not "), ("{{ ", "1 if 0 else ")] {
+        assert!(outcome(&chain(begin, link, "1 }}")).is_ok(), "{link}");
+    }
+    for link in [".a", "[0]", "[:]", "()", "|a", "**1", " is a"] {
+        assert!(outcome(&chain("{{ m", link, " }}")).is_err(), "{link}");
+    }
+}
+
+/// The stack must hold the deepest value that some hundred thousand steps build.
+#[test]
+fn nested_values_do_not_overflow_the_stack() {
+    let nested = |make: &str, then: &str| {
+        let (before, after) = make.split_once('x').unwrap();
+        let value = before.repeat(40) + "n.x" + &after.repeat(40);
+        format!(
+            "{{% set n = namespace(x=[]) %}}{{% for i in range(2200) %}}{{% set n.x = {value} %}}{{% endfor %}}{then}"
+        )
+    };
+    for make in ["[x]", "{1: x}"] {
+        assert_eq!(outcome(&nested(make, "")), Ok(0), "{make}");
+        for then in
+            ["{{ n.x }}", "{{ n.x ~ '' }}", "{{ [n.x, n.x] | sort | length }}", "{{ {n.x: 1} | length }}"]
+        {
+            assert!(outcome(&nested(make, then)).is_ok(), "{make} {then}");
+        }
+        assert!(outcome(&nested(make, "{{ n.x | tojson }}")).unwrap_err().contains("tojson"), "{make}");
+    }
 }

@@ -1,8 +1,9 @@
 //! Chat templates: from a list of messages to the text that a model was trained to continue.
 //!
 //! A template is a Jinja program inside the model file, so it is untrusted code. It runs without access to
-//! anything but what it is given: no files, no includes, a bounded number of steps ([`MAX_STEPS`]), of bytes
-//! written ([`MAX_OUTPUT`]) and of nested calls. Rendering follows Hugging Face's `apply_chat_template`.
+//! anything but what it is given: no files, no includes, a bounded number of steps ([`STEPS`],
+//! [`STEPS_PER_MESSAGE`]), of bytes written ([`MAX_OUTPUT`]) and of nested calls, on a stack that what it nests
+//! cannot overflow. Rendering follows Hugging Face's `apply_chat_template`.
 //!
 //! Not bounded is what a template holds in variables without writing it: one that doubles a string some forty
 //! times takes all memory there is, in few steps. The engine has no limit for that.
@@ -10,6 +11,7 @@
 mod clock;
 mod defaults;
 mod json;
+mod stack;
 
 use std::io::{self, Write};
 use std::time::SystemTime;
@@ -22,12 +24,14 @@ use crate::checkpoint::{Checkpoint, Config};
 use crate::error::{FormatError, Result};
 use crate::tokenizer::Tokenizer;
 
-/// Instructions that a template may run. Real ones take some hundred per message.
-pub const MAX_STEPS: u64 = 20_000_000;
+/// Instructions that a template may run for a conversation of no messages.
+pub const STEPS: usize = 200_000;
+/// Instructions that it may run more for each message and each tool. Real ones take some hundred.
+pub const STEPS_PER_MESSAGE: usize = 2_000;
 /// Bytes that a template may write.
 pub const MAX_OUTPUT: usize = 64 << 20;
 /// Longest source in bytes; real ones have at most 20 KiB.
-pub const MAX_SOURCE: usize = 1 << 20;
+pub const MAX_SOURCE: usize = 64 << 10;
 /// Depth of loops, calls and values. Real templates nest some ten deep.
 const MAX_DEPTH: usize = 200;
 
@@ -150,14 +154,21 @@ impl ChatTemplate {
             (Some(tool_use), Some(_)) => tool_use,
             _ => &self.source,
         };
-        let environment = environment(options.now);
-        let source = without_generation_tags(source);
-        let mut output = Limited(Vec::new());
-        environment
-            .template_from_named_str("chat_template", &source)
-            .and_then(|template| template.render_captured_to(self.context(messages, options), &mut output))
-            .map_err(|error| self.error("messages that the template accepts", &error))?;
-        String::from_utf8(output.0).map_err(|error| self.error("UTF-8", &error))
+        let n_inputs = messages.len() + options.tools.as_ref().map_or(0, Vec::len);
+        let steps = STEPS.saturating_add(STEPS_PER_MESSAGE.saturating_mul(n_inputs));
+        let rendered = stack::run(stack::for_steps(steps), || {
+            let environment = environment(options.now, steps);
+            let source = without_generation_tags(source);
+            let mut output = Limited(Vec::new());
+            environment
+                .template_from_named_str("chat_template", &source)
+                .and_then(|template| {
+                    template.render_captured_to(self.context(messages, options), &mut output)
+                })
+                .map_err(|error| self.error("messages that the template accepts", &error))?;
+            String::from_utf8(output.0).map_err(|error| self.error("UTF-8", &error))
+        });
+        rendered.map_err(|error| self.error("a thread for the template", &error))?
     }
 
     fn compile(&self, source: &str) -> Result<()> {
@@ -166,10 +177,13 @@ impl ChatTemplate {
                 (format!("at most {MAX_SOURCE} bytes"), format!("{} bytes", source.len()));
             return Err(FormatError::invalid(&self.file, "chat_template", expected, found));
         }
-        let compiled = environment(SystemTime::UNIX_EPOCH)
-            .template_from_named_str("chat_template", &without_generation_tags(source))
-            .map(|_| ());
-        compiled.map_err(|error| self.error("a Jinja template", &error))
+        let compiled = stack::run(stack::FOR_SOURCE, || {
+            environment(SystemTime::UNIX_EPOCH, 0)
+                .template_from_named_str("chat_template", &without_generation_tags(source))
+                .map(|_| ())
+                .map_err(|error| self.error("a Jinja template", &error))
+        });
+        compiled.map_err(|error| self.error("a thread for the template", &error))?
     }
 
     fn context(&self, messages: &[Message], options: &RenderOptions) -> Value {
@@ -211,15 +225,18 @@ fn tool_use(checkpoint: &Checkpoint) -> Result<Option<String>> {
 }
 
 /// Jinja as `apply_chat_template` sets it up.
-fn environment<'a>(now: SystemTime) -> Environment<'a> {
+fn environment<'a>(now: SystemTime, steps: usize) -> Environment<'a> {
     let mut environment = Environment::new();
-    environment.set_fuel(Some(MAX_STEPS));
+    environment.set_fuel(Some(steps as u64));
     environment.set_recursion_limit(MAX_DEPTH);
     if let Ok(syntax) = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build() {
         environment.set_syntax(syntax);
     }
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+    // They indent what is nested, so their output grows with the square of the depth.
+    environment.remove_global("debug");
+    environment.remove_filter("pprint");
     environment.add_filter("tojson", to_json);
     environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, message))
