@@ -14,10 +14,10 @@ use sterna_formats::Checkpoint;
 
 use self::fields::{Defaults, Fields, Kind, identify, keys};
 use self::names::{Exceptions, Names};
-use self::parts::{MAX_LAYERS, MAX_WIDTH};
+use self::parts::{AttentionRule, DenseRule, MAX_LAYERS, MAX_WIDTH, attention};
 use self::table::TABLE;
 use crate::error::{ModelError, Result};
-use crate::spec::{BlockSpec, Projections, Spec, TernaryStorage};
+use crate::spec::{BlockSpec, FeedForwardSpec, NormPlacement, Projections, Spec, TernaryStorage};
 
 /// A family of networks.
 pub struct Architecture {
@@ -40,8 +40,11 @@ pub struct Architecture {
     scaled_embedding: bool,
     /// Settings of the family that change the network in a way that is not done here: flag, supported value.
     refused_flags: &'static [&'static str],
-    /// Block number `i`.
-    block: fn(&Fields, usize) -> Result<BlockSpec>,
+    attention: AttentionRule,
+    dense: DenseRule,
+    /// The feed-forward network of a block; dense ones by `dense`.
+    feed_forward: fn(&Fields, usize, &DenseRule) -> Result<FeedForwardSpec>,
+    norms: NormPlacement,
 }
 
 /// A checkpoint's network, and how to find its tensors.
@@ -124,7 +127,16 @@ impl Architecture {
                 Kind::Hf => fields.flag("tie_word_embeddings", self.tied_by_default)?,
             },
             projections: projections(fields)?,
-            blocks: (0..n_layers).map(|block| (self.block)(fields, block)).collect::<Result<_>>()?,
+            blocks: (0..n_layers).map(|block| self.block(fields, block)).collect::<Result<_>>()?,
+        })
+    }
+
+    fn block(&self, fields: &Fields, block: usize) -> Result<BlockSpec> {
+        Ok(BlockSpec {
+            mixer: attention(fields, block, &self.attention)?,
+            feed_forward: (self.feed_forward)(fields, block, &self.dense)?,
+            norms: self.norms,
+            residual_scale: 1.0,
         })
     }
 }

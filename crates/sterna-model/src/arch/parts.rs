@@ -63,6 +63,10 @@ pub(super) const LLAMA: AttentionRule = AttentionRule {
     score_divisor: |_, head_dim| Ok(head_dim as f64),
 };
 
+/// The attention of Llama, never with biases.
+pub(super) const UNBIASED: AttentionRule =
+    AttentionRule { qkv_bias: Bias::Never, o_bias: Bias::Never, ..LLAMA };
+
 /// Attention of block `block`.
 pub(super) fn attention(fields: &Fields, block: usize, rule: &AttentionRule) -> Result<MixerSpec> {
     let hidden_size = fields.size(keys::HIDDEN_SIZE, MAX_WIDTH)?;
@@ -215,6 +219,9 @@ pub(super) struct DenseRule {
 pub(super) const SWIGLU: DenseRule =
     DenseRule { activation: Activation::Silu, bias: Bias::If("mlp_bias"), sub_norm: false };
 
+/// The feed-forward network of Llama, never with biases.
+pub(super) const UNBIASED_SWIGLU: DenseRule = DenseRule { bias: Bias::Never, ..SWIGLU };
+
 /// A dense network of width `intermediate_size`.
 pub(super) fn dense(fields: &Fields, block: usize, rule: &DenseRule) -> Result<FeedForwardSpec> {
     let intermediate_size = fields.size_of_block(keys::INTERMEDIATE_SIZE, block, MAX_WIDTH)?;
@@ -246,14 +253,14 @@ fn activation(fields: &Fields) -> Result<Option<Activation>> {
 }
 
 /// Experts (Qwen3-MoE) in the blocks that have them, a dense network in the others.
-pub(super) fn moe_or_dense(fields: &Fields, block: usize) -> Result<FeedForwardSpec> {
+pub(super) fn moe_or_dense(fields: &Fields, block: usize, rule: &DenseRule) -> Result<FeedForwardSpec> {
     let n_experts = match fields.opt_usize(keys::N_EXPERTS)? {
         None => fields.opt_usize(keys::N_EXPERTS_BY_OLD_NAME)?,
         n_experts => n_experts,
     };
     let n_experts = n_experts.unwrap_or(0);
     if n_experts == 0 || !has_experts(fields, block)? {
-        return dense(fields, block, &DenseRule { bias: Bias::Never, ..SWIGLU });
+        return dense(fields, block, rule);
     }
     if n_experts > MAX_EXPERTS {
         return Err(fields.wrong(keys::N_EXPERTS, format!("at most {MAX_EXPERTS}"), n_experts));
@@ -264,7 +271,7 @@ pub(super) fn moe_or_dense(fields: &Fields, block: usize) -> Result<FeedForwardS
         n_active: fields.size(keys::N_ACTIVE_EXPERTS, n_experts)?,
         // GGUF files do not say; the models there are all renormalise. The class's default is false.
         renormalize: fields.flag("norm_topk_prob", fields.hf().is_none())?,
-        expert: dense_of(fields, block, &DenseRule { bias: Bias::Never, ..SWIGLU }, intermediate_size)?,
+        expert: dense_of(fields, block, rule, intermediate_size)?,
     }))
 }
 

@@ -3,8 +3,7 @@
 use super::Architecture;
 use super::names::Role;
 use super::parts::*;
-use crate::error::Result;
-use crate::spec::{Activation, BlockSpec, FeedForwardSpec, MixerSpec, NormPlacement};
+use crate::spec::{Activation, NormPlacement};
 
 /// All families, in no particular order.
 pub(super) const TABLE: &[Architecture] = &[
@@ -13,18 +12,8 @@ pub(super) const TABLE: &[Architecture] = &[
         name: "mistral",
         hf: &["mistral"],
         gguf: &[],
-        block: |fields, i| {
-            let rule = AttentionRule {
-                qkv_bias: Bias::Never,
-                o_bias: Bias::Never,
-                window: window_everywhere,
-                ..LLAMA
-            };
-            pre_norm(
-                attention(fields, i, &rule)?,
-                dense(fields, i, &DenseRule { bias: Bias::Never, ..SWIGLU })?,
-            )
-        },
+        attention: AttentionRule { window: window_everywhere, ..UNBIASED },
+        dense: UNBIASED_SWIGLU,
         ..LLAMA_ROW
     },
     Architecture {
@@ -32,18 +21,8 @@ pub(super) const TABLE: &[Architecture] = &[
         hf: &["qwen2"],
         gguf: &["qwen2"],
         permuted_in_gguf: false,
-        block: |fields, i| {
-            let rule = AttentionRule {
-                qkv_bias: Bias::Always,
-                o_bias: Bias::Never,
-                window: window_of_late_blocks,
-                ..LLAMA
-            };
-            pre_norm(
-                attention(fields, i, &rule)?,
-                dense(fields, i, &DenseRule { bias: Bias::Never, ..SWIGLU })?,
-            )
-        },
+        attention: AttentionRule { qkv_bias: Bias::Always, window: window_of_late_blocks, ..UNBIASED },
+        dense: UNBIASED_SWIGLU,
         ..LLAMA_ROW
     },
     Architecture {
@@ -52,13 +31,8 @@ pub(super) const TABLE: &[Architecture] = &[
         gguf: &["qwen3"],
         defaults: &[("head_dim", 128.0)],
         permuted_in_gguf: false,
-        block: |fields, i| {
-            let rule = AttentionRule { qk_norm: true, window: window_of_late_blocks, ..LLAMA };
-            pre_norm(
-                attention(fields, i, &rule)?,
-                dense(fields, i, &DenseRule { bias: Bias::Never, ..SWIGLU })?,
-            )
-        },
+        attention: AttentionRule { qk_norm: true, window: window_of_late_blocks, ..LLAMA },
+        dense: UNBIASED_SWIGLU,
         ..LLAMA_ROW
     },
     Architecture {
@@ -66,10 +40,9 @@ pub(super) const TABLE: &[Architecture] = &[
         hf: &["qwen3_moe"],
         gguf: &["qwen3moe"],
         permuted_in_gguf: false,
-        block: |fields, i| {
-            let rule = AttentionRule { qk_norm: true, window: window_if_used, ..LLAMA };
-            pre_norm(attention(fields, i, &rule)?, moe_or_dense(fields, i)?)
-        },
+        attention: AttentionRule { qk_norm: true, window: window_if_used, ..LLAMA },
+        dense: UNBIASED_SWIGLU,
+        feed_forward: moe_or_dense,
         ..LLAMA_ROW
     },
     Architecture {
@@ -78,18 +51,8 @@ pub(super) const TABLE: &[Architecture] = &[
         gguf: &["phi3"],
         defaults: &[("original_max_position_embeddings", 4096.0)],
         permuted_in_gguf: false,
-        block: |fields, i| {
-            let rule = AttentionRule {
-                qkv_bias: Bias::Never,
-                o_bias: Bias::Never,
-                window: window_everywhere,
-                ..LLAMA
-            };
-            pre_norm(
-                attention(fields, i, &rule)?,
-                dense(fields, i, &DenseRule { bias: Bias::Never, ..SWIGLU })?,
-            )
-        },
+        attention: AttentionRule { window: window_everywhere, ..UNBIASED },
+        dense: UNBIASED_SWIGLU,
         ..LLAMA_ROW
     },
     Architecture {
@@ -117,18 +80,16 @@ pub(super) const TABLE: &[Architecture] = &[
         permuted_in_gguf: false,
         scaled_embedding: true,
         refused_flags: &["use_bidirectional_attention"],
-        block: |fields, i| {
-            let rule = AttentionRule {
-                qk_norm: true,
-                window: window_but_every_sixth,
-                local_theta: true,
-                score_divisor: gemma3_score_divisor,
-                ..LLAMA
-            };
-            let feed_forward = DenseRule { activation: Activation::GeluTanh, bias: Bias::Never, ..SWIGLU };
-            let block = pre_norm(attention(fields, i, &rule)?, dense(fields, i, &feed_forward)?)?;
-            Ok(BlockSpec { norms: NormPlacement::Sandwich, ..block })
+        attention: AttentionRule {
+            qk_norm: true,
+            window: window_but_every_sixth,
+            local_theta: true,
+            score_divisor: gemma3_score_divisor,
+            ..LLAMA
         },
+        dense: DenseRule { activation: Activation::GeluTanh, ..UNBIASED_SWIGLU },
+        norms: NormPlacement::Sandwich,
+        ..LLAMA_ROW
     },
     Architecture {
         name: "smollm3",
@@ -136,13 +97,10 @@ pub(super) const TABLE: &[Architecture] = &[
         gguf: &["smollm3"],
         defaults: &[("rope_theta", 2e6)],
         tied_by_default: true,
-        block: |fields, i| {
-            let rule = AttentionRule {
-                window: window_of_unrotated_blocks,
-                rotates: rotates_but_every_fourth,
-                ..LLAMA
-            };
-            pre_norm(attention(fields, i, &rule)?, dense(fields, i, &SWIGLU)?)
+        attention: AttentionRule {
+            window: window_of_unrotated_blocks,
+            rotates: rotates_but_every_fourth,
+            ..LLAMA
         },
         ..LLAMA_ROW
     },
@@ -152,7 +110,7 @@ pub(super) const TABLE: &[Architecture] = &[
         name: "bitnet_silu",
         hf: &[],
         gguf: &["bitnet"],
-        block: |fields, i| bitnet(fields, i, Activation::Silu),
+        dense: DenseRule { activation: Activation::Silu, ..BITNET_ROW.dense },
         ..BITNET_ROW
     },
 ];
@@ -168,10 +126,10 @@ const LLAMA_ROW: Architecture = Architecture {
     permuted_in_gguf: true,
     scaled_embedding: false,
     refused_flags: &[],
-    block: |fields, i| {
-        let rule = AttentionRule { window: window_of_gguf_mistral, ..LLAMA };
-        pre_norm(attention(fields, i, &rule)?, dense(fields, i, &SWIGLU)?)
-    },
+    attention: AttentionRule { window: window_of_gguf_mistral, ..LLAMA },
+    dense: SWIGLU,
+    feed_forward: dense,
+    norms: NormPlacement::Pre,
 };
 
 const BITNET_ROW: Architecture = Architecture {
@@ -180,16 +138,7 @@ const BITNET_ROW: Architecture = Architecture {
     gguf: &["bitnet-b1.58", "bitnet-25"],
     defaults: &[("rope_theta", 5e5)],
     permuted_in_gguf: false,
-    block: |fields, i| bitnet(fields, i, Activation::Relu2),
+    attention: AttentionRule { sub_norm: true, ..LLAMA },
+    dense: DenseRule { activation: Activation::Relu2, sub_norm: true, ..UNBIASED_SWIGLU },
     ..LLAMA_ROW
 };
-
-fn bitnet(fields: &super::Fields, i: usize, activation: Activation) -> Result<BlockSpec> {
-    let rule = AttentionRule { sub_norm: true, ..LLAMA };
-    let feed_forward = DenseRule { activation, bias: Bias::Never, sub_norm: true };
-    pre_norm(attention(fields, i, &rule)?, dense(fields, i, &feed_forward)?)
-}
-
-fn pre_norm(mixer: MixerSpec, feed_forward: FeedForwardSpec) -> Result<BlockSpec> {
-    Ok(BlockSpec { mixer, feed_forward, norms: NormPlacement::Pre, residual_scale: 1.0 })
-}
