@@ -8,6 +8,9 @@ mod test;
 mod tokenizers;
 mod workspace;
 
+use std::io::{self, Write};
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -31,12 +34,28 @@ enum Command {
     Peers(peers::Args),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
         Command::Test(args) => test::run(&args),
         Command::Models(args) => models::run(&args),
         Command::Parity(args) => parity::run(&args),
         Command::Tokenizers(args) => tokenizers::run(&args),
         Command::Peers(args) => peers::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // One line: a failed comparison is no bug of this program, to need a backtrace.
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints a report; one that nobody reads to its end, as before `| head`, is no failure.
+fn print(report: impl std::fmt::Display) -> anyhow::Result<()> {
+    match write!(io::stdout().lock(), "{report}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => Ok(result?),
     }
 }

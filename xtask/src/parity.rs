@@ -47,8 +47,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let rows: Vec<Row> =
         find::checkpoints(&roots)?.iter().flat_map(|found| compare(found, &compute)).collect();
     match args.json {
-        true => println!("{}", serde_json::to_string_pretty(&rows)?),
-        false => print!("{}", Table(&rows)),
+        true => crate::print(serde_json::to_string_pretty(&rows)? + "\n")?,
+        false => crate::print(Table(&rows))?,
     }
     match rows.iter().filter(|row| row.outcome.is_failure()).count() {
         0 => Ok(()),

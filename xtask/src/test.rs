@@ -131,9 +131,9 @@ fn cargo(args: &[&str]) -> Command {
     cargo
 }
 
-/// Another chore of this very program.
+/// Another chore of this very program, as it runs: cargo would want to build it with other features than the tests.
 fn xtask(args: &[&str]) -> Command {
-    let mut xtask = cargo(&["run", "--quiet", "--package", "xtask", "--"]);
-    xtask.args(args);
+    let mut xtask = Command::new(std::env::current_exe().unwrap_or("xtask".into()));
+    xtask.args(args).current_dir(workspace::root());
     xtask
 }

@@ -21,8 +21,11 @@ impl DenseMatrix {
     /// Takes `rows * cols` elements as they are; nothing is copied or converted.
     ///
     /// # Errors
-    /// When the size overflows or `data` has another length.
+    /// When `rows` or `cols` is 0, the size overflows, or `data` has another length.
     pub fn new(rows: usize, cols: usize, dtype: DType, data: Bytes) -> Result<Self, ShapeError> {
+        if rows == 0 || cols == 0 {
+            return Err(ShapeError::Empty { rows, cols });
+        }
         let expected = rows
             .checked_mul(cols)
             .and_then(|n| n.checked_mul(dtype.size_of()))
@@ -110,6 +113,8 @@ mod tests {
         );
         let huge = DenseMatrix::new(1 << 60, 1 << 60, DType::F32, bytes(0)).unwrap_err();
         assert_eq!(huge, ShapeError::TooLarge { rows: 1 << 60, cols: 1 << 60 });
+        let empty = DenseMatrix::new(1 << 60, 0, DType::F32, bytes(0)).unwrap_err();
+        assert_eq!(empty, ShapeError::Empty { rows: 1 << 60, cols: 0 });
     }
 
     #[test]

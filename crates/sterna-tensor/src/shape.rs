@@ -17,6 +17,14 @@ pub enum ShapeError {
         /// Bytes given.
         found: usize,
     },
+    /// There must be something to compute with.
+    #[error("a {rows} x {cols} matrix has no elements")]
+    Empty {
+        /// Rows asked for.
+        rows: usize,
+        /// Columns asked for.
+        cols: usize,
+    },
     /// Rows must be whole blocks.
     #[error("{cols} columns, expected a multiple of {block_len}")]
     Columns {

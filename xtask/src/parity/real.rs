@@ -1,5 +1,6 @@
 //! Real models on a recorded passage: the float path must be the reference, the int8 path nearly so.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -60,8 +61,8 @@ pub(crate) fn run(arguments: &[String], json: bool) -> Result<()> {
         }
     }
     match json {
-        true => println!("{}", serde_json::to_string_pretty(&rows)?),
-        false => print_table(&rows),
+        true => crate::print(serde_json::to_string_pretty(&rows)? + "\n")?,
+        false => crate::print(Table(&rows))?,
     }
     match rows.iter().filter(|row| row.top1 < row.required).count() {
         0 => Ok(()),
@@ -187,26 +188,34 @@ fn log_sum_exp(logits: &[f32]) -> f64 {
     max + logits.iter().map(|&logit| (f64::from(logit) - max).exp()).sum::<f64>().ln()
 }
 
-fn print_table(rows: &[Row]) {
-    println!("model    activations   top-1  needed  max |Δ|  perplexity  reference     ΔNLL");
-    for row in rows {
-        let verdict = if row.top1 < row.required { "FAILED" } else { "ok" };
-        println!(
-            "{:8} {:11} {:6.1}% {:6.1}%  {:7.4}  {:10.4} {:10.4} {:+8.5}  {verdict}",
-            row.model,
-            row.activations,
-            100.0 * row.top1,
-            100.0 * row.required,
-            row.max_abs,
-            row.perplexity,
-            row.reference_perplexity,
-            row.nll - row.reference_nll,
-        );
-        for miss in &row.missed {
-            println!(
-                "         position {} differs, where the reference's margin is {:.3}",
-                miss.at, miss.margin
-            );
+/// Rows as text.
+struct Table<'a>(&'a [Row]);
+
+impl fmt::Display for Table<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        writeln!(f, "model    activations   top-1  needed  max |Δ|  perplexity  reference     ΔNLL")?;
+        for row in self.0 {
+            let verdict = if row.top1 < row.required { "FAILED" } else { "ok" };
+            writeln!(
+                f,
+                "{:8} {:11} {:6.1}% {:6.1}%  {:7.4}  {:10.4} {:10.4} {:+8.5}  {verdict}",
+                row.model,
+                row.activations,
+                100.0 * row.top1,
+                100.0 * row.required,
+                row.max_abs,
+                row.perplexity,
+                row.reference_perplexity,
+                row.nll - row.reference_nll,
+            )?;
+            for miss in &row.missed {
+                writeln!(
+                    f,
+                    "         position {} differs, where the reference's margin is {:.3}",
+                    miss.at, miss.margin
+                )?;
+            }
         }
+        Ok(())
     }
 }

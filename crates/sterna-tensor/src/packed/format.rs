@@ -97,7 +97,7 @@ impl PackedFormat {
         let bits = self.code_bits() as f64;
         match self.scales {
             Scales::Group => bits + 16.0 / 32.0,
-            Scales::GroupMin => bits + (16.0 + 16.0) / 32.0,
+            Scales::GroupMin => bits + 2.0 * (16.0 / 32.0),
             Scales::SuperMin => bits + (32.0 + 8.0 * 16.0) / 256.0,
             Scales::SuperSigned => bits + (16.0 + 16.0 * 8.0) / 256.0,
         }
