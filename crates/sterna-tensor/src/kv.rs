@@ -195,6 +195,8 @@ struct Write<'a, T> {
 
 impl<T: KvElement> Kernel for Write<'_, T> {
     type Output = ();
+    const DOTS: bool = false;
+
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Write { page, head_dim, slot, key, value } = self;

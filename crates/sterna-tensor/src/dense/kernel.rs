@@ -59,6 +59,8 @@ struct RowsDot<'a> {
 
 impl Kernel for RowsDot<'_> {
     type Output = ();
+    const DOTS: bool = false;
+
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         match self.matrix.dtype {

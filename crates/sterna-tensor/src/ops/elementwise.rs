@@ -20,6 +20,8 @@ pub(super) struct InPlace<'a, O> {
 
 impl<O: Update> Kernel for InPlace<'_, O> {
     type Output = ();
+    const DOTS: bool = false;
+
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         assert_eq!(self.x.len(), self.y.len(), "lengths of the operands");
@@ -45,6 +47,8 @@ pub(super) struct Zip<'a, O> {
 
 impl<O: Update> Kernel for Zip<'_, O> {
     type Output = ();
+    const DOTS: bool = false;
+
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         assert_eq!(self.x.len(), self.y.len(), "lengths of the operands");

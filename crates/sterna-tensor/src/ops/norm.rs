@@ -36,6 +36,8 @@ struct RmsNorm<'a> {
 
 impl Kernel for RmsNorm<'_> {
     type Output = ();
+    const DOTS: bool = false;
+
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         for row in self.x.chunks_exact_mut(self.weight.len()) {

@@ -36,6 +36,8 @@ struct Rope<'a> {
 
 impl Kernel for Rope<'_> {
     type Output = ();
+    const DOTS: bool = false;
+
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let angles = self.cos.chunks_exact(self.half).zip(self.sin.chunks_exact(self.half));

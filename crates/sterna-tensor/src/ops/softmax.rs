@@ -21,6 +21,8 @@ struct ExpSum<'a> {
 
 impl Kernel for ExpSum<'_> {
     type Output = f32;
+    const DOTS: bool = false;
+
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> f32 {
         let shift = simd.splat(self.shift);

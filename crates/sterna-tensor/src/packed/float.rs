@@ -100,6 +100,7 @@ struct RowOfTile<'a, C, B> {
 
 impl<C: CodeLayout, B: ScaleBlock> Kernel for RowOfTile<'_, C, B> {
     type Output = ();
+    const DOTS: bool = false;
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -130,6 +131,7 @@ struct DotTile<'a, C, B> {
 
 impl<C: CodeLayout, B: ScaleBlock> Kernel for DotTile<'_, C, B> {
     type Output = ();
+    const DOTS: bool = false;
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {

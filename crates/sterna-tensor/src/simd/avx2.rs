@@ -26,8 +26,12 @@ impl Avx2<true> {
     }
 
     pub(super) fn run<K: Kernel>(self, kernel: K) -> K::Output {
-        // SAFETY: holding an `Avx2<true>` proves that the CPU has these.
-        unsafe { enter_vnni(self, kernel) }
+        if const { K::DOTS } {
+            // SAFETY: holding an `Avx2<true>` proves that the CPU has these.
+            unsafe { enter_vnni(self, kernel) }
+        } else {
+            Avx2::<false>(()).run(kernel)
+        }
     }
 }
 

@@ -30,6 +30,8 @@ pub(crate) type CodeRegister = [u8; 64];
 pub(crate) trait Kernel {
     /// What the computation returns.
     type Output;
+    /// Whether it takes dot products of bytes; if not, instruction sets that differ only in those share its code.
+    const DOTS: bool = true;
     /// The computation.
     fn run<S: Simd>(self, simd: S) -> Self::Output;
 }

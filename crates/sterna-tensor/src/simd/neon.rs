@@ -37,8 +37,12 @@ impl Neon<DOT> {
     }
 
     pub(super) fn run<K: Kernel>(self, kernel: K) -> K::Output {
-        // SAFETY: holding a `Neon<DOT>` proves that the CPU has it.
-        unsafe { enter_dot(self, kernel) }
+        if const { K::DOTS } {
+            // SAFETY: holding a `Neon<DOT>` proves that the CPU has it.
+            unsafe { enter_dot(self, kernel) }
+        } else {
+            Neon::<NONE>(()).run(kernel)
+        }
     }
 }
 
@@ -48,8 +52,12 @@ impl Neon<I8MM> {
     }
 
     pub(super) fn run<K: Kernel>(self, kernel: K) -> K::Output {
-        // SAFETY: holding a `Neon<I8MM>` proves that the CPU has it.
-        unsafe { enter_i8mm(self, kernel) }
+        if const { K::DOTS } {
+            // SAFETY: holding a `Neon<I8MM>` proves that the CPU has it.
+            unsafe { enter_i8mm(self, kernel) }
+        } else {
+            Neon::<NONE>(()).run(kernel)
+        }
     }
 }
 

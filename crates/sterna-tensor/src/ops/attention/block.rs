@@ -53,6 +53,8 @@ pub(super) struct BlockAttention<'a> {
 
 impl Kernel for BlockAttention<'_> {
     type Output = ();
+    const DOTS: bool = false;
+
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
         match self.kv.pages[0].ty() {
