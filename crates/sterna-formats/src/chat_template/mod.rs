@@ -272,7 +272,7 @@ fn without_generation_tags(source: &str) -> String {
     while let Some(start) = rest.find("{%") {
         let (before, tag) = rest.split_at(start + 2);
         out.push_str(before);
-        let sign = tag.starts_with(['-', '+']).then(|| &tag[..1]).unwrap_or_default();
+        let sign = if tag.starts_with(['-', '+']) { &tag[..1] } else { "" };
         let word = tag[sign.len()..].trim_start();
         let name = word.find(|c: char| !c.is_ascii_alphabetic()).map_or(word, |end| &word[..end]);
         rest = tag;

@@ -1,6 +1,6 @@
 //! Everything in a forward pass that is not a linear layer: norms, activations, rotation, attention.
 //!
-//! Each operation is written once over [`Simd`](crate::simd::Simd) and gives the same bits with every instruction set.
+//! Each operation is written once over `Simd` and gives the same bits with every instruction set.
 
 mod add;
 mod argmax;
