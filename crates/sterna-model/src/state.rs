@@ -7,7 +7,7 @@ use crate::model::Model;
 use crate::rope::Regime;
 use crate::spec::{BlockSpec, MixerSpec, Spec};
 
-/// The state of one sequence: one [`MixerState`] per block, and the tokens it has seen.
+/// The state of one sequence: one `MixerState` per block, and the tokens it has seen.
 ///
 /// Memory grows with the sequence, page by page.
 #[derive(Debug, Clone)]

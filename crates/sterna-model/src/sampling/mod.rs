@@ -118,7 +118,7 @@ impl Sampler {
         &self.options
     }
 
-    /// The next token, given `logits` [vocab_size] and the tokens so far. NaN is an impossible token and +inf a certain one.
+    /// The next token, given `logits` (`[vocab_size]`) and the tokens so far. NaN is an impossible token and +inf a certain one.
     pub fn sample(&mut self, logits: &[f32], history: &[u32]) -> u32 {
         if self.options.temperature == 0.0 {
             self.penalise(logits, history);
