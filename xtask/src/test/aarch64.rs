@@ -46,6 +46,8 @@ impl Toolchain {
         let mut cargo = cargo(&args[..1]);
         cargo
             .args(["--target", TARGET])
+            // Dependencies are most of what is built, and their speed does not matter here.
+            .args(["--config", "profile.dev.package.'*'.opt-level=0"])
             .args(&args[1..])
             .env("RUSTC", &self.rustc)
             // Its own directory: another rustc would rebuild everything of the usual one, and back again.
@@ -53,6 +55,7 @@ impl Toolchain {
             .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", LINKER)
             .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER", self.runner())
             .env("CC_aarch64_unknown_linux_gnu", LINKER)
+            .env("CARGO_PROFILE_DEV_DEBUG", "0")
             .env("PROPTEST_CASES", PROPERTY_CASES)
             .env("QEMU_CPU", cpu);
         cargo
