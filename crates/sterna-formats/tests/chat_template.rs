@@ -102,7 +102,7 @@ fn chains_do_not_overflow_the_stack() {
     for (begin, link) in [("{{ ", "-"), ("{{ ", "not "), ("{{ ", "1 if 0 else ")] {
         assert!(outcome(&chain(begin, link, "1 }}")).is_ok(), "{link}");
     }
-    for link in [".a", "[0]", "[:]", "()", "|a", "**1", " is a"] {
+    for link in [".a", "[0]", "()", "|a", "**1", " is a"] {
         assert!(outcome(&chain("{{ m", link, " }}")).is_err(), "{link}");
     }
 }
