@@ -177,6 +177,7 @@ struct QuantizeRow<'a, P> {
 
 impl<P: Fn(usize) -> usize> Kernel for QuantizeRow<'_, P> {
     type Output = ();
+    const DOTS: bool = false;
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {

@@ -20,21 +20,26 @@ use super::codes::{CodeLayout, QUADS};
 use super::scales::ScaleBlock;
 use super::{PackedMatrix, Tile, Visitor};
 use crate::activation::{Activations, GROUP, Group, Panel, TOKEN_BLOCK};
-use crate::simd::{Kernel, LANES, Simd};
+use crate::simd::{CodeRegister, Kernel, LANES, Simd};
 use crate::{Isa, OutputTile};
 
-/// Repeats a block for `$i` = 0, 1, ... below `$n <= 16`. Unlike a loop it is sure to leave no index that is not a
-/// constant, without which arrays of vectors would live in memory instead of registers; and as the conditions are
-/// constant blocks, the compiler drops the repetitions that are too many before it translates them.
+/// Repeats a block for those `$i` of the listed numbers that are below `$n`. Unlike a loop it is sure to leave no index
+/// that is not a constant, without which arrays of vectors would live in memory instead of registers; and as the
+/// conditions are constant blocks, the compiler drops the repetitions that are too many before it translates them.
+/// Every repetition is type-checked, so nested ones belong in functions of their own.
 macro_rules! unroll {
-    ($i:ident < $n:expr => $body:block) => {
-        unroll!(@ $i, $n, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
-    };
-    (@ $i:ident, $n:expr, $body:block, $($k:literal)*) => {
+    ($i:ident < $n:expr, of $($k:literal)* => $body:block) => {
         $(if const { $k < $n } {
             let $i = $k;
             $body
         })*
+    };
+}
+
+/// [`unroll`] over tokens.
+macro_rules! for_tokens {
+    ($t:ident < $n:expr => $body:block) => {
+        unroll!($t < $n, of 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 => $body)
     };
 }
 
@@ -187,36 +192,74 @@ impl<C: CodeLayout, B: ScaleBlock> DotTile<'_, C, B> {
         for (scales, codes) in self.tile.blocks() {
             let head = scales.head(s);
             for (g, codes) in codes.chunks_exact(C::REGISTERS).enumerate() {
-                let Some(x) = activations.next().and_then(|x| x[first..].first_chunk::<T>()) else { return };
-                unroll!(part < B::PARTS => {
-                    let mut sums = [s.splat_i32(0); T];
-                    // Formats with minima have no zero point.
-                    if const { !B::HAS_MIN } {
-                        unroll!(t < T => {
-                            let sum = if B::PARTS == 1 { x[t].sum } else { x[t].half_sums[part] };
-                            sums[t] = s.splat_i32(sum.wrapping_mul(-offset));
-                        });
-                    }
-                    unroll!(j < QUADS / B::PARTS => {
-                        let j = part * QUADS / B::PARTS + j;
-                        let quad = C::quad(s, codes, j);
-                        unroll!(t < T => { sums[t] = C::dot(s, sums[t], quad, x[t].codes[j]) });
-                    });
+                let Some(x) = activations.next().and_then(|x| x[first..].first_chunk::<T>()) else {
+                    return;
+                };
+                unroll!(part < B::PARTS, of 0 1 => {
+                    let sums = part_sums::<S, C, B, T>(s, codes, x, offset, part);
                     let scale = scales.scale(s, head, g, part);
-                    unroll!(t < T => {
-                        let scale = s.mul(scale, s.splat(x[t].scale));
-                        y[t] = s.mul_add(s.to_f32(sums[t]), scale, y[t]);
-                    });
+                    add_scaled(s, &mut y, sums, scale, x);
                 });
                 if const { B::HAS_MIN } {
                     let min = scales.min(s, head, g);
-                    unroll!(t < T => { y[t] = s.mul_add(min, s.splat(x[t].scaled_sum), y[t]) });
+                    for_tokens!(t < T => { y[t] = s.mul_add(min, s.splat(x[t].scaled_sum), y[t]) });
                 }
             }
         }
-        unroll!(t < T => {
+        for_tokens!(t < T => {
             // SAFETY: `first + t` is a token of the block, and the rows are those of the tile.
             unsafe { self.sink.store(s, first + t, y[t]) };
         });
     }
+}
+
+/// Exact sums of products of part `part` of a group, less those with the zero point.
+#[inline(always)]
+fn part_sums<S: Simd, C: CodeLayout, B: ScaleBlock, const T: usize>(
+    s: S,
+    codes: &[CodeRegister],
+    x: &[Group; T],
+    offset: i32,
+    part: usize,
+) -> [S::I32; T] {
+    let mut sums = [s.splat_i32(0); T];
+    // Formats with minima have no zero point.
+    if const { !B::HAS_MIN } {
+        for_tokens!(t < T => {
+            let sum = if B::PARTS == 1 { x[t].sum } else { x[t].half_sums[part] };
+            sums[t] = s.splat_i32(sum.wrapping_mul(-offset));
+        });
+    }
+    unroll!(j < QUADS / B::PARTS, of 0 1 2 3 4 5 6 7 => {
+        let j = part * QUADS / B::PARTS + j;
+        add_products::<S, C, T>(s, &mut sums, C::quad(s, codes, j), x, j);
+    });
+    sums
+}
+
+/// Adds the products with quad `j`.
+#[inline(always)]
+fn add_products<S: Simd, C: CodeLayout, const T: usize>(
+    s: S,
+    sums: &mut [S::I32; T],
+    quad: S::U8,
+    x: &[Group; T],
+    j: usize,
+) {
+    for_tokens!(t < T => { sums[t] = C::dot(s, sums[t], quad, x[t].codes[j]) });
+}
+
+/// `y += sums * (scale of the weights * scale of the activations)`
+#[inline(always)]
+fn add_scaled<S: Simd, const T: usize>(
+    s: S,
+    y: &mut [S::F32; T],
+    sums: [S::I32; T],
+    scale: S::F32,
+    x: &[Group; T],
+) {
+    for_tokens!(t < T => {
+        let scale = s.mul(scale, s.splat(x[t].scale));
+        y[t] = s.mul_add(s.to_f32(sums[t]), scale, y[t]);
+    });
 }
