@@ -127,3 +127,72 @@ fn nested_values_do_not_overflow_the_stack() {
         assert!(outcome(&nested(make, "{{ n.x | tojson }}")).unwrap_err().contains("tojson"), "{make}");
     }
 }
+
+/// Few steps that would build, compare or print without end, and padding that would.
+#[test]
+fn growth_is_metered() {
+    let double = |make: &str| {
+        format!(
+            "{{% set n = namespace(x='abcdefgh', l=[1], m={{}}) %}}{{% for i in range(60) %}}{make}{{% endfor %}}"
+        )
+    };
+    for make in [
+        "{% set n.x = n.x ~ n.x %}",
+        "{% set n.x = n.x + n.x %}",
+        "{% set n.x = n.x * 2 %}",
+        "{% set n.x = [n.x, n.x] | join %}",
+        "{% set n.x = n.x | replace('', n.x) %}",
+        "{% set n.x = n.x.replace('a', n.x) %}",
+        "{% set n.x = n.x.join([n.x, n.x]) %}",
+        "{% set n.x = '{0}{0}'.format(n.x) %}",
+        "{% set n.x = '%s%s' | format(n.x, n.x) %}",
+        "{% set n.x %}{{ n.x }}{{ n.x }}{% endset %}",
+        "{% set n.x %}{{ n.x }}{% filter upper %}{{ n.x }}{% endfilter %}{% endset %}",
+        "{% set n.l = n.l + n.l %}",
+        "{% set n.l = n.l * 2 %}",
+    ] {
+        assert!(assert_fails(&double(make)).contains("more than"), "{make}");
+    }
+    let shared = double("{% set n.l = [n.l, n.l] %}{% set n.m = {'a': n.m, 'b': n.m} %}");
+    for then in [
+        "{{ n.l }}",
+        "{{ n.m }}",
+        "{{ n.l == n.l[0] }}",
+        "{{ 1 < n.l < 2 }}",
+        "{{ n.l in [n.l[0]] }}",
+        "{{ n.l is eq(n.l[0]) }}",
+        "{{ {}[n.l] }}",
+        "{{ {n.l: 1} }}",
+        "{{ n.l ~ '' }}",
+        "{{ n.l | string }}",
+        "{{ n.l | tojson }}",
+        "{{ n.m | tojson }}",
+        "{{ [n.l, n.l] | sort }}",
+        "{{ [n.l, n.l] | unique }}",
+        "{{ [n.l] | map('string') }}",
+        "{% for i in [1, 2] %}{{ loop.changed(n.l) }}{% endfor %}",
+    ] {
+        assert!(assert_fails(&format!("{shared}{then}")).contains("more than"), "{then}");
+    }
+    assert_fails("{{ '%1000000000d' | format(1) }}");
+    assert_fails("{{ '%*d' | format(1000000000, 1) }}");
+    assert_fails("{{ '{:>1000000000}'.format('a') }}");
+    assert_fails("{{ '{:{}}'.format('a', 1000000000) }}");
+    assert_fails("{{ 'a' | indent(1000000000, true) }}");
+    assert_fails("{{ 'a' | indent(width=1000000000, first=true) }}");
+    assert_fails("{{ ['a'] | batch(1000000000, 'a') }}");
+    assert_fails(&format!(
+        "{{% set x %}}{{% for i in range(99999) %}}{}{{% endfor %}}{{% endset %}}",
+        "x".repeat(60_000)
+    ));
+}
+
+/// What long conversations need is allowed.
+#[test]
+fn long_conversations_render() {
+    let source = "{% set n = namespace(all='') %}{% for m in messages %}{% if m.role == 'user' and m.content is string %}\
+                  {% set n.all = n.all ~ m.content.strip() ~ '\\n' %}{% endif %}{% endfor %}{{ n.all }}";
+    let messages: Vec<Message> = (0..1000).map(|_| Message::new("user", "word ".repeat(200))).collect();
+    let template = ChatTemplate::new("long", source, "", "").unwrap();
+    assert_eq!(template.render(&messages, &options()).unwrap().len(), 1000 * 1000);
+}

@@ -2,34 +2,38 @@
 //!
 //! A template is a Jinja program inside the model file, so it is untrusted code. It runs without access to
 //! anything but what it is given: no files, no includes, a bounded number of steps ([`STEPS`],
-//! [`STEPS_PER_MESSAGE`]), of bytes written ([`MAX_OUTPUT`]) and of nested calls, on a stack that what it nests
-//! cannot overflow. Rendering follows Hugging Face's `apply_chat_template`.
-//!
-//! Not bounded is what a template holds in variables without writing it: one that doubles a string some forty
-//! times takes all memory there is, in few steps. The engine has no limit for that.
+//! [`STEPS_PER_MESSAGE`]), of bytes built, read and written ([`WORK`]) and of nested calls, on a stack that what it
+//! nests cannot overflow. Rendering follows Hugging Face's `apply_chat_template`.
 
+mod charges;
 mod clock;
 mod defaults;
 mod json;
+mod meter;
+mod program;
 mod stack;
 
-use std::io::{self, Write};
 use std::time::SystemTime;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Value};
 use minijinja::{Environment, Error, ErrorKind};
 
+use self::meter::Meter;
+use self::program::Program;
 use crate::checkpoint::{Checkpoint, Config};
 use crate::error::{FormatError, Result};
 use crate::tokenizer::Tokenizer;
 
 /// Instructions that a template may run for a conversation of no messages.
-pub const STEPS: usize = 200_000;
+pub const STEPS: usize = 300_000;
 /// Instructions that it may run more for each message and each tool. Real ones take some hundred.
-pub const STEPS_PER_MESSAGE: usize = 2_000;
-/// Bytes that a template may write.
-pub const MAX_OUTPUT: usize = 64 << 20;
+pub const STEPS_PER_MESSAGE: usize = 4_000;
+/// Bytes that a template may build, go through and write for a conversation of no messages.
+pub const WORK: u64 = 64 << 20;
+/// The most that a long conversation raises [`WORK`] to. It does so by a few times its length for each message, as
+/// templates add one message after the other to a string.
+pub const MAX_WORK: u64 = 1 << 30;
 /// Longest source in bytes; real ones have at most 20 KiB.
 pub const MAX_SOURCE: usize = 64 << 10;
 /// Depth of loops, calls and values. Real templates nest some ten deep.
@@ -50,6 +54,11 @@ impl Message {
     /// A message that is text only.
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Message {
         Message { role: role.into(), content: content.into(), more: serde_json::Map::new() }
+    }
+
+    fn n_bytes(&self) -> u64 {
+        let more = self.more.iter().map(|(key, value)| key.len() + value.to_string().len()).sum::<usize>();
+        (self.role.len() + self.content.len() + more) as u64
     }
 }
 
@@ -156,17 +165,16 @@ impl ChatTemplate {
         };
         let n_inputs = messages.len() + options.tools.as_ref().map_or(0, Vec::len);
         let steps = STEPS.saturating_add(STEPS_PER_MESSAGE.saturating_mul(n_inputs));
+        let context_bytes = messages.iter().map(Message::n_bytes).sum::<u64>()
+            + options.tools.iter().flatten().map(|tool| tool.to_string().len() as u64).sum::<u64>();
+        let work = WORK.saturating_add(context_bytes.saturating_mul(8 * (n_inputs as u64 + 1))).min(MAX_WORK);
         let rendered = stack::run(stack::for_steps(steps), || {
-            let environment = environment(options.now, steps);
             let source = without_generation_tags(source);
-            let mut output = Limited(Vec::new());
-            environment
-                .template_from_named_str("chat_template", &source)
-                .and_then(|template| {
-                    template.render_captured_to(self.context(messages, options), &mut output)
-                })
-                .map_err(|error| self.error("messages that the template accepts", &error))?;
-            String::from_utf8(output.0).map_err(|error| self.error("UTF-8", &error))
+            let mut environment = environment(options.now, steps);
+            charges::install(&mut environment, &Meter::new(work));
+            Program::compile(&source, syntax())
+                .and_then(|program| program.render(&environment, self.context(messages, options)))
+                .map_err(|error| self.error("messages that the template accepts", &error))
         });
         rendered.map_err(|error| self.error("a thread for the template", &error))?
     }
@@ -178,9 +186,8 @@ impl ChatTemplate {
             return Err(FormatError::invalid(&self.file, "chat_template", expected, found));
         }
         let compiled = stack::run(stack::FOR_SOURCE, || {
-            environment(SystemTime::UNIX_EPOCH, 0)
-                .template_from_named_str("chat_template", &without_generation_tags(source))
-                .map(|_| ())
+            Program::compile(&without_generation_tags(source), syntax())
+                .map(drop)
                 .map_err(|error| self.error("a Jinja template", &error))
         });
         compiled.map_err(|error| self.error("a thread for the template", &error))?
@@ -224,19 +231,20 @@ fn tool_use(checkpoint: &Checkpoint) -> Result<Option<String>> {
     Ok(found.and_then(|entry| entry.get("template")?.as_str()).map(str::to_owned))
 }
 
-/// Jinja as `apply_chat_template` sets it up.
+/// Whitespace as `apply_chat_template` has it.
+fn syntax() -> SyntaxConfig {
+    SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().unwrap_or_default()
+}
+
+/// Functions and filters as `apply_chat_template` sets them up.
 fn environment<'a>(now: SystemTime, steps: usize) -> Environment<'a> {
     let mut environment = Environment::new();
     environment.set_fuel(Some(steps as u64));
     environment.set_recursion_limit(MAX_DEPTH);
-    if let Ok(syntax) = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build() {
-        environment.set_syntax(syntax);
-    }
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-    // They indent what is nested, so their output grows with the square of the depth.
+    // It indents what is nested, so its output grows with the square of the depth.
     environment.remove_global("debug");
-    environment.remove_filter("pprint");
     environment.add_filter("tojson", to_json);
     environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, message))
@@ -261,7 +269,7 @@ fn to_json(value: &Value, indent: Option<usize>, options: Kwargs) -> Result<Valu
         style.separators = [item.clone(), key.clone()];
     }
     style.sort_keys = sort_keys;
-    json::dumps(value, &style, MAX_OUTPUT).map(Value::from)
+    json::dumps(value, &style, WORK as usize).map(Value::from)
 }
 
 /// `source` with `{% generation %}` and its end, by which Hugging Face marks the assistant's words for training,
@@ -286,23 +294,6 @@ fn without_generation_tags(source: &str) -> String {
     }
     out.push_str(rest);
     out
-}
-
-/// A buffer that refuses to hold more than [`MAX_OUTPUT`].
-struct Limited(Vec<u8>);
-
-impl Write for Limited {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.len() + bytes.len() > MAX_OUTPUT {
-            return Err(io::Error::other(format!("the text is longer than {MAX_OUTPUT} bytes")));
-        }
-        self.0.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 #[cfg(test)]
