@@ -56,7 +56,7 @@ const FILTERS_OF_ITEMS: &[&str] =
 /// The most columns that `indent` indents by.
 const MAX_INDENT: u64 = 100;
 
-/// Gives `environment` the functions that a [`Program`] calls, all charging `meter`.
+/// Gives `environment` the functions that a [`Program`](super::program::Program) calls, all charging `meter`.
 pub(super) fn install(environment: &mut Environment<'_>, meter: &Meter) {
     let on = meter.clone();
     environment.add_filter(BUILT, move |value: Value| on.charge_built(&value).map(|()| value));
@@ -103,7 +103,7 @@ pub(super) fn install(environment: &mut Environment<'_>, meter: &Meter) {
     });
 }
 
-/// The name that [`with_charges`] put after the arguments.
+/// The name that a metered program puts after the arguments.
 fn pop_name(args: &mut Vec<Value>) -> String {
     args.pop().map(|name| name.to_string()).unwrap_or_default()
 }
