@@ -28,6 +28,7 @@ impl BlockSource for Pattern {
         }
         out.d = f16::from_f32(0.01);
         out.m = f16::from_f32(0.02);
+        out.zero = largest / 2;
         out.scales = [3; 16];
         out.mins = [2; 16];
     }
@@ -43,10 +44,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     );
     println!("| format | bits | ISA | pack GB/s | decode | prefill |");
     println!("|---|---|---|---|---|---|");
-    for (name, format) in PackedFormat::ALL {
-        if wanted.as_ref().is_some_and(|wanted| wanted != name) {
-            continue;
-        }
+    let own = ["a2g128", "a3g128", "a4g128", "a4g32", "s3g128", "s4g128", "s6g128", "s8g128"];
+    let formats = match wanted {
+        Some(name) => vec![name],
+        None => PackedFormat::ALL.iter().map(|(name, _)| *name).chain(own).map(str::to_owned).collect(),
+    };
+    for name in formats {
+        let format: PackedFormat = name.parse()?;
         let pool = Pool::new(n_threads);
         let start = Instant::now();
         let matrices: Vec<Matrix> = (0..N_MATRICES)

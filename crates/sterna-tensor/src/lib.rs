@@ -28,6 +28,6 @@ pub use isa::{Isa, IsaError};
 pub use kv::{KvPage, KvType, KvView};
 pub use linear::linear;
 pub use matrix::Matrix;
-pub use packed::{Block, BlockSource, PackedFormat, PackedMatrix};
+pub use packed::{Block, BlockSource, GroupedCodes, PackedFormat, PackedMatrix, UnknownFormat};
 pub use pool::{Disjoint, Pool};
 pub use shape::ShapeError;

@@ -1,5 +1,7 @@
 //! The error of matrices whose sizes do not fit together.
 
+use crate::PackedFormat;
+
 /// A matrix cannot have this shape.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ShapeError {
@@ -32,6 +34,22 @@ pub enum ShapeError {
         cols: usize,
         /// Columns in a block of the format.
         block_len: usize,
+    },
+    /// Codes and zero points must fit the bits of the format.
+    #[error("codes and zero points are at most {largest}, found {found}")]
+    Code {
+        /// The largest that the format has room for.
+        largest: u8,
+        /// The first that is larger.
+        found: u8,
+    },
+    /// The format cannot hold what was given.
+    #[error("expected {expected}, found {found}")]
+    Format {
+        /// What kind of format could.
+        expected: &'static str,
+        /// The format given.
+        found: PackedFormat,
     },
     /// The size does not fit in memory.
     #[error("a matrix of {rows} x {cols} is too large for this machine")]

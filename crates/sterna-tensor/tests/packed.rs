@@ -7,9 +7,20 @@ use std::sync::Mutex;
 use half::f16;
 use proptest::prelude::*;
 use sterna_tensor::{
-    Activations, Block, BlockSource, Compute, Isa, Matrix, PackedFormat, PackedMatrix, Pool, Precision,
-    ShapeError, linear,
+    Activations, Block, BlockSource, Bytes, Compute, GroupedCodes, Isa, Matrix, PackedFormat, PackedMatrix,
+    Pool, Precision, ShapeError, linear,
 };
+
+/// Symmetric and affine formats beside [`PackedFormat::ALL`], which has some.
+const OWN: [&str; 12] = [
+    "s2g32", "s3g32", "s3g96", "s4g128", "s6g64", "s8g64", "s8g256", "a2g32", "a2g64", "a3g32", "a3g128",
+    "a4g96",
+];
+
+/// All formats of these tests.
+fn formats() -> Vec<(&'static str, PackedFormat)> {
+    PackedFormat::ALL.into_iter().chain(OWN.map(|name| (name, name.parse().unwrap()))).collect()
+}
 
 /// Random blocks, the same for the same seed and place.
 #[derive(Clone, Copy)]
@@ -46,10 +57,14 @@ impl Random {
 impl BlockSource for RandomBlocks {
     fn block(&self, row: usize, block: usize, out: &mut Block) {
         let mut random = Random(self.seed ^ ((row as u64) << 32 | block as u64));
-        let largest = ((1u32 << self.format.code_bits()) - 1) as u8;
+        let largest = self.format.largest_code();
         for code in &mut out.codes[..self.format.block_len()] {
             *code = if self.fill == Fill::Largest { largest } else { random.next() as u8 & largest };
         }
+        // All blocks of a group say the same scale and zero point.
+        let group = block * 32 / self.format.group_size().unwrap_or(32);
+        let mut random = Random(!self.seed ^ ((row as u64) << 32 | group as u64));
+        out.zero = if self.fill == Fill::Largest { 0 } else { random.next() as u8 & largest & 15 };
         let mut scale = || match self.fill {
             Fill::NotFinite if random.next().is_multiple_of(2) => f16::NAN,
             Fill::NotFinite => f16::INFINITY,
@@ -76,7 +91,8 @@ fn is_signed(format: PackedFormat) -> bool {
 fn weight(format: PackedFormat, block: &Block, column: usize) -> f32 {
     let (d, m) = (block.d.to_f32(), block.m.to_f32());
     let code = f32::from(block.codes[column]);
-    let centred = code - f32::from(format.zero());
+    let zero = if format.is_affine() { block.zero } else { format.zero() };
+    let centred = code - f32::from(zero);
     if is_signed(format) {
         d * f32::from(block.scales[column / 16] as i8) * centred
     } else if format.block_len() == 256 {
@@ -168,10 +184,10 @@ proptest! {
 
     #[test]
     fn products_are_right_and_equal_on_all_instruction_sets(
-        which in 0..PackedFormat::ALL.len(), rows in 1..50usize, blocks in 1..4usize, n_tokens in 1..27usize,
+        which in 0..formats().len(), rows in 1..50usize, blocks in 1..6usize, n_tokens in 1..27usize,
         seed: u64, largest: bool,
     ) {
-        let (_, format) = PackedFormat::ALL[which];
+        let (_, format) = formats()[which];
         let cols = blocks * format.block_len();
         let source = RandomBlocks { format, seed, fill: if largest { Fill::Largest } else { Fill::Random } };
         let packed = PackedMatrix::pack(format, rows, cols, &source, &Pool::new(2)).unwrap();
@@ -199,7 +215,7 @@ proptest! {
 
 #[test]
 fn integer_extremes_are_exact() {
-    for (name, format) in PackedFormat::ALL {
+    for (name, format) in formats() {
         let (rows, cols, n_tokens) = (16, 256, 13);
         let source = RandomBlocks { format, seed: 1, fill: Fill::Largest };
         let matrix = Matrix::from(PackedMatrix::pack(format, rows, cols, &source, &Pool::new(1)).unwrap());
@@ -217,7 +233,7 @@ fn integer_extremes_are_exact() {
 
 #[test]
 fn scales_that_are_no_numbers_spoil_results_and_nothing_else() {
-    for (name, format) in PackedFormat::ALL {
+    for (name, format) in formats() {
         let source = RandomBlocks { format, seed: 2, fill: Fill::NotFinite };
         let matrix = Matrix::from(PackedMatrix::pack(format, 20, 256, &source, &Pool::new(1)).unwrap());
         let x = activations(3, 256);
@@ -275,10 +291,10 @@ fn bitnet_activations_have_one_scale_per_token() {
 fn several_matrices_share_a_region() {
     let cols = 256;
     let pool = Pool::new(1);
-    let matrices: Vec<Matrix> = PackedFormat::ALL
-        .iter()
-        .zip([1, 16, 17, 200, 33, 5, 64, 15, 31, 48, 7, 100])
-        .map(|(&(_, format), rows)| {
+    let matrices: Vec<Matrix> = formats()
+        .into_iter()
+        .zip([1, 16, 17, 200, 33, 5, 64, 15, 31, 48, 7, 100].into_iter().cycle())
+        .map(|((_, format), rows)| {
             let source = RandomBlocks { format, seed: rows as u64, fill: Fill::Random };
             Matrix::from(PackedMatrix::pack(format, rows, cols, &source, &pool).unwrap())
         })
@@ -298,11 +314,14 @@ fn several_matrices_share_a_region() {
 
 #[test]
 fn sizes_are_what_the_format_says() {
-    for (name, format) in PackedFormat::ALL {
+    for (name, format) in formats() {
         let source = RandomBlocks { format, seed: 9, fill: Fill::Random };
-        let packed = PackedMatrix::pack(format, 160, 2048, &source, &Pool::new(1)).unwrap();
-        let bits = packed.n_bytes() as f64 * 8.0 / (160.0 * 2048.0);
+        // Whole groups of 96 too, and scales that fill their lines.
+        let cols = 3 * 8192;
+        let packed = PackedMatrix::pack(format, 160, cols, &source, &Pool::new(1)).unwrap();
+        let bits = packed.n_bytes() as f64 * 8.0 / (160 * cols) as f64;
         assert_eq!(bits, format.bits_per_weight(), "{name}");
+        assert_eq!(format.n_bytes(160, cols), Some(packed.n_bytes()), "{name}");
     }
     let source = RandomBlocks { format: PackedFormat::Q4_K, seed: 9, fill: Fill::Random };
     let error = PackedMatrix::pack(PackedFormat::Q4_K, 1, 32, &source, &Pool::new(1)).unwrap_err();
@@ -334,4 +353,120 @@ fn sources_are_told_when_rows_are_done() {
     let source = Told { blocks, done: Mutex::new(vec![0; rows]) };
     PackedMatrix::pack(PackedFormat::Q8_0, rows, cols, &source, &Pool::new(2)).unwrap();
     assert!(source.done.into_inner().unwrap().iter().all(|n| *n == 1));
+}
+
+/// What a quantizer would hand over for `format`.
+struct Codes {
+    codes: Vec<u8>,
+    scales: Vec<f16>,
+    zero_points: Vec<u8>,
+}
+
+impl Codes {
+    fn random(format: PackedFormat, rows: usize, cols: usize, seed: u64) -> Codes {
+        let mut random = Random(seed);
+        let n_groups = rows * cols.div_ceil(format.group_size().unwrap());
+        let mut codes = |n| (0..n).map(|_| random.next() as u8 & format.largest_code()).collect::<Vec<u8>>();
+        let zero_points = codes(if format.is_affine() { n_groups } else { 0 });
+        let codes = codes(rows * cols);
+        let scales = (0..n_groups).map(|_| f16::from_f32(random.float())).collect();
+        Codes { codes, scales, zero_points }
+    }
+
+    fn view(&self, rows: usize, cols: usize) -> GroupedCodes<'_> {
+        GroupedCodes { rows, cols, codes: &self.codes, scales: &self.scales, zero_points: &self.zero_points }
+    }
+}
+
+#[test]
+fn codes_of_a_quantizer_are_the_weights_they_say() {
+    // 576 columns are four and a half groups of 128.
+    let (rows, cols) = (19, 576);
+    for name in ["a2g32", "a3g128", "a4g128", "a4g576", "a4g1024", "s2g64", "s3g128", "s4g32", "s8g192"] {
+        let format: PackedFormat = name.parse().unwrap();
+        let from = Codes::random(format, rows, cols, 11);
+        let packed = PackedMatrix::from_codes(format, from.view(rows, cols), &Pool::new(2)).unwrap();
+        let size = format.group_size().unwrap();
+        let mut out = vec![0.0; cols];
+        for row in 0..rows {
+            packed.row(row, &mut out);
+            for (col, found) in out.iter().enumerate() {
+                let group = row * cols.div_ceil(size) + col / size;
+                let zero = from.zero_points.get(group).copied().unwrap_or(format.zero());
+                let code = f32::from(from.codes[row * cols + col]) - f32::from(zero);
+                assert_eq!(*found, from.scales[group].to_f32() * code, "{name} {row} {col}");
+            }
+        }
+    }
+}
+
+#[test]
+fn codes_that_do_not_fit_are_refused() {
+    let pool = Pool::new(1);
+    let format: PackedFormat = "a3g128".parse().unwrap();
+    let from = Codes::random(format, 4, 160, 12);
+    let refused = |format, codes| PackedMatrix::from_codes(format, codes, &pool).unwrap_err();
+    assert_eq!(
+        refused(format, GroupedCodes { scales: &from.scales[1..], ..from.view(4, 160) }).to_string(),
+        "a 4 x 160 matrix of scales takes 16 bytes, found 14"
+    );
+    assert!(matches!(refused(format, from.view(4, 128)), ShapeError::Length { .. }));
+    assert!(matches!(refused(format, from.view(5, 160)), ShapeError::Length { .. }));
+    assert!(matches!(refused(format, from.view(usize::MAX, 160)), ShapeError::TooLarge { .. }));
+    let symmetric = PackedFormat::symmetric(3, 128).unwrap();
+    assert!(matches!(refused(symmetric, from.view(4, 160)), ShapeError::Length { .. }));
+    assert!(matches!(refused(PackedFormat::Q4_K, from.view(4, 160)), ShapeError::Format { .. }));
+    let mut large = from.codes.clone();
+    large[77] = 8;
+    let error = refused(format, GroupedCodes { codes: &large, ..from.view(4, 160) });
+    assert_eq!(error.to_string(), "codes and zero points are at most 7, found 8");
+    let odd = Codes::random(format, 4, 100, 12);
+    assert_eq!(refused(format, odd.view(4, 100)), ShapeError::Columns { cols: 100, block_len: 32 });
+}
+
+#[test]
+fn bytes_are_a_matrix_wherever_they_lie() {
+    let (rows, cols) = (35, 544);
+    let pool = Pool::new(1);
+    for (name, format) in [("Q5_1", PackedFormat::Q5_1), ("a4g128", PackedFormat::affine(4, 128).unwrap())] {
+        let source = RandomBlocks { format, seed: 13, fill: Fill::Random };
+        let packed = PackedMatrix::pack(format, rows, cols, &source, &pool).unwrap();
+        let mut room = vec![0; packed.n_bytes() + 128];
+        let aligned = room.as_ptr().align_offset(64);
+        let x = activations(14, cols);
+        let expected = {
+            let bytes = packed.as_bytes().to_vec();
+            let y = product(Isa::Scalar, Input::Int8, &Matrix::from(packed), &x, 1);
+            (bytes, y)
+        };
+        for offset in [0, 1, 32] {
+            let range = aligned + offset..aligned + offset + expected.0.len();
+            room[range.clone()].copy_from_slice(&expected.0);
+            // The vector's memory does not move when it becomes shared.
+            let shared = Bytes::from(std::mem::take(&mut room));
+            let place = shared[range.clone()].as_ptr();
+            let found = PackedMatrix::from_bytes(format, rows, cols, shared.slice(range)).unwrap();
+            assert_eq!(found.as_bytes().as_ptr() == place, offset == 0, "{name} at {offset}");
+            let y = product(Isa::Scalar, Input::Int8, &Matrix::from(found), &x, 1);
+            assert_eq!(bits(&y), bits(&expected.1), "{name} at {offset}");
+            room = Vec::from(shared);
+        }
+    }
+}
+
+#[test]
+fn bytes_of_another_size_are_refused() {
+    let format = PackedFormat::affine(4, 128).unwrap();
+    let n = format.n_bytes(16, 64).unwrap();
+    let of = |rows, cols, n: usize| PackedMatrix::from_bytes(format, rows, cols, Bytes::from(vec![0; n]));
+    assert!(of(16, 64, n).is_ok() && of(1, 64, n).is_ok());
+    for n in [0, n - 1, n + 1, n + 64] {
+        assert!(matches!(of(16, 64, n), Err(ShapeError::Length { .. })));
+    }
+    assert!(matches!(of(17, 64, n), Err(ShapeError::Length { .. })));
+    assert!(matches!(of(16, 63, n), Err(ShapeError::Columns { .. })));
+    assert!(matches!(of(0, 64, 0), Err(ShapeError::Empty { .. })));
+    assert!(matches!(of(16, 0, 0), Err(ShapeError::Empty { .. })));
+    assert!(matches!(of(usize::MAX, usize::MAX - 31, 0), Err(ShapeError::TooLarge { .. })));
+    assert_eq!(format.n_bytes(usize::MAX, 1 << 40), None);
 }

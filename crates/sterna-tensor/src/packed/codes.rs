@@ -7,6 +7,7 @@
 //! | codes | registers | quad `j` |
 //! |---|---|---|
 //! | 2 bits | 2 | bits `2 (j % 4)` and up of register `j / 4` |
+//! | 3 bits | 2 + 1 | as 2 bits; bit 2 is bit `j` of the third register |
 //! | 4 bits | 4 | low (even `j`) or high half of register `j / 2` |
 //! | 5 bits | 4 + 1 | as 4 bits; bit 4 is bit `j` of the fifth register |
 //! | 6 bits | 4 + 2 | as 4 bits; bits 4 and 5 as 2 bits of the last two registers |
@@ -59,6 +60,7 @@ fn set_word(register: &mut CodeRegister, row: usize, word: u32) {
 }
 
 pub(super) struct U2;
+pub(super) struct U3;
 pub(super) struct U4;
 pub(super) struct U5;
 pub(super) struct U6;
@@ -75,10 +77,34 @@ impl CodeLayout for U2 {
     #[inline(always)]
     fn pack(codes: &GroupCodes, group: &mut [CodeRegister]) {
         for row in 0..LANES {
-            let w = words(codes, row);
+            let w = words(codes, row).map(|w| w & 0x0303_0303);
             for (plane, w) in w.as_chunks::<4>().0.iter().enumerate() {
                 set_word(&mut group[plane], row, w[0] | w[1] << 2 | w[2] << 4 | w[3] << 6);
             }
+        }
+    }
+}
+
+impl CodeLayout for U3 {
+    const REGISTERS: usize = 3;
+    const BITS: u32 = 3;
+
+    #[inline(always)]
+    fn quad<S: Simd>(s: S, group: &[CodeRegister], j: usize) -> S::U8 {
+        let plane = s.load_bytes(&group[2]);
+        let high = match j {
+            0..2 => s.shl_and(plane, 2 - j as u32, 0x04),
+            _ => s.shr_and(plane, j as u32 - 2, 0x04),
+        };
+        s.or(U2::quad(s, group, j), high)
+    }
+    #[inline(always)]
+    fn pack(codes: &GroupCodes, group: &mut [CodeRegister]) {
+        U2::pack(codes, group);
+        for row in 0..LANES {
+            let w = words(codes, row);
+            let bit = |j: usize| (w[j] >> 2 & 0x0101_0101) << j;
+            set_word(&mut group[2], row, (0..QUADS).fold(0, |plane, j| plane | bit(j)));
         }
     }
 }

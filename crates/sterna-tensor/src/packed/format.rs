@@ -1,14 +1,17 @@
 //! Which packed formats there are: how a code is stored, what scales it has, and what code stands for zero.
 
-use std::ops::Range;
+use std::fmt;
+use std::str::FromStr;
 
-use half::f16;
+use crate::activation::GROUP;
 
 /// How the codes of a matrix are stored; all are unsigned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Codes {
     /// Two bits, four to a byte.
     U2,
+    /// A plane of two bits and one of one bit.
+    U3,
     /// Four bits, two to a byte.
     U4,
     /// A plane of four bits and one of one bit.
@@ -22,8 +25,10 @@ pub(crate) enum Codes {
 /// What scales stand beside the codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Scales {
-    /// One `f16` for every 32 columns: `w = d (code - zero)`.
-    Group,
+    /// One `f16` for every `size` columns: `w = d (code - zero)`.
+    Group { size: u32 },
+    /// One `f16` and a zero point of four bits for every `size` columns: `w = d (code - zero point)`.
+    Affine { size: u32 },
     /// Two `f16` for every 32 columns: `w = d code + m`.
     GroupMin,
     /// Two `f16` for 256 columns, and two bytes for every 32: `w = d scale code - m min`.
@@ -32,8 +37,11 @@ pub(crate) enum Scales {
     SuperSigned,
 }
 
-/// How quantized weights are held in memory. The constants carry the names of the GGUF types whose integers
-/// and scales they hold, without any change.
+/// How quantized weights are held in memory.
+///
+/// Formats of our own quantizer come from [`PackedFormat::symmetric`] and [`PackedFormat::affine`] and are called
+/// `s8g32` or `a4g128`: bits, and columns that share a scale. The constants carry the names of the GGUF types whose
+/// integers and scales they hold, without any change; some of those are symmetric formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PackedFormat {
     pub(crate) codes: Codes,
@@ -43,15 +51,18 @@ pub struct PackedFormat {
 
 impl PackedFormat {
     /// 4 bits, a scale per 32.
-    pub const Q4_0: PackedFormat = PackedFormat { codes: Codes::U4, scales: Scales::Group, zero: 8 };
+    pub const Q4_0: PackedFormat =
+        PackedFormat { codes: Codes::U4, scales: Scales::Group { size: 32 }, zero: 8 };
     /// 4 bits, a scale and a minimum per 32.
     pub const Q4_1: PackedFormat = PackedFormat { codes: Codes::U4, scales: Scales::GroupMin, zero: 0 };
     /// 5 bits, a scale per 32.
-    pub const Q5_0: PackedFormat = PackedFormat { codes: Codes::U5, scales: Scales::Group, zero: 16 };
+    pub const Q5_0: PackedFormat =
+        PackedFormat { codes: Codes::U5, scales: Scales::Group { size: 32 }, zero: 16 };
     /// 5 bits, a scale and a minimum per 32.
     pub const Q5_1: PackedFormat = PackedFormat { codes: Codes::U5, scales: Scales::GroupMin, zero: 0 };
     /// 8 bits (stored plus 128), a scale per 32.
-    pub const Q8_0: PackedFormat = PackedFormat { codes: Codes::U8, scales: Scales::Group, zero: 128 };
+    pub const Q8_0: PackedFormat =
+        PackedFormat { codes: Codes::U8, scales: Scales::Group { size: 32 }, zero: 128 };
     /// 3 bits held as 4, a signed scale per 16 and one per 256.
     pub const Q3_K: PackedFormat = PackedFormat { codes: Codes::U4, scales: Scales::SuperSigned, zero: 4 };
     /// 4 bits, a scale and a minimum per 32 and per 256.
@@ -61,12 +72,14 @@ impl PackedFormat {
     /// 6 bits, a signed scale per 16 and one per 256.
     pub const Q6_K: PackedFormat = PackedFormat { codes: Codes::U6, scales: Scales::SuperSigned, zero: 32 };
     /// The table values of IQ4_NL plus 128, a scale per 32.
-    pub const IQ4_NL: PackedFormat = PackedFormat { codes: Codes::U8, scales: Scales::Group, zero: 128 };
+    pub const IQ4_NL: PackedFormat =
+        PackedFormat { codes: Codes::U8, scales: Scales::Group { size: 32 }, zero: 128 };
     /// The table values of IQ4_XS plus 128, a signed scale per 16 (its own is per 32) and one per 256.
     pub const IQ4_XS: PackedFormat =
         PackedFormat { codes: Codes::U8, scales: Scales::SuperSigned, zero: 128 };
     /// Ternary weights as 0, 1, 2, a scale per 32 (TQ1_0 and TQ2_0 repeat theirs; BitNet's is 1).
-    pub const TERNARY: PackedFormat = PackedFormat { codes: Codes::U2, scales: Scales::Group, zero: 1 };
+    pub const TERNARY: PackedFormat =
+        PackedFormat { codes: Codes::U2, scales: Scales::Group { size: 32 }, zero: 1 };
 
     /// Every format.
     pub const ALL: [(&'static str, PackedFormat); 12] = [
@@ -84,19 +97,78 @@ impl PackedFormat {
         ("TERNARY", Self::TERNARY),
     ];
 
+    /// `bits` of 2, 3, 4, 5, 6 or 8, and a scale for every `group_size` columns of a row, the middle code being zero.
+    ///
+    /// `None` where there is no such format: `group_size` is a multiple of 32, as large as the longest row at most.
+    pub const fn symmetric(bits: usize, group_size: usize) -> Option<PackedFormat> {
+        let codes = match bits {
+            2 => Codes::U2,
+            3 => Codes::U3,
+            4 => Codes::U4,
+            5 => Codes::U5,
+            6 => Codes::U6,
+            8 => Codes::U8,
+            _ => return None,
+        };
+        if !is_group_size(group_size) {
+            return None;
+        }
+        let scales = Scales::Group { size: group_size as u32 };
+        Some(PackedFormat { codes, scales, zero: 1 << (bits - 1) })
+    }
+
+    /// `bits` of 2, 3 or 4, and a scale and a zero point for every `group_size` columns of a row.
+    ///
+    /// `None` where there is no such format, as for [`PackedFormat::symmetric`].
+    pub const fn affine(bits: usize, group_size: usize) -> Option<PackedFormat> {
+        let codes = match bits {
+            2 => Codes::U2,
+            3 => Codes::U3,
+            4 => Codes::U4,
+            _ => return None,
+        };
+        if !is_group_size(group_size) {
+            return None;
+        }
+        Some(PackedFormat { codes, scales: Scales::Affine { size: group_size as u32 }, zero: 0 })
+    }
+
+    /// Columns that share a scale, in formats with one level of scales and no minima: the symmetric and affine ones.
+    pub fn group_size(self) -> Option<usize> {
+        match self.scales {
+            Scales::Group { size } | Scales::Affine { size } => Some(size as usize),
+            Scales::GroupMin | Scales::SuperMin | Scales::SuperSigned => None,
+        }
+    }
+
+    /// Whether every group has a zero point.
+    pub fn is_affine(self) -> bool {
+        matches!(self.scales, Scales::Affine { .. })
+    }
+
     /// Columns in a block, of which a row must be a multiple: 32 or 256.
     pub fn block_len(self) -> usize {
         match self.scales {
-            Scales::Group | Scales::GroupMin => 32,
+            Scales::Group { .. } | Scales::Affine { .. } | Scales::GroupMin => 32,
             Scales::SuperMin | Scales::SuperSigned => 256,
         }
     }
 
-    /// Bits of memory for each weight, scales included.
+    /// Groups of 32 columns that share a block of scales.
+    pub(super) fn groups_per_scale(self) -> usize {
+        match self.scales {
+            Scales::Group { size } | Scales::Affine { size } => size as usize / GROUP,
+            Scales::GroupMin => 1,
+            Scales::SuperMin | Scales::SuperSigned => 8,
+        }
+    }
+
+    /// Bits for each weight, scales included, padding not.
     pub fn bits_per_weight(self) -> f64 {
         let bits = self.code_bits() as f64;
         match self.scales {
-            Scales::Group => bits + 16.0 / 32.0,
+            Scales::Group { size } => bits + 16.0 / f64::from(size),
+            Scales::Affine { size } => bits + (16.0 + 4.0) / f64::from(size),
             Scales::GroupMin => bits + 2.0 * (16.0 / 32.0),
             Scales::SuperMin => bits + (32.0 + 8.0 * 16.0) / 256.0,
             Scales::SuperSigned => bits + (16.0 + 16.0 * 8.0) / 256.0,
@@ -107,6 +179,7 @@ impl PackedFormat {
     pub fn code_bits(self) -> usize {
         match self.codes {
             Codes::U2 => 2,
+            Codes::U3 => 3,
             Codes::U4 => 4,
             Codes::U5 => 5,
             Codes::U6 => 6,
@@ -114,50 +187,93 @@ impl PackedFormat {
         }
     }
 
-    /// The code that stands for weight zero, before any minimum.
+    /// The largest code.
+    pub fn largest_code(self) -> u8 {
+        u8::MAX >> (8 - self.code_bits())
+    }
+
+    /// The code that stands for weight zero, before any minimum or zero point.
     pub fn zero(self) -> u8 {
         self.zero
     }
 }
 
-/// One block of one row, decoded: what a [`BlockSource`] hands over. Which fields count depends on the format;
-/// with `g` the group of 32 columns and `h` that of 16, a weight is
-///
-/// | formats | weight |
-/// |---|---|
-/// | Q4_0, Q5_0, Q8_0, IQ4_NL, TERNARY | `d (code - zero)` |
-/// | Q4_1, Q5_1 | `d code + m` |
-/// | Q4_K, Q5_K | `d scales[g] code - m mins[g]` |
-/// | Q3_K, Q6_K, IQ4_XS | `d scales[h] (code - zero)`, the scales being the bits of an `i8` |
-#[derive(Debug, Clone)]
-pub struct Block {
-    /// One code per column; the first [`PackedFormat::block_len`] count.
-    pub codes: [u8; 256],
-    /// Scale.
-    pub d: f16,
-    /// Minimum, or the scale of the minima.
-    pub m: f16,
-    /// Integer scales per group.
-    pub scales: [u8; 16],
-    /// Integer minima per group.
-    pub mins: [u8; 16],
+/// Longer groups than any row.
+const MAX_GROUP_SIZE: usize = 1 << 24;
+
+const fn is_group_size(size: usize) -> bool {
+    size > 0 && size.is_multiple_of(GROUP) && size <= MAX_GROUP_SIZE
 }
 
-impl Default for Block {
-    fn default() -> Block {
-        Block { codes: [0; 256], d: f16::ZERO, m: f16::ZERO, scales: [0; 16], mins: [0; 16] }
+impl fmt::Display for PackedFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bits = self.code_bits();
+        match self.scales {
+            Scales::Affine { size } => f.pad(&format!("a{bits}g{size}")),
+            Scales::Group { size } if self.zero == 1 << (bits - 1) => f.pad(&format!("s{bits}g{size}")),
+            _ => {
+                let known = PackedFormat::ALL.iter().find(|(_, format)| format == self);
+                f.pad(known.map_or("packed", |(name, _)| name))
+            }
+        }
     }
 }
 
-/// Where weights to be packed come from, block by block, in any order and from several threads.
-pub trait BlockSource: Sync {
-    /// Decodes block `block` of row `row` into `out`, all of the fields that the format has. Codes beyond the
-    /// format's bits are a bug of the source; they are masked, not checked.
-    fn block(&self, row: usize, block: usize, out: &mut Block);
+/// A name that no packed format has.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "no packed format is called {0:?}; symmetric ones are called such as s8g32, affine ones such as a4g128"
+)]
+pub struct UnknownFormat(pub String);
 
-    /// Is told that no block of `rows` will be asked for again, so that a source in a mapped file can give the memory
-    /// back before all of the matrix is in memory twice.
-    fn done(&self, rows: Range<usize>) {
-        let _ = rows;
+impl FromStr for PackedFormat {
+    type Err = UnknownFormat;
+
+    /// The reverse of [`fmt::Display`]; the names of all constants are understood too.
+    fn from_str(name: &str) -> Result<PackedFormat, UnknownFormat> {
+        let known = PackedFormat::ALL.iter().find(|(known, _)| *known == name).map(|&(_, format)| format);
+        known.or_else(|| parse(name)).ok_or_else(|| UnknownFormat(name.to_owned()))
+    }
+}
+
+/// `s8g32` or `a4g128`.
+fn parse(name: &str) -> Option<PackedFormat> {
+    let (bits, size) = name.get(1..)?.split_once('g')?;
+    let number = |digits: &str| {
+        let plain = !digits.starts_with('0') && digits.bytes().all(|digit| digit.is_ascii_digit());
+        digits.parse().ok().filter(|_| plain)
+    };
+    match name.as_bytes()[0] {
+        b's' => PackedFormat::symmetric(number(bits)?, number(size)?),
+        b'a' => PackedFormat::affine(number(bits)?, number(size)?),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_back() {
+        for (name, format) in PackedFormat::ALL {
+            assert_eq!(name.parse(), Ok(format));
+            assert_eq!(format.to_string().parse(), Ok(format), "{name}");
+        }
+        for name in ["a4g128", "a2g32", "a3g576", "s8g32", "s3g128", "s6g64"] {
+            assert_eq!(name.parse::<PackedFormat>().unwrap().to_string(), name);
+        }
+        let none =
+            ["", "a", "ä4g128", "a4g", "a4g0", "a04g32", "a+4g32", "a4g33", "a8g32", "s7g32", "s4g33554432"];
+        for name in none {
+            assert_eq!(name.parse::<PackedFormat>(), Err(UnknownFormat(name.to_owned())));
+        }
+        assert_eq!(PackedFormat::symmetric(4, 32), Some(PackedFormat::Q4_0));
+    }
+
+    #[test]
+    fn four_bits_in_groups_of_128_cost_little() {
+        let format = PackedFormat::affine(4, 128).unwrap();
+        assert!(format.bits_per_weight() <= 4.16, "{}", format.bits_per_weight());
     }
 }

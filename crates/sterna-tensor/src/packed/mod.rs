@@ -5,19 +5,26 @@ mod codes;
 mod float;
 mod format;
 mod int8;
+mod layout;
 mod memory;
 mod pack;
 mod scales;
+mod source;
 
 use std::marker::PhantomData;
 
 use codes::CodeLayout;
 use format::{Codes, Scales};
+use layout::TileLayout;
 use memory::Memory;
 use scales::ScaleBlock;
 
-pub use format::{Block, BlockSource, PackedFormat};
+use bytes::Bytes;
 
+pub use format::{PackedFormat, UnknownFormat};
+pub use source::{Block, BlockSource, GroupedCodes};
+
+use crate::ShapeError;
 use crate::activation::GROUP;
 use crate::simd::CodeRegister;
 
@@ -31,25 +38,13 @@ pub struct PackedMatrix {
     memory: Memory,
 }
 
-/// Sizes of the parts of a tile of sixteen rows, in 64-byte lines.
-#[derive(Debug, Clone, Copy)]
-struct TileLayout {
-    scale_lines: usize,
-    code_lines: usize,
-}
-
-impl TileLayout {
-    fn lines(self) -> usize {
-        self.scale_lines + self.code_lines
-    }
-}
-
 /// One tile of sixteen rows.
 struct Tile<'a, C, B> {
     /// One for every block of columns.
     scales: &'a [B],
     /// [`CodeLayout::REGISTERS`] for every group of columns.
     codes: &'a [CodeRegister],
+    groups_per_scale: usize,
     layout: PhantomData<C>,
 }
 
@@ -57,13 +52,22 @@ impl<'a, C: CodeLayout, B: ScaleBlock> Tile<'a, C, B> {
     /// The scales and the codes of each block of columns.
     #[inline(always)]
     fn blocks(&self) -> impl Iterator<Item = (&'a B, &'a [CodeRegister])> {
-        self.scales.iter().zip(self.codes.chunks_exact(B::GROUPS * C::REGISTERS))
+        let mut rest = self.codes;
+        self.scales.iter().map(move |scales| {
+            let len = match const { B::GROUPS } {
+                Some(groups) => groups * C::REGISTERS,
+                None => (self.groups_per_scale * C::REGISTERS).min(rest.len()),
+            };
+            let (codes, after) = rest.split_at(len);
+            rest = after;
+            (scales, codes)
+        })
     }
 }
 
 impl<C, B> Clone for Tile<'_, C, B> {
     fn clone(&self) -> Self {
-        Tile { scales: self.scales, codes: self.codes, layout: PhantomData }
+        Tile { ..*self }
     }
 }
 
@@ -83,9 +87,42 @@ impl PackedMatrix {
         self.format
     }
 
-    /// Bytes that the weights take in memory, scales and padding included.
+    /// Bytes that the weights take, scales and padding included.
     pub fn n_bytes(&self) -> usize {
         size_of_val(self.memory.lines())
+    }
+
+    /// A matrix over `bytes` that [`PackedMatrix::as_bytes`] gave. They are shared where they are aligned to 64 bytes,
+    /// as in a mapped file, and copied where they are not.
+    ///
+    /// Any bytes of the right length are a matrix of some weights, so nothing but the length is checked.
+    ///
+    /// # Errors
+    /// When there are no rows or columns, a row is not whole blocks, or `bytes` is not
+    /// [`PackedFormat::n_bytes`] long.
+    pub fn from_bytes(
+        format: PackedFormat,
+        rows: usize,
+        cols: usize,
+        bytes: Bytes,
+    ) -> Result<PackedMatrix, ShapeError> {
+        if rows == 0 || cols == 0 {
+            return Err(ShapeError::Empty { rows, cols });
+        }
+        let layout = TileLayout::new(format, cols)?;
+        let too_large = || ShapeError::TooLarge { rows, cols };
+        let expected = format.n_bytes(rows, cols).ok_or_else(too_large)?;
+        if bytes.len() != expected {
+            let (kind, found) = (format.to_string(), bytes.len());
+            return Err(ShapeError::Length { rows, cols, kind, expected, found });
+        }
+        let memory = Memory::from_bytes(bytes).map_err(|_| too_large())?;
+        Ok(PackedMatrix { format, rows, cols, layout, memory })
+    }
+
+    /// The weights as they lie in memory, tile after tile; `docs/kernels.md` says how.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.memory.lines().as_flattened()
     }
 
     fn zero(&self) -> f32 {
@@ -95,9 +132,10 @@ impl PackedMatrix {
     fn tile<C: CodeLayout, B: ScaleBlock>(&self, index: usize) -> Tile<'_, C, B> {
         let lines = &self.memory.lines()[index * self.layout.lines()..][..self.layout.lines()];
         let (scales, codes) = lines.split_at(self.layout.scale_lines);
-        let n_blocks = self.cols / (B::GROUPS * GROUP);
-        let scales = &scales.as_flattened()[..n_blocks * size_of::<B>()];
-        Tile { scales: bytemuck::cast_slice(scales), codes, layout: PhantomData }
+        let groups_per_scale = self.format.groups_per_scale();
+        let n_scales = (self.cols / GROUP).div_ceil(groups_per_scale);
+        let scales = &scales.as_flattened()[..n_scales * size_of::<B>()];
+        Tile { scales: bytemuck::cast_slice(scales), codes, groups_per_scale, layout: PhantomData }
     }
 }
 
@@ -110,19 +148,24 @@ trait Visitor {
 impl PackedFormat {
     /// Calls `visitor` with the types of this format.
     fn visit<V: Visitor>(self, visitor: V) -> V::Output {
-        use codes::{U2, U4, U5, U6, U8};
-        use scales::{Group, GroupMin, SuperMin, SuperSigned};
+        use codes::{U2, U3, U4, U5, U6, U8};
+        use scales::{Affine, Group, GroupMin, SuperMin, SuperSigned};
         match (self.codes, self.scales) {
-            (Codes::U2, Scales::Group) => visitor.visit::<U2, Group>(),
-            (Codes::U4, Scales::Group) => visitor.visit::<U4, Group>(),
+            (Codes::U2, Scales::Group { .. }) => visitor.visit::<U2, Group>(),
+            (Codes::U2, Scales::Affine { .. }) => visitor.visit::<U2, Affine>(),
+            (Codes::U3, Scales::Group { .. }) => visitor.visit::<U3, Group>(),
+            (Codes::U3, Scales::Affine { .. }) => visitor.visit::<U3, Affine>(),
+            (Codes::U4, Scales::Affine { .. }) => visitor.visit::<U4, Affine>(),
+            (Codes::U4, Scales::Group { .. }) => visitor.visit::<U4, Group>(),
             (Codes::U4, Scales::GroupMin) => visitor.visit::<U4, GroupMin>(),
             (Codes::U4, Scales::SuperMin) => visitor.visit::<U4, SuperMin>(),
             (Codes::U4, Scales::SuperSigned) => visitor.visit::<U4, SuperSigned>(),
-            (Codes::U5, Scales::Group) => visitor.visit::<U5, Group>(),
+            (Codes::U5, Scales::Group { .. }) => visitor.visit::<U5, Group>(),
             (Codes::U5, Scales::GroupMin) => visitor.visit::<U5, GroupMin>(),
             (Codes::U5, Scales::SuperMin) => visitor.visit::<U5, SuperMin>(),
+            (Codes::U6, Scales::Group { .. }) => visitor.visit::<U6, Group>(),
             (Codes::U6, Scales::SuperSigned) => visitor.visit::<U6, SuperSigned>(),
-            (Codes::U8, Scales::Group) => visitor.visit::<U8, Group>(),
+            (Codes::U8, Scales::Group { .. }) => visitor.visit::<U8, Group>(),
             (Codes::U8, Scales::SuperSigned) => visitor.visit::<U8, SuperSigned>(),
             (codes, scales) => unreachable!("no format has {codes:?} codes with {scales:?} scales"),
         }

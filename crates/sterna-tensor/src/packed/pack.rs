@@ -1,10 +1,11 @@
 //! Packing: decoded blocks of sixteen rows, interleaved into a tile; tiles in parallel.
 
 use super::codes::{CodeLayout, GroupCodes};
-use super::format::{Block, BlockSource, PackedFormat};
-use super::memory::Memory;
+use super::layout::TileLayout;
+use super::memory::{Memory, OwnedLines};
 use super::scales::ScaleBlock;
-use super::{PackedMatrix, TileLayout, Visitor};
+use super::source::{Block, BlockSource, GroupedCodes};
+use super::{PackedFormat, PackedMatrix, Visitor};
 use crate::activation::GROUP;
 use crate::simd::{CodeRegister, LANES};
 use crate::{Disjoint, Pool, ShapeError};
@@ -24,41 +25,35 @@ impl PackedMatrix {
         source: &impl BlockSource,
         pool: &Pool,
     ) -> Result<PackedMatrix, ShapeError> {
-        let block_len = format.block_len();
-        if !cols.is_multiple_of(block_len) {
-            return Err(ShapeError::Columns { cols, block_len });
-        }
+        let layout = TileLayout::new(format, cols)?;
         let too_large = || ShapeError::TooLarge { rows, cols };
-        let layout = format.visit(Measure { cols });
-        let n_lines = rows.div_ceil(LANES).checked_mul(layout.lines()).ok_or_else(too_large)?;
-        let memory = Memory::zeroed(n_lines).map_err(|_| too_large())?;
-        let mut matrix = PackedMatrix { format, rows, cols, layout, memory };
+        let n_lines = layout.lines_of_rows(rows).ok_or_else(too_large)?;
+        let mut memory = OwnedLines::zeroed(n_lines).map_err(|_| too_large())?;
         if n_lines > 0 {
-            format.visit(Fill { matrix: &mut matrix, source, pool });
+            format.visit(Fill { format, rows, layout, memory: &mut memory, source, pool });
         }
-        Ok(matrix)
+        Ok(PackedMatrix { format, rows, cols, layout, memory: Memory::Owned(memory) })
     }
-}
 
-struct Measure {
-    cols: usize,
-}
-
-impl Visitor for Measure {
-    type Output = TileLayout;
-
-    fn visit<C: CodeLayout, B: ScaleBlock>(self) -> TileLayout {
-        let n_groups = self.cols / GROUP;
-        let scale_bytes = n_groups / B::GROUPS * size_of::<B>();
-        TileLayout {
-            scale_lines: scale_bytes.div_ceil(size_of::<CodeRegister>()),
-            code_lines: n_groups * C::REGISTERS,
-        }
+    /// Packs the codes of a symmetric or affine format.
+    ///
+    /// # Errors
+    /// When `format` is neither, a length is wrong, a code or a zero point has more bits than the format, and as
+    /// [`PackedMatrix::pack`].
+    pub fn from_codes(
+        format: PackedFormat,
+        codes: GroupedCodes,
+        pool: &Pool,
+    ) -> Result<PackedMatrix, ShapeError> {
+        PackedMatrix::pack(format, codes.rows, codes.cols, &codes.check(format)?, pool)
     }
 }
 
 struct Fill<'a, Source> {
-    matrix: &'a mut PackedMatrix,
+    format: PackedFormat,
+    rows: usize,
+    layout: TileLayout,
+    memory: &'a mut OwnedLines,
     source: &'a Source,
     pool: &'a Pool,
 }
@@ -67,7 +62,7 @@ impl<Source: BlockSource> Visitor for Fill<'_, Source> {
     type Output = ();
 
     fn visit<C: CodeLayout, B: ScaleBlock>(self) {
-        let PackedMatrix { rows, layout, memory, .. } = self.matrix;
+        let Fill { format, rows, layout, memory, .. } = self;
         let n_tiles = rows.div_ceil(LANES);
         let tile_lines = layout.lines();
         let lines = Disjoint::new(memory.lines_mut());
@@ -76,20 +71,22 @@ impl<Source: BlockSource> Visitor for Fill<'_, Source> {
             let lines = unsafe { lines.slice(tile * tile_lines..(tile + 1) * tile_lines) };
             let (scales, codes) = lines.split_at_mut(layout.scale_lines);
             let first_row = tile * LANES;
-            let n_rows = (*rows - first_row).min(LANES);
-            pack_tile::<C, B>(self.source, first_row, n_rows, scales.as_flattened_mut(), codes);
+            let n_rows = (rows - first_row).min(LANES);
+            let (source, scales) = (self.source, scales.as_flattened_mut());
+            pack_tile::<C, B>(format, source, first_row, n_rows, scales, codes);
         };
         let tiles_per_band = (BAND_BYTES / (tile_lines * size_of::<CodeRegister>()).max(1)).max(1);
         for first in (0..n_tiles).step_by(tiles_per_band) {
             let n = (n_tiles - first).min(tiles_per_band);
             self.pool.run(n, |tile, _| pack(first + tile));
-            self.source.done(first * LANES..((first + n) * LANES).min(*rows));
+            self.source.done(first * LANES..((first + n) * LANES).min(rows));
         }
     }
 }
 
 /// Packs the `n_rows <= 16` rows from `first_row` on; the rows that are missing become zeros.
 fn pack_tile<C: CodeLayout, B: ScaleBlock>(
+    format: PackedFormat,
     source: &impl BlockSource,
     first_row: usize,
     n_rows: usize,
@@ -97,13 +94,18 @@ fn pack_tile<C: CodeLayout, B: ScaleBlock>(
     codes: &mut [CodeRegister],
 ) {
     let mut rows: [Block; LANES] = std::array::from_fn(|_| Block::default());
-    let code_blocks = codes.chunks_exact_mut(B::GROUPS * C::REGISTERS);
-    let scale_blocks = scales.chunks_exact_mut(size_of::<B>());
-    for (block, (scales, codes)) in scale_blocks.zip(code_blocks).enumerate() {
+    let blocks_per_scale = format.groups_per_scale() * GROUP / format.block_len();
+    let mut scales = scales.chunks_exact_mut(size_of::<B>());
+    let codes = codes.chunks_exact_mut(format.block_len() / GROUP * C::REGISTERS);
+    for (block, codes) in codes.enumerate() {
         for (row, out) in rows[..n_rows].iter_mut().enumerate() {
             source.block(first_row + row, block, out);
         }
-        scales.copy_from_slice(bytemuck::bytes_of(&B::pack(&rows)));
+        if block.is_multiple_of(blocks_per_scale)
+            && let Some(scales) = scales.next()
+        {
+            scales.copy_from_slice(bytemuck::bytes_of(&B::pack(&rows)));
+        }
         for (g, group) in codes.chunks_exact_mut(C::REGISTERS).enumerate() {
             let mut transposed: GroupCodes = [[0; GROUP]; LANES];
             for (row, codes) in rows.iter().zip(&mut transposed) {

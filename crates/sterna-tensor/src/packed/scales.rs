@@ -2,13 +2,13 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::format::Block;
+use super::source::Block;
 use crate::simd::{LANES, Simd};
 
 /// The scales of one block of columns of sixteen rows.
 pub(super) trait ScaleBlock: Pod {
-    /// Groups of 32 columns in a block.
-    const GROUPS: usize;
+    /// Groups of 32 columns in a block; `None` where the format says it at run time.
+    const GROUPS: Option<usize>;
     /// Scales in a group: 1, or 2 of sixteen columns each.
     const PARTS: usize;
     /// Whether a minimum is added.
@@ -39,6 +39,15 @@ pub(super) struct GroupMin {
     m: [u16; LANES],
 }
 
+/// `d` of each row, and its zero point in four bits: that of row `i < 8` in the low half of byte `i`, that of row `i + 8`
+/// in the high half.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct Affine {
+    d: [u16; LANES],
+    zeros: [u8; LANES / 2],
+}
+
 /// `d`, the negated `m`, and for every group of 32 columns a scale and a minimum of each row.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
@@ -58,7 +67,7 @@ pub(super) struct SuperSigned {
 }
 
 impl ScaleBlock for Group {
-    const GROUPS: usize = 1;
+    const GROUPS: Option<usize> = None;
     const PARTS: usize = 1;
     const HAS_MIN: bool = false;
 
@@ -80,7 +89,7 @@ impl ScaleBlock for Group {
 }
 
 impl ScaleBlock for GroupMin {
-    const GROUPS: usize = 1;
+    const GROUPS: Option<usize> = Some(1);
     const PARTS: usize = 1;
     const HAS_MIN: bool = true;
 
@@ -104,8 +113,36 @@ impl ScaleBlock for GroupMin {
     }
 }
 
+impl ScaleBlock for Affine {
+    const GROUPS: Option<usize> = None;
+    const PARTS: usize = 1;
+    const HAS_MIN: bool = true;
+
+    fn pack(rows: &[Block; LANES]) -> Self {
+        let zero = |row: usize| rows[row].zero & 0x0f;
+        Affine {
+            d: rows.each_ref().map(|block| block.d.to_bits()),
+            zeros: std::array::from_fn(|i| zero(i) | zero(i + LANES / 2) << 4),
+        }
+    }
+    #[inline(always)]
+    fn head<S: Simd>(&self, s: S) -> (S::F32, S::F32) {
+        let d = s.load_f16(&self.d);
+        // Exact: 11 bits times 4.
+        (d, s.sub(s.splat(0.0), s.mul(d, s.load_u4(&self.zeros))))
+    }
+    #[inline(always)]
+    fn scale<S: Simd>(&self, _: S, head: (S::F32, S::F32), _: usize, _: usize) -> S::F32 {
+        head.0
+    }
+    #[inline(always)]
+    fn min<S: Simd>(&self, _: S, head: (S::F32, S::F32), _: usize) -> S::F32 {
+        head.1
+    }
+}
+
 impl ScaleBlock for SuperMin {
-    const GROUPS: usize = 8;
+    const GROUPS: Option<usize> = Some(8);
     const PARTS: usize = 1;
     const HAS_MIN: bool = true;
 
@@ -132,7 +169,7 @@ impl ScaleBlock for SuperMin {
 }
 
 impl ScaleBlock for SuperSigned {
-    const GROUPS: usize = 8;
+    const GROUPS: Option<usize> = Some(8);
     const PARTS: usize = 2;
     const HAS_MIN: bool = false;
 

@@ -158,6 +158,17 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
         })
     }
     #[inline(always)]
+    fn load_u4(self, from: &[u8; LANES / 2]) -> Pair<__m256> {
+        // SAFETY: see the impl.
+        let bytes = unsafe { _mm_loadl_epi64(from.as_ptr().cast()) };
+        // SAFETY: see the impl.
+        let halves = unsafe { Pair(bytes, _mm_srli_epi16::<4>(bytes)) };
+        each!(|halves| {
+            let numbers = _mm_and_si128(halves, _mm_set1_epi8(0x0f));
+            _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(numbers))
+        })
+    }
+    #[inline(always)]
     fn load_u8(self, from: &[u8; LANES]) -> Pair<__m256> {
         let p = halves(from);
         each!(|p| _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast()))))

@@ -72,6 +72,16 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
+    fn load_u4(self, from: &[u8; LANES / 2]) -> __m512 {
+        // SAFETY: see the impl.
+        unsafe {
+            let bytes = _mm_loadl_epi64(from.as_ptr().cast());
+            let halves = _mm_unpacklo_epi64(bytes, _mm_srli_epi16::<4>(bytes));
+            let numbers = _mm_and_si128(halves, _mm_set1_epi8(0x0f));
+            _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(numbers))
+        }
+    }
+    #[inline(always)]
     fn load_u8(self, from: &[u8; LANES]) -> __m512 {
         // SAFETY: see the impl.
         unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.as_ptr().cast()))) }

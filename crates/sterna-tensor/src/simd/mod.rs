@@ -86,6 +86,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn store_f16(self, v: Self::F32, to: &mut [u16; LANES]);
     /// Sixteen bfloat16 (their bits), converted exactly.
     fn load_bf16(self, from: &[u16; LANES]) -> Self::F32;
+    /// Sixteen unsigned numbers of four bits: the low halves of the bytes, then the high halves.
+    fn load_u4(self, from: &[u8; LANES / 2]) -> Self::F32;
     /// Sixteen unsigned bytes as numbers.
     fn load_u8(self, from: &[u8; LANES]) -> Self::F32;
     /// Sixteen signed bytes (their bits) as numbers.

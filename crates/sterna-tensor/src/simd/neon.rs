@@ -178,6 +178,22 @@ impl<const EXTENSION: u8> Simd for Neon<EXTENSION> {
         each!(|p| vreinterpretq_f32_u32(vshll_n_u16::<16>(vld1_u16(p))))
     }
     #[inline(always)]
+    fn load_u4(self, from: &[u8; LANES / 2]) -> Self::F32 {
+        // SAFETY: see the impl.
+        let words = unsafe {
+            let bytes = vld1_u8(from.as_ptr());
+            let low = vmovl_u8(vand_u8(bytes, vdup_n_u8(0x0f)));
+            let high = vmovl_u8(vshr_n_u8::<4>(bytes));
+            Quad(
+                vmovl_u16(vget_low_u16(low)),
+                vmovl_high_u16(low),
+                vmovl_u16(vget_low_u16(high)),
+                vmovl_high_u16(high),
+            )
+        };
+        each!(|words| vcvtq_f32_u32(words))
+    }
+    #[inline(always)]
     fn load_u8(self, from: &[u8; LANES]) -> Self::F32 {
         // SAFETY: see the impl.
         let words = unsafe {

@@ -65,6 +65,10 @@ impl Simd for Scalar {
         map(*from, |bits| bf16::from_bits(bits).to_f32())
     }
     #[inline]
+    fn load_u4(self, from: &[u8; LANES / 2]) -> Self::F32 {
+        std::array::from_fn(|i| f32::from(from[i % 8] >> (i / 8 * 4) & 0x0f))
+    }
+    #[inline]
     fn load_u8(self, from: &[u8; LANES]) -> Self::F32 {
         map(*from, f32::from)
     }

@@ -45,6 +45,7 @@ impl Kernel for Everything {
             ("load_f16", floats(s.load_f16(&self.halves))),
             ("store_f16", half.map(u32::from).to_vec()),
             ("load_bf16", floats(s.load_bf16(&self.halves))),
+            ("load_u4", floats(s.load_u4(self.bytes.first_chunk().unwrap()))),
             ("load_u8", floats(s.load_u8(low))),
             ("load_i8", floats(s.load_i8(low))),
             ("add", floats(s.add(a, b))),

@@ -1,0 +1,65 @@
+//! How large the tiles of a matrix are.
+
+use super::codes::CodeLayout;
+use super::scales::ScaleBlock;
+use super::{PackedFormat, Visitor};
+use crate::ShapeError;
+use crate::activation::GROUP;
+use crate::simd::{CodeRegister, LANES};
+
+/// Sizes of the parts of a tile of sixteen rows, in 64-byte lines.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TileLayout {
+    pub(super) scale_lines: usize,
+    pub(super) code_lines: usize,
+}
+
+impl TileLayout {
+    /// The layout of rows of `cols` columns.
+    ///
+    /// # Errors
+    /// When a row is not whole blocks.
+    pub(super) fn new(format: PackedFormat, cols: usize) -> Result<TileLayout, ShapeError> {
+        let block_len = format.block_len();
+        if !cols.is_multiple_of(block_len) {
+            return Err(ShapeError::Columns { cols, block_len });
+        }
+        Ok(format.visit(Measure { n_groups: cols / GROUP, groups_per_scale: format.groups_per_scale() }))
+    }
+
+    /// Lines of a tile.
+    pub(super) fn lines(self) -> usize {
+        self.scale_lines.saturating_add(self.code_lines)
+    }
+
+    /// Lines of all tiles of `rows` rows; `None` when they cannot be counted.
+    pub(super) fn lines_of_rows(self, rows: usize) -> Option<usize> {
+        rows.div_ceil(LANES).checked_mul(self.lines())
+    }
+}
+
+impl PackedFormat {
+    /// Bytes of a packed matrix of `rows` x `cols`, its padding included; `None` when a row is not whole blocks or
+    /// the bytes cannot be counted.
+    pub fn n_bytes(self, rows: usize, cols: usize) -> Option<usize> {
+        let layout = TileLayout::new(self, cols).ok()?;
+        layout.lines_of_rows(rows)?.checked_mul(size_of::<CodeRegister>())
+    }
+}
+
+struct Measure {
+    n_groups: usize,
+    groups_per_scale: usize,
+}
+
+impl Visitor for Measure {
+    type Output = TileLayout;
+
+    fn visit<C: CodeLayout, B: ScaleBlock>(self) -> TileLayout {
+        let scale_bytes = self.n_groups.div_ceil(self.groups_per_scale).saturating_mul(size_of::<B>());
+        TileLayout {
+            scale_lines: scale_bytes.div_ceil(size_of::<CodeRegister>()),
+            code_lines: self.n_groups.saturating_mul(C::REGISTERS),
+        }
+    }
+}
