@@ -5,10 +5,8 @@
 
 use std::ops::Range;
 
-use tokenizers::Result as HfResult;
-use tokenizers::normalizer::NormalizedString;
-use tokenizers::normalizers::{NFC, NFD, NFKC, NFKD};
-use tokenizers::utils::SysRegex;
+use fancy_regex::Regex;
+use unicode_normalization::UnicodeNormalization;
 
 /// One step that rewrites text.
 pub(super) enum Normalize {
@@ -45,14 +43,14 @@ pub(super) enum Prepend {
 
 impl Normalize {
     /// The text after this step. `first` says whether the input begins with it.
-    fn apply(&self, text: String, first: bool) -> HfResult<String> {
-        Ok(match self {
+    fn apply(&self, text: String, first: bool) -> String {
+        match self {
             // ASCII is its own normal form, and most text is ASCII.
             Normalize::Nfc | Normalize::Nfd | Normalize::Nfkc | Normalize::Nfkd if text.is_ascii() => text,
-            Normalize::Nfc => unicode(&NFC, text)?,
-            Normalize::Nfd => unicode(&NFD, text)?,
-            Normalize::Nfkc => unicode(&NFKC, text)?,
-            Normalize::Nfkd => unicode(&NFKD, text)?,
+            Normalize::Nfc => text.nfc().collect(),
+            Normalize::Nfd => text.nfd().collect(),
+            Normalize::Nfkc => text.nfkc().collect(),
+            Normalize::Nfkd => text.nfkd().collect(),
             Normalize::Lowercase => text.chars().flat_map(char::to_lowercase).collect(),
             Normalize::Strip { left, right } => {
                 let kept = if *left { text.trim_start() } else { &text };
@@ -66,14 +64,8 @@ impl Normalize {
                 let wanted = *prepend == Prepend::Always || (*prepend == Prepend::First && first);
                 if wanted && !text.starts_with(mark.as_str()) { format!("{mark}{text}") } else { text }
             }
-        })
+        }
     }
-}
-
-fn unicode(form: &impl tokenizers::Normalizer, text: String) -> HfResult<String> {
-    let mut normalized = NormalizedString::from(text);
-    form.normalize(&mut normalized)?;
-    Ok(normalized.get().to_owned())
 }
 
 /// What to do with the matches of a pattern.
@@ -88,7 +80,7 @@ pub(super) enum Behavior {
 
 /// What is cut at.
 pub(super) enum Pattern {
-    Regex(SysRegex),
+    Regex(Regex),
     Literal(String),
     Chars(fn(char) -> bool),
 }
@@ -102,16 +94,18 @@ pub(super) struct Cut {
 
 impl Cut {
     /// Every match of `regex`, and every stretch between two, is a word of its own.
-    pub(super) fn isolate(regex: &str) -> HfResult<Cut> {
-        Ok(Cut {
-            pattern: Pattern::Regex(SysRegex::new(regex)?),
-            behavior: Behavior::Isolated,
-            invert: false,
-        })
+    pub(super) fn isolate(regex: &str) -> Result<Cut, fancy_regex::Error> {
+        Ok(Cut { pattern: Pattern::Regex(Regex::new(regex)?), behavior: Behavior::Isolated, invert: false })
     }
 
-    /// Gives the pieces of `text`, as byte ranges shifted by `offset`, to `out`.
-    fn apply(&self, text: &str, offset: usize, out: &mut Vec<Range<usize>>) {
+    /// Gives the pieces of `text`, as byte ranges shifted by `offset`, to `out`. A regular expression that steps back
+    /// a million times at one place fails: one can be made to step back for ever.
+    fn apply(
+        &self,
+        text: &str,
+        offset: usize,
+        out: &mut Vec<Range<usize>>,
+    ) -> Result<(), fancy_regex::Error> {
         let mut done = 0;
         // Whether the last piece was a match; and whether a match joins what comes after it.
         let mut last_matched = None;
@@ -140,7 +134,11 @@ impl Cut {
             add(range, true);
         };
         match &self.pattern {
-            Pattern::Regex(regex) => regex.find_iter(text).for_each(|(start, end)| found(start..end)),
+            Pattern::Regex(regex) => {
+                for matched in regex.find_iter(text) {
+                    found(matched?.range());
+                }
+            }
             Pattern::Literal(literal) if literal.is_empty() => {}
             Pattern::Literal(literal) => {
                 text.match_indices(literal.as_str())
@@ -151,6 +149,7 @@ impl Cut {
             }
         }
         add(done..text.len(), false);
+        Ok(())
     }
 }
 
@@ -172,22 +171,25 @@ pub(super) struct Cutter {
 
 impl Cutter {
     /// `text`, normalized. `first` says whether the input begins with it.
-    pub(super) fn normalize(&self, text: &str, first: bool) -> HfResult<String> {
-        self.normalize.iter().try_fold(text.to_owned(), |text, step| step.apply(text, first))
+    pub(super) fn normalize(&self, text: &str, first: bool) -> String {
+        self.normalize.iter().fold(text.to_owned(), |text, step| step.apply(text, first))
     }
 
     /// Gives each word of a normalized text to `word`.
-    pub(super) fn words(&self, text: &str, mut word: impl FnMut(&str)) {
+    ///
+    /// # Errors
+    /// When a regular expression takes too many steps.
+    pub(super) fn words(&self, text: &str, mut word: impl FnMut(&str)) -> Result<(), fancy_regex::Error> {
         let mut pieces = Vec::new();
         if !text.is_empty() {
             pieces.push(0..text.len());
         }
         for cut in &self.cuts {
-            pieces = cut_all(cut, text, &pieces);
+            pieces = cut_all(cut, text, &pieces)?;
         }
         let Some(byte_level) = &self.byte_level else {
             pieces.into_iter().for_each(|piece| word(&text[piece]));
-            return;
+            return Ok(());
         };
         let mut mapped = String::new();
         let mut emit = |piece: &str| {
@@ -203,23 +205,24 @@ impl Cutter {
             match &byte_level.cut {
                 Some(cut) => {
                     let whole = 0..piece.len();
-                    cut_all(cut, piece, &[whole]).into_iter().for_each(|range| emit(&piece[range]));
+                    cut_all(cut, piece, &[whole])?.into_iter().for_each(|range| emit(&piece[range]));
                 }
                 None => emit(piece),
             }
         }
+        Ok(())
     }
 }
 
-fn cut_all(cut: &Cut, text: &str, pieces: &[Range<usize>]) -> Vec<Range<usize>> {
+fn cut_all(cut: &Cut, text: &str, pieces: &[Range<usize>]) -> Result<Vec<Range<usize>>, fancy_regex::Error> {
     let mut out = Vec::with_capacity(pieces.len());
     // One list per piece: joining never reaches into the piece before.
     let mut of_piece = Vec::new();
     for piece in pieces {
-        cut.apply(&text[piece.clone()], piece.start, &mut of_piece);
+        cut.apply(&text[piece.clone()], piece.start, &mut of_piece)?;
         out.append(&mut of_piece);
     }
-    out
+    Ok(out)
 }
 
 /// The character that stands for `byte` in byte-level vocabularies: itself where it is printable, else one
@@ -263,7 +266,7 @@ mod tests {
     fn pieces(pattern: Pattern, behavior: Behavior, text: &str) -> Vec<&str> {
         let cut = Cut { pattern, behavior, invert: false };
         let whole = 0..text.len();
-        cut_all(&cut, text, &[whole]).into_iter().map(|range| &text[range]).collect()
+        cut_all(&cut, text, &[whole]).unwrap().into_iter().map(|range| &text[range]).collect()
     }
 
     /// The example of Hugging Face's documentation of `SplitDelimiterBehavior`.
@@ -280,15 +283,22 @@ mod tests {
 
     #[test]
     fn empty_matches_cut_without_leaving_a_piece() {
-        let digits = Pattern::Regex(SysRegex::new(r"(?=(\d{3})+(?!\d))").unwrap());
+        let digits = Pattern::Regex(Regex::new(r"(?=(\d{3})+(?!\d))").unwrap());
         assert_eq!(pieces(digits, Behavior::Isolated, "1234567"), ["1", "234", "567"]);
         assert!(pieces(Pattern::Chars(char::is_numeric), Behavior::Isolated, "").is_empty());
     }
 
     #[test]
+    fn a_regex_without_end_is_an_error() {
+        let cutter =
+            Cutter { cuts: vec![Cut::isolate(r"(a+)(a+)(a+)(a+)(a+)(a+)\1b").unwrap()], ..Cutter::default() };
+        assert!(cutter.words(&"a".repeat(60), |_| {}).is_err());
+    }
+
+    #[test]
     fn metaspace_marks_the_start_as_asked() {
         let apply = |prepend, text: &str, first| {
-            Normalize::Metaspace { mark: "▁".to_owned(), prepend }.apply(text.to_owned(), first).unwrap()
+            Normalize::Metaspace { mark: "▁".to_owned(), prepend }.apply(text.to_owned(), first)
         };
         assert_eq!(apply(Prepend::Always, "a b", false), "▁a▁b");
         assert_eq!(apply(Prepend::First, "a", false), "a");

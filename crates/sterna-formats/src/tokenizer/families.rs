@@ -107,7 +107,8 @@ mod tests {
         let cuts = family.cuts.iter().map(|cut| Cut::isolate(cut).unwrap()).collect();
         let mut words = Vec::new();
         super::super::cut::Cutter { cuts, ..Default::default() }
-            .words(text, |word| words.push(word.to_owned()));
+            .words(text, |word| words.push(word.to_owned()))
+            .unwrap();
         words
     }
 

@@ -111,7 +111,7 @@ impl<'a> Vocab<'a> {
         let family = families::family(name).ok_or_else(|| {
             FormatError::unsupported(self.metadata.file(), key(PRE), format!("the pre-tokenizer {name:?}"))
         })?;
-        let cuts: tokenizers::Result<_> = family.cuts.iter().map(|cut| Cut::isolate(cut)).collect();
+        let cuts: Result<_, _> = family.cuts.iter().map(|cut| Cut::isolate(cut)).collect();
         let cuts = cuts.map_err(|error| {
             FormatError::unsupported(self.metadata.file(), key(PRE), format!("{name:?}: {error}"))
         })?;

@@ -120,7 +120,7 @@ impl Tokenizer {
     /// Ids of `text`, with nothing added. Right for text from a chat template, which writes BOS itself.
     ///
     /// # Errors
-    /// When the text is longer than 1 GiB.
+    /// When the text is longer than 1 GiB, or the file's pattern takes too many steps to cut it.
     pub fn encode(&self, text: &str, special: Special) -> Result<Vec<u32>> {
         if text.len() > MAX_TEXT {
             let (most, found) = (format!("at most {MAX_TEXT} bytes"), format!("{} bytes", text.len()));
@@ -138,13 +138,18 @@ impl Tokenizer {
                 }
                 Part::Text(text) => self.cutter.normalize(text, index == 0),
             };
-            let text = text.map_err(|error| {
-                FormatError::invalid(&self.file, "normalizer", "one that works", error.to_string())
-            })?;
+            let mut words = Ok(());
             self.normalized_trie.split(&text, wanted, |part| match part {
                 Part::Token(id) => ids.push(id),
-                Part::Text(text) => self.cutter.words(text, |word| self.bpe.encode(word, &mut ids)),
+                Part::Text(text) if words.is_ok() => {
+                    words = self.cutter.words(text, |word| self.bpe.encode(word, &mut ids));
+                }
+                Part::Text(_) => {}
             });
+            words.map_err(|error| {
+                let expected = "a pattern that cuts this text in reasonable time";
+                FormatError::invalid(&self.file, "pre_tokenizer", expected, error.to_string())
+            })?;
         }
         Ok(ids)
     }

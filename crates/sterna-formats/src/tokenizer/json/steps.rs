@@ -1,7 +1,7 @@
 //! The `normalizer` and `pre_tokenizer` of a `tokenizer.json`.
 
+use fancy_regex::Regex;
 use serde::Deserialize;
-use tokenizers::utils::SysRegex;
 
 use super::super::cut::{Behavior, ByteLevel, Cut, Cutter, Normalize, Pattern, Prepend};
 use super::super::families::GPT2_PATTERN;
@@ -125,10 +125,9 @@ fn cut(file: &str, step: PreTokenizer, cutter: &mut Cutter) -> Result<()> {
         return unsupported("a step after ByteLevel");
     }
     let regex = |regex: &str| {
-        let compiled = SysRegex::new(regex).map_err(|error| {
+        Regex::new(regex).map(Pattern::Regex).map_err(|error| {
             FormatError::invalid(file, "pre_tokenizer", "a regular expression", format!("{regex:?}: {error}"))
-        });
-        compiled.map(Pattern::Regex)
+        })
     };
     let isolated = |pattern| Cut { pattern, behavior: Behavior::Isolated, invert: false };
     match step {
