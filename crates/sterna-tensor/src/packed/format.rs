@@ -154,13 +154,9 @@ impl PackedFormat {
         }
     }
 
-    /// Groups of 32 columns that share a block of scales.
-    pub(super) fn groups_per_scale(self) -> usize {
-        match self.scales {
-            Scales::Group { size } | Scales::Affine { size } => size as usize / GROUP,
-            Scales::GroupMin => 1,
-            Scales::SuperMin | Scales::SuperSigned => 8,
-        }
+    /// Blocks that share their scales.
+    pub(super) fn blocks_per_scale(self) -> usize {
+        self.group_size().map_or(1, |size| size / self.block_len())
     }
 
     /// Bits for each weight, scales included, padding not.

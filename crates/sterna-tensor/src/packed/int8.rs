@@ -20,7 +20,7 @@ use super::codes::{CodeLayout, QUADS};
 use super::scales::ScaleBlock;
 use super::{PackedMatrix, Tile, Visitor};
 use crate::activation::{Activations, GROUP, Group, Panel, TOKEN_BLOCK};
-use crate::simd::{CodeRegister, Kernel, LANES, Simd};
+use crate::simd::{CodeRegister, Kernel, LANES, Simd, prefetch};
 use crate::{Isa, OutputTile};
 
 /// Repeats a block for those `$i` of the listed numbers that are below `$n`. Unlike a loop it is sure to leave no index
@@ -46,6 +46,10 @@ macro_rules! for_tokens {
 /// Bytes of activations that are gone through for one tile after another before the next tokens are taken: they and
 /// the weights of a chunk stay in the second-level cache.
 const PANEL_BYTES: usize = 512 << 10;
+
+/// How far ahead weights are asked for when there is one token, and memory sets the pace: farther than the CPU looks by
+/// itself, and a small part of what the first-level cache holds.
+const LINES_AHEAD: usize = 32;
 
 impl PackedMatrix {
     /// Writes `y[t, r]` for the rows of `tiles` and every token of `x`, from its int8 groups.
@@ -191,6 +195,9 @@ impl<C: CodeLayout, B: ScaleBlock> DotTile<'_, C, B> {
         let mut y = [s.splat(0.0); T];
         for (scales, codes) in self.tile.blocks() {
             let head = scales.head(s);
+            if const { T == 1 } {
+                codes.iter().for_each(|line| prefetch((&raw const *line).wrapping_add(LINES_AHEAD)));
+            }
             for (g, codes) in codes.chunks_exact(C::REGISTERS).enumerate() {
                 let Some(x) = activations.next().and_then(|x| x[first..].first_chunk::<T>()) else {
                     return;

@@ -24,7 +24,7 @@ impl TileLayout {
         if !cols.is_multiple_of(block_len) {
             return Err(ShapeError::Columns { cols, block_len });
         }
-        Ok(format.visit(Measure { n_groups: cols / GROUP, groups_per_scale: format.groups_per_scale() }))
+        Ok(format.visit(Measure { cols, blocks_per_scale: format.blocks_per_scale() }))
     }
 
     /// Lines of a tile.
@@ -48,18 +48,19 @@ impl PackedFormat {
 }
 
 struct Measure {
-    n_groups: usize,
-    groups_per_scale: usize,
+    cols: usize,
+    blocks_per_scale: usize,
 }
 
 impl Visitor for Measure {
     type Output = TileLayout;
 
     fn visit<C: CodeLayout, B: ScaleBlock>(self) -> TileLayout {
-        let scale_bytes = self.n_groups.div_ceil(self.groups_per_scale).saturating_mul(size_of::<B>());
+        let n_groups = self.cols / GROUP;
+        let n_scales = (n_groups / B::GROUPS).div_ceil(self.blocks_per_scale);
         TileLayout {
-            scale_lines: scale_bytes.div_ceil(size_of::<CodeRegister>()),
-            code_lines: self.n_groups.saturating_mul(C::REGISTERS),
+            scale_lines: n_scales.saturating_mul(size_of::<B>()).div_ceil(size_of::<CodeRegister>()),
+            code_lines: n_groups.saturating_mul(C::REGISTERS),
         }
     }
 }

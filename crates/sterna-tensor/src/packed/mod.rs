@@ -44,7 +44,7 @@ struct Tile<'a, C, B> {
     scales: &'a [B],
     /// [`CodeLayout::REGISTERS`] for every group of columns.
     codes: &'a [CodeRegister],
-    groups_per_scale: usize,
+    blocks_per_scale: usize,
     layout: PhantomData<C>,
 }
 
@@ -52,14 +52,17 @@ impl<'a, C: CodeLayout, B: ScaleBlock> Tile<'a, C, B> {
     /// The scales and the codes of each block of columns.
     #[inline(always)]
     fn blocks(&self) -> impl Iterator<Item = (&'a B, &'a [CodeRegister])> {
-        let mut rest = self.codes;
-        self.scales.iter().map(move |scales| {
-            let len = match const { B::GROUPS } {
-                Some(groups) => groups * C::REGISTERS,
-                None => (self.groups_per_scale * C::REGISTERS).min(rest.len()),
-            };
-            let (codes, after) = rest.split_at(len);
-            rest = after;
+        let (mut index, mut left) = (0, self.blocks_per_scale);
+        self.codes.chunks_exact(B::GROUPS * C::REGISTERS).map(move |codes| {
+            let scales = &self.scales[index];
+            if const { !B::SHARED } {
+                index += 1;
+                return (scales, codes);
+            }
+            left -= 1;
+            if left == 0 {
+                (index, left) = (index + 1, self.blocks_per_scale);
+            }
             (scales, codes)
         })
     }
@@ -132,10 +135,10 @@ impl PackedMatrix {
     fn tile<C: CodeLayout, B: ScaleBlock>(&self, index: usize) -> Tile<'_, C, B> {
         let lines = &self.memory.lines()[index * self.layout.lines()..][..self.layout.lines()];
         let (scales, codes) = lines.split_at(self.layout.scale_lines);
-        let groups_per_scale = self.format.groups_per_scale();
-        let n_scales = (self.cols / GROUP).div_ceil(groups_per_scale);
+        let blocks_per_scale = self.format.blocks_per_scale();
+        let n_scales = (self.cols / (B::GROUPS * GROUP)).div_ceil(blocks_per_scale);
         let scales = &scales.as_flattened()[..n_scales * size_of::<B>()];
-        Tile { scales: bytemuck::cast_slice(scales), codes, groups_per_scale, layout: PhantomData }
+        Tile { scales: bytemuck::cast_slice(scales), codes, blocks_per_scale, layout: PhantomData }
     }
 }
 

@@ -94,9 +94,9 @@ fn pack_tile<C: CodeLayout, B: ScaleBlock>(
     codes: &mut [CodeRegister],
 ) {
     let mut rows: [Block; LANES] = std::array::from_fn(|_| Block::default());
-    let blocks_per_scale = format.groups_per_scale() * GROUP / format.block_len();
+    let blocks_per_scale = format.blocks_per_scale();
     let mut scales = scales.chunks_exact_mut(size_of::<B>());
-    let codes = codes.chunks_exact_mut(format.block_len() / GROUP * C::REGISTERS);
+    let codes = codes.chunks_exact_mut(B::GROUPS * C::REGISTERS);
     for (block, codes) in codes.enumerate() {
         for (row, out) in rows[..n_rows].iter_mut().enumerate() {
             source.block(first_row + row, block, out);

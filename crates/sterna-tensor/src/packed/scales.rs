@@ -5,10 +5,12 @@ use bytemuck::{Pod, Zeroable};
 use super::source::Block;
 use crate::simd::{LANES, Simd};
 
-/// The scales of one block of columns of sixteen rows.
+/// The scales of one block of columns of sixteen rows. Several blocks may share them.
 pub(super) trait ScaleBlock: Pod {
-    /// Groups of 32 columns in a block; `None` where the format says it at run time.
-    const GROUPS: Option<usize>;
+    /// Groups of 32 columns in a block.
+    const GROUPS: usize;
+    /// Whether several blocks may share these scales.
+    const SHARED: bool;
     /// Scales in a group: 1, or 2 of sixteen columns each.
     const PARTS: usize;
     /// Whether a minimum is added.
@@ -67,7 +69,8 @@ pub(super) struct SuperSigned {
 }
 
 impl ScaleBlock for Group {
-    const GROUPS: Option<usize> = None;
+    const GROUPS: usize = 1;
+    const SHARED: bool = true;
     const PARTS: usize = 1;
     const HAS_MIN: bool = false;
 
@@ -89,7 +92,8 @@ impl ScaleBlock for Group {
 }
 
 impl ScaleBlock for GroupMin {
-    const GROUPS: Option<usize> = Some(1);
+    const GROUPS: usize = 1;
+    const SHARED: bool = false;
     const PARTS: usize = 1;
     const HAS_MIN: bool = true;
 
@@ -114,7 +118,8 @@ impl ScaleBlock for GroupMin {
 }
 
 impl ScaleBlock for Affine {
-    const GROUPS: Option<usize> = None;
+    const GROUPS: usize = 1;
+    const SHARED: bool = true;
     const PARTS: usize = 1;
     const HAS_MIN: bool = true;
 
@@ -142,7 +147,8 @@ impl ScaleBlock for Affine {
 }
 
 impl ScaleBlock for SuperMin {
-    const GROUPS: Option<usize> = Some(8);
+    const GROUPS: usize = 8;
+    const SHARED: bool = false;
     const PARTS: usize = 1;
     const HAS_MIN: bool = true;
 
@@ -169,7 +175,8 @@ impl ScaleBlock for SuperMin {
 }
 
 impl ScaleBlock for SuperSigned {
-    const GROUPS: Option<usize> = Some(8);
+    const GROUPS: usize = 8;
+    const SHARED: bool = false;
     const PARTS: usize = 2;
     const HAS_MIN: bool = false;
 

@@ -23,6 +23,24 @@ pub(crate) const LANES: usize = 16;
 /// Codes in one register: four neighbouring columns of sixteen rows.
 pub(crate) type CodeRegister = [u8; 64];
 
+/// Asks for a line of memory that will be read soon. A hint, so any address will do.
+#[inline(always)]
+pub(crate) fn prefetch(line: *const CodeRegister) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 CPU has the instruction, which never faults.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(line.cast());
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: the instruction never faults and changes nothing that the program can see.
+    unsafe {
+        std::arch::asm!("prfm pldl1keep, [{}]", in(reg) line, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = line;
+}
+
 /// A computation that is compiled once for every instruction set; see [`Isa::run`].
 ///
 /// Mark `run`, and every function that it hands `simd` to, `#[inline(always)]`: only what ends up inside the
