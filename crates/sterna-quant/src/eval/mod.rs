@@ -2,7 +2,7 @@
 //!
 //! [`Windows`] cut a text as llama-perplexity does, so that figures compare. [`perplexity`] scores them with one model;
 //! [`divergence`] compares each prediction with that of a [`Reference`], whose logits are computed once and kept in a
-//! [`cache`] on disk. [`statistics`] turns the numbers of single
+//! [`cache`] on disk. [`task`]s are questions that have right answers. [`statistics`] turns the numbers of single
 //! predictions into figures with errors.
 //!
 //! Nothing here knows files of models or a terminal: logits come from a [`LogitSource`], and a [`Progress`] hears how
@@ -18,6 +18,7 @@ mod reference;
 mod row;
 mod source;
 pub mod statistics;
+pub mod task;
 mod windows;
 
 pub use error::{EvalError, Result};
