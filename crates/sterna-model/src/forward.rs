@@ -2,10 +2,10 @@
 
 use sterna_tensor::{Compute, ops};
 
+use crate::block::{Block, BlockScratch};
 use crate::error::{ModelError, Result};
-use crate::feed_forward::feed_forward;
 use crate::linear::project_head;
-use crate::mixer::{Mixer, Pass};
+use crate::mixer::Pass;
 use crate::model::Model;
 use crate::rows;
 use crate::spec::Spec;
@@ -121,46 +121,18 @@ impl Run<'_, '_> {
         let Model { spec, embedding, weights, ropes } = self.model;
         let c = self.compute;
         let (n_tokens, first) = (tokens.len(), self.state.len());
-        let Workspace {
-            x,
-            normed,
-            y,
-            input,
-            mixer: mixer_scratch,
-            feed_forward: feed_forward_scratch,
-            ropes: tables,
-            ..
-        } = &mut *self.workspace;
+        let Workspace { x, block: scratch, ropes: tables, .. } = &mut *self.workspace;
         tables.fill(ropes, self.state.regime, first, n_tokens);
-        let pass = Pass { compute: c, norm_eps: spec.norm_eps, first, n_tokens, ropes: tables };
-        let len = n_tokens * spec.hidden_size;
-        let (x, normed, y) = (sized(x, len), sized(normed, len), sized(y, len));
+        let pass = Pass { compute: c, norm_eps: spec.norm_eps, first, n_tokens, ropes: tables, inputs: None };
+        let x = sized(x, n_tokens * spec.hidden_size);
 
         for (token, row) in tokens.iter().zip(x.chunks_exact_mut(spec.hidden_size)) {
             embedding.row(*token, spec.embedding_scale, row);
         }
         show(&mut self.tap, Site::Embedding, x);
         let blocks = spec.blocks.iter().zip(&weights.blocks).zip(&mut self.state.mixers);
-        for (i, ((block, weights), state)) in blocks.enumerate() {
-            rows::rms_norm(c, x, &weights.mixer_norm, spec.norm_eps, normed);
-            let mixer = Mixer { spec: &block.mixer, weights: &weights.mixer, rope: ropes.of_block[i] };
-            mixer.mix(&pass, state, normed, input, mixer_scratch, y);
-            add(c, x, y, weights.mixer_post_norm.as_deref(), spec.norm_eps, block.residual_scale);
-
-            if let Some(norm) = &weights.feed_forward_norm {
-                rows::rms_norm(c, x, norm, spec.norm_eps, normed);
-                feed_forward(
-                    &pass,
-                    &block.feed_forward,
-                    &weights.feed_forward,
-                    normed,
-                    input,
-                    feed_forward_scratch,
-                    y,
-                );
-                let post_norm = weights.feed_forward_post_norm.as_deref();
-                add(c, x, y, post_norm, spec.norm_eps, block.residual_scale);
-            }
+        for (i, ((spec, weights), state)) in blocks.enumerate() {
+            Block { spec, weights, rope: ropes.of_block[i] }.run(&pass, state, scratch, x);
             show(&mut self.tap, Site::Block(i), x);
         }
     }
@@ -168,7 +140,7 @@ impl Run<'_, '_> {
     /// Appends the logits of the last `n_logits` of `n_tokens` rows of the residual stream.
     fn head(&mut self, n_tokens: usize, n_logits: usize) {
         let Model { spec, weights, .. } = self.model;
-        let Workspace { x, normed, input, logits, .. } = &mut *self.workspace;
+        let Workspace { x, block: BlockScratch { normed, input, .. }, logits, .. } = &mut *self.workspace;
         // A tap wants to see all rows.
         let n_rows = if self.tap.is_some() { n_tokens } else { n_logits };
         let x = &x[..n_tokens * spec.hidden_size];
@@ -195,17 +167,6 @@ impl Run<'_, '_> {
         if let Some(cap) = spec.logit_softcap {
             logits.iter_mut().for_each(|logit| *logit = cap * (*logit / cap).tanh());
         }
-    }
-}
-
-/// `x += scale · norm(y)`, without the norm where there is none.
-fn add(c: &Compute, x: &mut [f32], y: &mut [f32], norm: Option<&[f32]>, eps: f32, scale: f32) {
-    if let Some(norm) = norm {
-        rows::rms_norm_in_place(c, y, norm, eps);
-    }
-    match scale == 1.0 {
-        true => ops::add_assign(c.isa, x, y),
-        false => ops::add_scaled(c.isa, x, y, scale),
     }
 }
 

@@ -7,11 +7,13 @@
 #![forbid(unsafe_code)]
 
 pub mod arch;
+mod block;
 mod error;
 mod feed_forward;
 mod forward;
 pub mod generate;
 mod kv_cache;
+pub mod layerwise;
 mod linear;
 mod mixer;
 mod model;
@@ -23,11 +25,12 @@ pub mod spec;
 mod state;
 mod tap;
 mod ternary;
-mod weights;
+pub mod weights;
 mod workspace;
 
 pub use error::{ModelError, Result};
 pub use forward::{Logits, MAX_CHUNK, forward, forward_tapped};
+pub use layerwise::Layerwise;
 pub use model::{LoadOptions, Model};
 pub use reference::Reference;
 pub use spec::Spec;

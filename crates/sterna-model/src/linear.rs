@@ -6,6 +6,7 @@ use sterna_tensor::{
     linear,
 };
 
+use crate::mixer::Pass;
 use crate::ternary::TernaryMatrix;
 
 /// `y = x · matrixᵀ · scale + bias`.
@@ -23,10 +24,13 @@ pub(crate) struct Linear {
 
 impl Linear {
     /// Takes `x` `[n, cols]` as the input of this layer, and of others like it.
-    pub(crate) fn take_input(&self, c: &Compute, x: &[f32], input: &mut Activations) {
+    pub(crate) fn take_input(&self, pass: &Pass, x: &[f32], input: &mut Activations) {
+        if let Some(tap) = pass.inputs {
+            (*tap.borrow_mut())(&self.name, x);
+        }
         match self.rounds_per_token {
-            true => input.set_per_token(x, self.matrix.cols(), c),
-            false => input.set(x, self.matrix.cols(), c),
+            true => input.set_per_token(x, self.matrix.cols(), pass.compute),
+            false => input.set(x, self.matrix.cols(), pass.compute),
         }
     }
 
@@ -53,9 +57,9 @@ pub(crate) fn project<const N: usize>(c: &Compute, input: &Activations, outputs:
 }
 
 /// One layer with an input of its own.
-pub(crate) fn project_one(c: &Compute, x: &[f32], layer: &Linear, input: &mut Activations, y: &mut [f32]) {
-    layer.take_input(c, x, input);
-    project(c, input, [(layer, y)]);
+pub(crate) fn project_one(pass: &Pass, x: &[f32], layer: &Linear, input: &mut Activations, y: &mut [f32]) {
+    layer.take_input(pass, x, input);
+    project(pass.compute, input, [(layer, y)]);
 }
 
 /// The head, which every logit's error comes through at full size: its input is rounded more finely than the others'.

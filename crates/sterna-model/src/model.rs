@@ -87,7 +87,7 @@ pub(crate) struct Embedding {
 
 impl Embedding {
     /// `tensor` is `[vocab_size, hidden_size]`.
-    fn new(tensor: Tensor) -> Result<Embedding> {
+    pub(crate) fn new(tensor: Tensor) -> Result<Embedding> {
         if let TensorType::Other(_) = tensor.ty {
             return Err(ModelError::TensorValue {
                 file: tensor.file.to_string().into(),

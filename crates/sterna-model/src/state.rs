@@ -28,16 +28,23 @@ pub(crate) enum MixerState {
     Attention(KvCache),
 }
 
-impl State {
-    /// An empty sequence of `model`, with keys and values stored as `kv_type`.
-    pub fn new(model: &Model, kv_type: KvType) -> State {
-        let mixer = |spec: &MixerSpec| match spec {
+impl MixerState {
+    /// That of an empty sequence.
+    pub(crate) fn new(spec: &MixerSpec, kv_type: KvType) -> MixerState {
+        match spec {
             MixerSpec::Attention(spec) => {
                 MixerState::Attention(KvCache::new(spec.n_kv_heads, spec.head_dim, kv_type))
             }
-        };
+        }
+    }
+}
+
+impl State {
+    /// An empty sequence of `model`, with keys and values stored as `kv_type`.
+    pub fn new(model: &Model, kv_type: KvType) -> State {
+        let blocks = model.spec().blocks.iter();
         State {
-            mixers: model.spec().blocks.iter().map(|block| mixer(&block.mixer)).collect(),
+            mixers: blocks.map(|block| MixerState::new(&block.mixer, kv_type)).collect(),
             tokens: Vec::new(),
             regime: Regime::default(),
             expected_length: 0,

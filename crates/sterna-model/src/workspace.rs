@@ -1,9 +1,6 @@
 //! All memory that a forward pass computes in. It grows to the largest chunk and is used again.
 
-use sterna_tensor::Activations;
-
-use crate::feed_forward::FeedForwardScratch;
-use crate::mixer::MixerScratch;
+use crate::block::BlockScratch;
 use crate::rope::RopeTables;
 
 /// Scratch memory of forward passes; `n` is the number of tokens in a chunk. One serves any model and any sequence,
@@ -12,14 +9,7 @@ use crate::rope::RopeTables;
 pub struct Workspace {
     /// The residual stream, `[n, hidden_size]`.
     pub(crate) x: Vec<f32>,
-    /// Its norm, the input of mixer or feed-forward, `[n, hidden_size]`.
-    pub(crate) normed: Vec<f32>,
-    /// What they add to it, `[n, hidden_size]`.
-    pub(crate) y: Vec<f32>,
-    /// The input of the linear layers that run next, `[n, cols]`.
-    pub(crate) input: Activations,
-    pub(crate) mixer: MixerScratch,
-    pub(crate) feed_forward: FeedForwardScratch,
+    pub(crate) block: BlockScratch,
     pub(crate) ropes: RopeTables,
     /// `[n_logits, vocab_size]`.
     pub(crate) logits: Vec<f32>,

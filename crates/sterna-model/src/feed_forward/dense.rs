@@ -31,7 +31,7 @@ pub(super) fn dense(
 ) {
     let c = pass.compute;
     let width = spec.intermediate_size;
-    weights.gate.take_input(c, x, input);
+    weights.gate.take_input(pass, x, input);
     let len = input.n_tokens() * width;
     let (gate, up) = (sized(&mut scratch.gate, len), sized(&mut scratch.up, len));
     project(c, input, [(&weights.gate, &mut *gate), (&weights.up, &mut *up)]);
@@ -40,5 +40,5 @@ pub(super) fn dense(
     if let Some(sub_norm) = &weights.sub_norm {
         rows::rms_norm_in_place(c, inner, sub_norm, pass.norm_eps);
     }
-    project_one(c, inner, &weights.down, input, y);
+    project_one(pass, inner, &weights.down, input, y);
 }

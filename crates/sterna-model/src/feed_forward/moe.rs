@@ -43,7 +43,7 @@ pub(super) fn moe(
     let FeedForwardScratch { moe: scratch, dense: dense_scratch } = scratch;
     let hidden_size = x.len() / pass.n_tokens;
     let scores = sized(&mut scratch.scores, pass.n_tokens * spec.n_experts);
-    project_one(pass.compute, x, &weights.router, input, scores);
+    project_one(pass, x, &weights.router, input, scores);
     route(pass, spec, scores, &mut scratch.order, &mut scratch.routes);
 
     y.fill(0.0);

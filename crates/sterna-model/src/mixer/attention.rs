@@ -48,7 +48,7 @@ impl Layer<'_> {
         let q = sized(&mut scratch.q, n * spec.q_size());
         let k = sized(&mut scratch.k, n * spec.kv_size());
         let v = sized(&mut scratch.v, n * spec.kv_size());
-        weights.q.take_input(c, x, input);
+        weights.q.take_input(pass, x, input);
         project(c, input, [(&weights.q, &mut *q), (&weights.k, &mut *k), (&weights.v, &mut *v)]);
         if let (Some(q_norm), Some(k_norm)) = (&weights.q_norm, &weights.k_norm) {
             rows::rms_norm_in_place(c, q, q_norm, pass.norm_eps);
@@ -66,7 +66,7 @@ impl Layer<'_> {
         if let Some(sub_norm) = &weights.sub_norm {
             rows::rms_norm_in_place(c, mixed, sub_norm, pass.norm_eps);
         }
-        project_one(c, mixed, &weights.o, input, y);
+        project_one(pass, mixed, &weights.o, input, y);
     }
 
     fn shape(&self) -> AttentionShape {

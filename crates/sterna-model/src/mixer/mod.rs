@@ -5,6 +5,8 @@
 
 pub(crate) mod attention;
 
+use std::cell::RefCell;
+
 use sterna_tensor::{Activations, Compute};
 
 use crate::linear::Linear;
@@ -22,7 +24,12 @@ pub(crate) struct Pass<'a> {
     /// Tokens in the chunk.
     pub(crate) n_tokens: usize,
     pub(crate) ropes: &'a RopeTables,
+    /// Shown the inputs of linear layers.
+    pub(crate) inputs: Option<&'a RefCell<InputTap<'a>>>,
 }
+
+/// An observer of the inputs of linear layers: name of the first layer that reads them, and values `[n, cols]`.
+pub(crate) type InputTap<'a> = dyn FnMut(&str, &[f32]) + 'a;
 
 /// Memory that mixers compute in.
 #[derive(Debug, Default)]

@@ -1,0 +1,271 @@
+//! A network one block at a time, in f32: for tools that study layers and replace them, and cannot hold all of them.
+//!
+//! The residual stream of some sequences is kept by the caller and goes through block after block; each block is read
+//! from the checkpoint when its turn comes and forgotten after. Weights are as the file means them, rows and norms as
+//! they are computed with: no permutation, no offset, no fused tensors.
+
+use std::cell::RefCell;
+
+use sterna_formats::{Checkpoint, Tensor};
+use sterna_tensor::{Compute, DenseMatrix, KvType, ShapeError};
+
+use crate::arch;
+use crate::block::{Block, BlockScratch};
+use crate::error::{ModelError, Result};
+use crate::linear::Linear;
+use crate::mixer::{InputTap, Pass};
+use crate::model::Embedding;
+use crate::rope::{RopeTables, Ropes};
+use crate::spec::{Projections, Spec};
+use crate::state::MixerState;
+use crate::weights::{self, BlockWeights, CheckOnly, Leaves, LinearTensors, Weights};
+
+/// A checkpoint to be read block by block.
+#[derive(Debug)]
+pub struct Layerwise {
+    spec: Spec,
+    embedding: Embedding,
+    embedding_tensor: Tensor,
+    weights: Weights<LinearTensors, Vec<f32>>,
+    ropes: Ropes,
+}
+
+/// A linear layer in f32: `y = x · weightᵀ + bias`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FloatLinear {
+    /// The tensor that it was made of.
+    pub name: String,
+    /// Outputs.
+    pub rows: usize,
+    /// Inputs.
+    pub cols: usize,
+    /// `[rows, cols]`.
+    pub weight: Vec<f32>,
+    /// `[rows]`.
+    pub bias: Option<Vec<f32>>,
+}
+
+/// The weights of one block in f32.
+pub type FloatBlock = BlockWeights<FloatLinear, Vec<f32>>;
+
+/// A block that can be run.
+#[derive(Debug)]
+pub struct RunnableBlock {
+    index: usize,
+    weights: BlockWeights<Linear, Vec<f32>>,
+}
+
+/// Memory that blocks run in.
+#[derive(Debug, Default)]
+pub struct LayerwiseScratch {
+    block: BlockScratch,
+    ropes: RopeTables,
+}
+
+impl Layerwise {
+    /// Reads what `checkpoint` says about itself, and finds every tensor.
+    ///
+    /// # Errors
+    /// Those of [`Spec::of`]; tensors that are missing or of the wrong shape; ternary weights, which are no floats.
+    pub fn open(checkpoint: &Checkpoint) -> Result<Layerwise> {
+        let reading = arch::read(checkpoint)?;
+        if reading.spec.projections != Projections::Stored {
+            let expected = "float weights";
+            return Err(ModelError::field(
+                checkpoint.path(),
+                "quantization_config",
+                expected,
+                "ternary weights",
+            ));
+        }
+        weights::assemble(checkpoint, &reading, &CheckOnly)?;
+        let weights = weights::assemble(checkpoint, &reading, &Deferred)?;
+        let embedding_tensor = weights::embedding(checkpoint, &reading)?;
+        let embedding = Embedding::new(embedding_tensor.clone())?;
+        Ok(Layerwise {
+            ropes: Ropes::new(&reading.spec),
+            spec: reading.spec,
+            embedding,
+            embedding_tensor,
+            weights,
+        })
+    }
+
+    /// The network.
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// The start of the residual stream `[n_tokens, hidden_size]`.
+    ///
+    /// # Errors
+    /// When there is no token, one is outside the vocabulary, or there are more than the context holds.
+    pub fn embed(&self, tokens: &[u32]) -> Result<Vec<f32>> {
+        crate::forward::check_tokens(&self.spec, tokens, tokens.len())?;
+        let hidden_size = self.spec.hidden_size;
+        let mut x = vec![0.0; tokens.len() * hidden_size];
+        for (token, row) in tokens.iter().zip(x.chunks_exact_mut(hidden_size)) {
+            self.embedding.row(*token, self.spec.embedding_scale, row);
+        }
+        Ok(x)
+    }
+
+    /// Reads the weights of block `index`.
+    ///
+    /// # Errors
+    /// Tensors that hold no weights, or weights that are not finite.
+    pub fn block(&self, index: usize) -> Result<FloatBlock> {
+        self.weights.blocks[index].try_map(&mut |tensors| FloatLinear::read(tensors))
+    }
+
+    /// The embedding `[vocab_size, hidden_size]`.
+    ///
+    /// # Errors
+    /// As [`Layerwise::block`].
+    pub fn embedding(&self) -> Result<FloatLinear> {
+        let tensor = &self.embedding_tensor;
+        let weight = weights::finite(tensor, 0.0)?;
+        let (rows, cols) = (self.spec.vocab_size, self.spec.hidden_size);
+        Ok(FloatLinear { name: tensor.name.clone(), rows, cols, weight, bias: None })
+    }
+
+    /// The head `[vocab_size, hidden_size]`: the embedding again where the two are tied.
+    ///
+    /// # Errors
+    /// As [`Layerwise::block`].
+    pub fn head(&self) -> Result<FloatLinear> {
+        FloatLinear::read(&self.weights.head)
+    }
+
+    /// The last norm, `[hidden_size]`.
+    pub fn final_norm(&self) -> &[f32] {
+        &self.weights.final_norm
+    }
+
+    /// Makes the weights of block `index`, perhaps changed, ready to run.
+    ///
+    /// # Errors
+    /// When a matrix is not as large as it says.
+    pub fn runnable(&self, index: usize, weights: &FloatBlock) -> Result<RunnableBlock, ShapeError> {
+        let weights = weights.try_map(&mut |linear: &FloatLinear| {
+            Ok::<_, ShapeError>(Linear {
+                name: linear.name.clone(),
+                matrix: DenseMatrix::from_f32(linear.rows, linear.cols, linear.weight.clone())?.into(),
+                scale: 1.0,
+                bias: linear.bias.clone(),
+                rounds_per_token: false,
+            })
+        })?;
+        Ok(RunnableBlock { index, weights })
+    }
+
+    /// Runs the residual stream `x` `[n_tokens, hidden_size]` of one whole sequence through `block`, and shows `inputs`
+    /// what its linear layers read: the name of the first layer that reads them, and the values `[n, cols]`.
+    pub fn run(
+        &self,
+        c: &Compute,
+        block: &RunnableBlock,
+        scratch: &mut LayerwiseScratch,
+        x: &mut [f32],
+        inputs: impl FnMut(&str, &[f32]),
+    ) {
+        let inputs = RefCell::new(inputs);
+        let (pass, scratch) = self.pass(c, scratch, x.len(), Some(&inputs));
+        self.of(block).run(&pass, &mut self.empty_state(block), scratch, x);
+    }
+
+    /// What the mixer of `block` makes of `x` `[n_tokens, hidden_size]`, one whole sequence after the norm.
+    pub fn mixer_output(
+        &self,
+        c: &Compute,
+        block: &RunnableBlock,
+        scratch: &mut LayerwiseScratch,
+        x: &[f32],
+    ) -> Vec<f32> {
+        let (pass, scratch) = self.pass(c, scratch, x.len(), None);
+        self.of(block).mixer_output(&pass, &mut self.empty_state(block), scratch, x)
+    }
+
+    /// What the feed-forward network of `block` makes of `x` `[n_tokens, hidden_size]`, after the norm.
+    pub fn feed_forward_output(
+        &self,
+        c: &Compute,
+        block: &RunnableBlock,
+        scratch: &mut LayerwiseScratch,
+        x: &[f32],
+    ) -> Vec<f32> {
+        let (pass, scratch) = self.pass(c, scratch, x.len(), None);
+        self.of(block).feed_forward_output(&pass, scratch, x)
+    }
+
+    fn pass<'a>(
+        &self,
+        compute: &'a Compute,
+        scratch: &'a mut LayerwiseScratch,
+        len: usize,
+        inputs: Option<&'a RefCell<InputTap<'a>>>,
+    ) -> (Pass<'a>, &'a mut BlockScratch) {
+        let n_tokens = len / self.spec.hidden_size;
+        let LayerwiseScratch { block, ropes } = scratch;
+        ropes.fill(&self.ropes, self.spec.regime(n_tokens), 0, n_tokens);
+        (Pass { compute, norm_eps: self.spec.norm_eps, first: 0, n_tokens, ropes, inputs }, block)
+    }
+
+    fn of<'a>(&'a self, block: &'a RunnableBlock) -> Block<'a> {
+        let (spec, rope) = (&self.spec.blocks[block.index], self.ropes.of_block[block.index]);
+        Block { spec, weights: &block.weights, rope }
+    }
+
+    fn empty_state(&self, block: &RunnableBlock) -> MixerState {
+        MixerState::new(&self.spec.blocks[block.index].mixer, KvType::F32)
+    }
+}
+
+impl RunnableBlock {
+    /// Puts other weights `[rows, cols]` into the linear layer that was made of tensor `name`.
+    ///
+    /// # Errors
+    /// When they are not as many as the layer has.
+    pub fn replace(&mut self, name: &str, weight: Vec<f32>) -> Result<(), ShapeError> {
+        let layers = self.weights.linears_mut();
+        if let Some(layer) = layers.into_iter().find(|layer| layer.name == name) {
+            let (rows, cols) = (layer.matrix.rows(), layer.matrix.cols());
+            layer.matrix = DenseMatrix::from_f32(rows, cols, weight)?.into();
+        }
+        Ok(())
+    }
+}
+
+impl FloatLinear {
+    fn read(tensors: &LinearTensors) -> Result<FloatLinear> {
+        let (rows, cols, order) = (tensors.rows, tensors.cols, tensors.order);
+        let scale = tensors.scale.as_ref().map_or(Ok(1.0), weights::single)?;
+        let stored = weights::finite(&tensors.weight, 0.0)?;
+        let in_order = |width: usize, values: &[f32]| -> Vec<f32> {
+            (0..rows).flat_map(|row| &values[order.stored_row(row) * width..][..width]).copied().collect()
+        };
+        let mut weight = in_order(cols, &stored);
+        if scale != 1.0 {
+            weight.iter_mut().for_each(|weight| *weight *= scale);
+        }
+        let bias = tensors.bias.as_ref().map(|bias| weights::finite(bias, 0.0)).transpose()?;
+        let bias = bias.map(|bias| in_order(1, &bias));
+        Ok(FloatLinear { name: tensors.weight.name.clone(), rows, cols, weight, bias })
+    }
+}
+
+/// Leaves that stay in the file.
+struct Deferred;
+
+impl Leaves for Deferred {
+    type Linear = LinearTensors;
+    type Vector = Vec<f32>;
+
+    fn linear(&self, tensors: LinearTensors) -> Result<LinearTensors> {
+        Ok(tensors)
+    }
+
+    fn vector(&self, tensor: &Tensor, offset: f32) -> Result<Vec<f32>> {
+        weights::finite(tensor, offset)
+    }
+}

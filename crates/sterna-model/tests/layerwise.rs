@@ -1,0 +1,46 @@
+//! A network run block by block has the residual stream of a forward pass, and shows what its layers read.
+
+mod common;
+
+use common::{CHECKPOINTS, expected, max_difference, open};
+use sterna_model::layerwise::LayerwiseScratch;
+use sterna_model::{KvType, Layerwise, LoadOptions, Logits, Model, Site, State, Workspace, forward_tapped};
+use sterna_tensor::{Compute, Precision};
+
+#[test]
+fn block_by_block_is_a_forward_pass() {
+    let c = Compute::new(2, Precision::Float);
+    for name in CHECKPOINTS.into_iter().filter(|name| !name.starts_with("bitnet")) {
+        let checkpoint = open(name, "config.json");
+        let tokens = expected(name).input_ids;
+        let layerwise = Layerwise::open(&checkpoint).unwrap();
+        let (mut x, mut scratch) = (layerwise.embed(&tokens).unwrap(), LayerwiseScratch::default());
+
+        let model = Model::load(&checkpoint, &LoadOptions::default(), &c).unwrap();
+        let mut state = State::new(&model, KvType::F32);
+        let mut inputs_seen = 0;
+        let mut tap = |site: Site, values: &[f32]| {
+            if let Site::Block(index) = site {
+                let block = layerwise.block(index).unwrap();
+                let runnable = layerwise.runnable(index, &block).unwrap();
+                layerwise.run(&c, &runnable, &mut scratch, &mut x, |layer, input| {
+                    assert!(layer.ends_with(".weight") && !input.is_empty(), "{layer}");
+                    inputs_seen += 1;
+                });
+                assert!(max_difference(&x, values) < 1e-4, "{name}, block {index}");
+            }
+        };
+        let mut workspace = Workspace::new();
+        forward_tapped(&model, &c, &mut state, &mut workspace, &tokens, Logits::Last, Some(&mut tap))
+            .unwrap();
+        // Input and output of the mixer, input and inner width of the network.
+        assert!(inputs_seen >= 4 * layerwise.spec().blocks.len(), "{name}: {inputs_seen}");
+        assert_eq!(layerwise.head().unwrap().rows, layerwise.spec().vocab_size);
+    }
+}
+
+#[test]
+fn ternary_weights_are_refused() {
+    let message = Layerwise::open(&open("bitnet_packed", "config.json")).unwrap_err().to_string();
+    assert!(message.contains("quantization_config"), "{message}");
+}
