@@ -10,6 +10,7 @@ use sterna_formats::{Checkpoint, Tensor};
 use sterna_tensor::{Compute, DenseMatrix, KvType, ShapeError};
 
 use crate::arch;
+use crate::arch::names::{Names, Role};
 use crate::block::{Block, BlockScratch};
 use crate::error::{ModelError, Result};
 use crate::linear::Linear;
@@ -18,7 +19,10 @@ use crate::model::Embedding;
 use crate::rope::{RopeTables, Ropes};
 use crate::spec::{Projections, Spec};
 use crate::state::MixerState;
-use crate::weights::{self, BlockWeights, CheckOnly, Leaves, LinearTensors, Weights};
+use crate::weights::{
+    self, AttentionWeights, BlockWeights, CheckOnly, FeedForwardWeights, Leaves, LinearTensors, MixerWeights,
+    Weights,
+};
 
 /// A checkpoint to be read block by block.
 #[derive(Debug)]
@@ -33,7 +37,8 @@ pub struct Layerwise {
 /// A linear layer in f32: `y = x · weightᵀ + bias`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FloatLinear {
-    /// The tensor that it was made of.
+    /// What it is called in GGUF files, which know no fused tensors: `blk.3.attn_q.weight`. Matrices of experts have
+    /// their number besides: `blk.3.ffn_up_exps.7.weight`.
     pub name: String,
     /// Outputs.
     pub rows: usize,
@@ -115,7 +120,9 @@ impl Layerwise {
     /// # Errors
     /// Tensors that hold no weights, or weights that are not finite.
     pub fn block(&self, index: usize) -> Result<FloatBlock> {
-        self.weights.blocks[index].try_map(&mut |tensors| FloatLinear::read(tensors))
+        let mut block = self.weights.blocks[index].try_map(&mut |tensors| FloatLinear::read(tensors))?;
+        name_canonically(&mut block, index);
+        Ok(block)
     }
 
     /// The embedding `[vocab_size, hidden_size]`.
@@ -126,7 +133,7 @@ impl Layerwise {
         let tensor = &self.embedding_tensor;
         let weight = weights::finite(tensor, 0.0)?;
         let (rows, cols) = (self.spec.vocab_size, self.spec.hidden_size);
-        Ok(FloatLinear { name: tensor.name.clone(), rows, cols, weight, bias: None })
+        Ok(FloatLinear { name: Names::Gguf.of(Role::Embedding, 0), rows, cols, weight, bias: None })
     }
 
     /// The head `[vocab_size, hidden_size]`: the embedding again where the two are tied.
@@ -134,7 +141,8 @@ impl Layerwise {
     /// # Errors
     /// As [`Layerwise::block`].
     pub fn head(&self) -> Result<FloatLinear> {
-        FloatLinear::read(&self.weights.head)
+        let head = FloatLinear::read(&self.weights.head)?;
+        Ok(FloatLinear { name: Names::Gguf.of(Role::Head, 0), ..head })
     }
 
     /// The last norm, `[hidden_size]`.
@@ -222,7 +230,7 @@ impl Layerwise {
 }
 
 impl RunnableBlock {
-    /// Puts other weights `[rows, cols]` into the linear layer that was made of tensor `name`.
+    /// Puts other weights `[rows, cols]` into the linear layer `name`.
     ///
     /// # Errors
     /// When they are not as many as the layer has.
@@ -251,6 +259,33 @@ impl FloatLinear {
         let bias = tensors.bias.as_ref().map(|bias| weights::finite(bias, 0.0)).transpose()?;
         let bias = bias.map(|bias| in_order(1, &bias));
         Ok(FloatLinear { name: tensors.weight.name.clone(), rows, cols, weight, bias })
+    }
+}
+
+/// Gives the layers of a block names that say what they are, whatever tensor they were made of.
+fn name_canonically(block: &mut FloatBlock, index: usize) {
+    let name = |role| Names::Gguf.of(role, index);
+    let MixerWeights::Attention(attention) = &mut block.mixer;
+    let AttentionWeights { q, k, v, o, .. } = attention;
+    for (layer, role) in [(q, Role::Q), (k, Role::K), (v, Role::V), (o, Role::O)] {
+        layer.name = name(role);
+    }
+    match &mut block.feed_forward {
+        FeedForwardWeights::None => {}
+        FeedForwardWeights::Dense(dense) => {
+            for (layer, role) in dense.linears_mut().into_iter().zip([Role::Gate, Role::Up, Role::Down]) {
+                layer.name = name(role);
+            }
+        }
+        FeedForwardWeights::Moe(moe) => {
+            moe.router.name = name(Role::Router);
+            let roles = [Role::ExpertGate, Role::ExpertUp, Role::ExpertDown];
+            for (e, expert) in moe.experts.iter_mut().enumerate() {
+                for (layer, role) in expert.linears_mut().into_iter().zip(roles) {
+                    layer.name = name(role).replace(".weight", &format!(".{e}.weight"));
+                }
+            }
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The weights of a network in the shape of its [`Spec`], whatever they are made of.
 //!
-//! [`assemble`] walks a spec once, finds every tensor by name and checks its shape, and hands it to [`Leaves`], which
+//! `assemble` walks a spec once, finds every tensor by name and checks its shape, and hands it to `Leaves`, which
 //! decide what a matrix and a vector become: nothing at all (to check a checkpoint before anything is allocated),
 //! packed matrices (to compute fast), or plain f32 (for the oracle).
 
