@@ -1,4 +1,4 @@
-//! A model on disk, whatever its form: a Hugging Face directory or a GGUF file.
+//! A model on disk, whatever its form: a Hugging Face directory, a GGUF file or a native file.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::error::{FormatError, Result};
 use crate::gguf::{Gguf, Metadata};
 use crate::hf::{self, ConfigFile, GenerationConfig};
+use crate::native::{self, Native};
 use crate::tensor::Tensor;
 
 const CONFIG: &str = "config.json";
@@ -20,11 +21,16 @@ const CHAT_TEMPLATE_JSON: &str = "chat_template.json";
 /// The longest templates of today are some 20 KiB.
 const MAX_TEMPLATE_BYTES: u64 = 1 << 20;
 
+/// The largest `tokenizer.json` known has 40 MB.
+pub(crate) const MAX_TOKENIZER_BYTES: u64 = 256 << 20;
+
 /// A checkpoint: what it says about itself, and its tensors by name.
 #[derive(Debug, Clone)]
 pub struct Checkpoint {
     path: PathBuf,
     config: Config,
+    /// What a native file holds beside tensors and configuration.
+    native: Option<Native>,
     tensors: Vec<Tensor>,
     by_name: HashMap<String, usize>,
 }
@@ -39,8 +45,8 @@ pub enum Config {
 }
 
 impl Checkpoint {
-    /// Opens `path`: a GGUF file (the first, when it is split), a directory with `config.json` and safetensors, or a
-    /// directory with one GGUF model. Weights are mapped, not read.
+    /// Opens `path`: a native file, a GGUF file (the first, when it is split), a directory with `config.json` and
+    /// safetensors, or a directory with one native or GGUF model. Weights are mapped, not read.
     ///
     /// # Errors
     /// When there is no such thing at `path` (the message says what was looked for), and when a file is malformed.
@@ -48,8 +54,11 @@ impl Checkpoint {
         if std::fs::metadata(path).map_err(FormatError::io(path))?.is_dir() {
             return match path.join(CONFIG).is_file() {
                 true => Checkpoint::open_hf(path, CONFIG),
-                false => Checkpoint::open_gguf(&only_gguf(path)?),
+                false => Checkpoint::open(&only_model(path)?),
             };
+        }
+        if has_extension(path, native::EXTENSION) || native::is_native(path) {
+            return Checkpoint::open_native(path);
         }
         if !["safetensors", "json"].iter().any(|part| has_extension(path, part)) {
             return Checkpoint::open_gguf(path);
@@ -58,7 +67,7 @@ impl Checkpoint {
         Err(FormatError::invalid(
             path.display().to_string(),
             "path",
-            "a GGUF file, or the directory of a checkpoint",
+            "a native or GGUF file, or the directory of a checkpoint",
             format!("one file of a checkpoint; give its directory, {}", directory.display()),
         ))
     }
@@ -78,17 +87,28 @@ impl Checkpoint {
         Ok(Checkpoint::new(path, Config::Gguf(metadata), tensors))
     }
 
-    fn new(path: &Path, config: Config, tensors: Vec<Tensor>) -> Checkpoint {
-        let by_name = tensors.iter().enumerate().map(|(i, tensor)| (tensor.name.clone(), i)).collect();
-        Checkpoint { path: path.to_path_buf(), config, tensors, by_name }
+    fn open_native(path: &Path) -> Result<Checkpoint> {
+        let (native, tensors) = Native::open(path)?;
+        let config = native.documents().config(path)?;
+        Ok(Checkpoint { native: Some(native), ..Checkpoint::new(path, config, tensors) })
     }
 
-    /// The GGUF file or the directory.
+    fn new(path: &Path, config: Config, tensors: Vec<Tensor>) -> Checkpoint {
+        let by_name = tensors.iter().enumerate().map(|(i, tensor)| (tensor.name.clone(), i)).collect();
+        Checkpoint { path: path.to_path_buf(), config, native: None, tensors, by_name }
+    }
+
+    /// The native or GGUF file, or the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What the checkpoint says about its network.
+    /// What a native file says about itself; `None` for checkpoints of other forms.
+    pub fn native(&self) -> Option<&Native> {
+        self.native.as_ref()
+    }
+
+    /// What the checkpoint says about its network; a native file, in the words of its origin.
     pub fn config(&self) -> &Config {
         &self.config
     }
@@ -112,15 +132,17 @@ impl Checkpoint {
             .ok_or_else(|| FormatError::missing(self.path.display().to_string(), format!("tensor {name}")))
     }
 
-    /// `tokenizer.json`, when the checkpoint is a directory that has one. (GGUF files keep the tokenizer in their
-    /// metadata.)
-    pub fn tokenizer_json(&self) -> Option<PathBuf> {
-        self.sibling(TOKENIZER)
+    /// The text of `tokenizer.json` and its path for errors, when the checkpoint has one. (GGUF files keep the tokenizer
+    /// in their metadata.)
+    pub fn tokenizer_json(&self) -> Result<Option<(PathBuf, String)>> {
+        let Some((path, bytes)) = self.document(TOKENIZER, MAX_TOKENIZER_BYTES)? else { return Ok(None) };
+        let text = hf::text(&path, bytes)?;
+        Ok(Some((path, text)))
     }
 
-    /// `tokenizer_config.json`, parsed, when the checkpoint is a directory that has one.
+    /// `tokenizer_config.json`, parsed, when the checkpoint has one.
     pub fn tokenizer_config(&self) -> Result<Option<ConfigFile>> {
-        self.sibling_config(TOKENIZER_CONFIG)
+        self.document_config(TOKENIZER_CONFIG)
     }
 
     /// The Jinja source of the chat template: from `chat_template.jinja`, `chat_template.json`,
@@ -129,12 +151,12 @@ impl Checkpoint {
         if let Config::Gguf(metadata) = &self.config {
             return Ok(metadata.get::<&str>("tokenizer.chat_template")?.map(str::to_owned));
         }
-        if let Some(path) = self.sibling(CHAT_TEMPLATE) {
-            return hf::read_text(&path, MAX_TEMPLATE_BYTES).map(Some);
+        if let Some((path, bytes)) = self.document(CHAT_TEMPLATE, MAX_TEMPLATE_BYTES)? {
+            return hf::text(&path, bytes).map(Some);
         }
         for name in [CHAT_TEMPLATE_JSON, TOKENIZER_CONFIG] {
             if let Some(template) =
-                self.sibling_config(name)?.as_ref().map(template_of).transpose()?.flatten()
+                self.document_config(name)?.as_ref().map(template_of).transpose()?.flatten()
             {
                 return Ok(Some(template));
             }
@@ -147,7 +169,7 @@ impl Checkpoint {
         match &self.config {
             Config::Gguf(metadata) => GenerationConfig::from_gguf(metadata),
             Config::Hf(config) => {
-                let said = match self.sibling_config(GENERATION_CONFIG)? {
+                let said = match self.document_config(GENERATION_CONFIG)? {
                     Some(file) => GenerationConfig::from_hf(&file.view())?,
                     None => GenerationConfig::default(),
                 };
@@ -156,16 +178,28 @@ impl Checkpoint {
         }
     }
 
-    /// The file `name` beside `config.json`.
-    fn sibling(&self, name: &str) -> Option<PathBuf> {
-        match self.config {
-            Config::Hf(_) => Some(self.path.join(name)).filter(|path| path.is_file()),
-            Config::Gguf(_) => None,
-        }
+    /// The file `name` beside `config.json`, if there is one, of at most `limit` bytes, and its path for errors.
+    fn document(&self, name: &str, limit: u64) -> Result<Option<(PathBuf, Vec<u8>)>> {
+        let path = self.path.join(name);
+        let bytes = match (&self.config, &self.native) {
+            (Config::Gguf(_), _) => None,
+            (Config::Hf(_), None) if path.is_file() => Some(hf::read_small(&path, limit)?),
+            (Config::Hf(_), None) => None,
+            (Config::Hf(_), Some(native)) => match native.documents().get(name) {
+                Some(bytes) if bytes.len() as u64 > limit => {
+                    let (expected, found) =
+                        (format!("at most {limit} bytes"), format!("{} bytes", bytes.len()));
+                    return Err(FormatError::invalid(path.display().to_string(), "size", expected, found));
+                }
+                bytes => bytes.map(|bytes| bytes.to_vec()),
+            },
+        };
+        Ok(bytes.map(|bytes| (path, bytes)))
     }
 
-    fn sibling_config(&self, name: &str) -> Result<Option<ConfigFile>> {
-        self.sibling(name).map(|path| ConfigFile::open(&path)).transpose()
+    fn document_config(&self, name: &str) -> Result<Option<ConfigFile>> {
+        let document = self.document(name, hf::MAX_CONFIG_BYTES)?;
+        document.map(|(path, bytes)| ConfigFile::parse(&path, &bytes)).transpose()
     }
 }
 
@@ -186,12 +220,13 @@ fn template_of(file: &ConfigFile) -> Result<Option<String>> {
     }
 }
 
-/// The GGUF model in `dir`: its only `*.gguf`, not counting the later parts of a split file.
-fn only_gguf(dir: &Path) -> Result<PathBuf> {
+/// The model in `dir`: its only `*.sterna` or `*.gguf`, not counting the later parts of a split file.
+fn only_model(dir: &Path) -> Result<PathBuf> {
     let mut found = Vec::new();
     for entry in dir.read_dir().map_err(FormatError::io(dir))? {
         let path = entry.map_err(FormatError::io(dir))?.path();
-        if has_extension(&path, "gguf") && !is_later_part(&path) && path.is_file() {
+        let is_model = [native::EXTENSION, "gguf"].iter().any(|extension| has_extension(&path, extension));
+        if is_model && !is_later_part(&path) && path.is_file() {
             found.push(path);
         }
     }
@@ -199,12 +234,17 @@ fn only_gguf(dir: &Path) -> Result<PathBuf> {
     match found.as_slice() {
         [only] => Ok(only.clone()),
         [] => {
-            let wanted = format!("{CONFIG} (with {} or {}), or a *.gguf file", hf::SINGLE, hf::INDEX);
+            let wanted = format!(
+                "{CONFIG} (with {} or {}), or a *.{} or *.gguf file",
+                hf::SINGLE,
+                hf::INDEX,
+                native::EXTENSION
+            );
             Err(FormatError::missing(dir.display().to_string(), wanted))
         }
         [first, second, ..] => Err(FormatError::invalid(
             dir.display().to_string(),
-            "*.gguf",
+            "*.sterna, *.gguf",
             "one model in the directory, or the path of one",
             format!("{} models, among them {} and {}", found.len(), first.display(), second.display()),
         )),

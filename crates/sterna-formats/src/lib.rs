@@ -1,4 +1,4 @@
-//! Files for Sterna: GGUF, Hugging Face directories, tokenizers and chat templates.
+//! Files for Sterna: GGUF, Hugging Face directories, its own native files, tokenizers and chat templates.
 //!
 //! Everything that comes from outside is checked here, so that the layers above work with tensors whose shape,
 //! type and bytes agree. Files are mapped, not read; a malformed one gives a [`FormatError`] and never a panic,
@@ -13,6 +13,7 @@ pub mod ggml;
 pub mod gguf;
 pub mod hf;
 pub mod mapped;
+pub mod native;
 pub mod tensor;
 pub mod tokenizer;
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sterna_tensor::{DType, DenseMatrix, Matrix, Pool};
+use sterna_tensor::{DType, DenseMatrix, Matrix, PackedFormat, PackedMatrix, Pool, ShapeError};
 
 use crate::error::{FormatError, Result};
 use crate::ggml::{self, GgmlType};
@@ -35,6 +35,8 @@ pub enum TensorType {
     Dense(DType),
     /// Blocks of quantized weights.
     Ggml(GgmlType),
+    /// A matrix of quantized weights in the layout of the kernels, as native files hold them.
+    Packed(PackedFormat),
     /// Everything else: tensors of these types are data for a reader that knows them, not weights.
     Other(OtherType),
 }
@@ -75,25 +77,26 @@ impl TensorType {
     pub fn block_len(self) -> usize {
         match self {
             TensorType::Ggml(ty) => ty.block_len(),
+            TensorType::Packed(format) => format.block_len(),
             TensorType::Dense(_) | TensorType::Other(_) => 1,
         }
     }
 
-    /// Bytes of [`Self::block_len`] elements.
-    pub fn block_bytes(self) -> usize {
-        match self {
+    /// Bytes of a tensor of `shape`; `None` when its innermost dimension is no multiple of the block length, when
+    /// a packed one is no matrix, or when the product does not fit.
+    pub fn n_bytes(self, shape: &[usize]) -> Option<usize> {
+        let block_bytes = match self {
             TensorType::Dense(dtype) => dtype.size_of(),
             TensorType::Ggml(ty) => ty.block_bytes(),
             TensorType::Other(ty) => ty.size_of(),
-        }
-    }
-
-    /// Bytes of a tensor of `shape`; `None` when its innermost dimension is no multiple of the block length, or
-    /// when the product does not fit.
-    pub fn n_bytes(self, shape: &[usize]) -> Option<usize> {
+            TensorType::Packed(format) => match *shape {
+                [rows, cols] if rows > 0 && cols > 0 => return format.n_bytes(rows, cols),
+                _ => return None,
+            },
+        };
         let (&cols, outer) = shape.split_last().unwrap_or((&1, &[]));
         let blocks = cols.is_multiple_of(self.block_len()).then(|| cols / self.block_len())?;
-        let row_bytes = blocks.checked_mul(self.block_bytes())?;
+        let row_bytes = blocks.checked_mul(block_bytes)?;
         outer.iter().try_fold(row_bytes, |bytes, &n| bytes.checked_mul(n))
     }
 }
@@ -103,6 +106,7 @@ impl fmt::Display for TensorType {
         match self {
             TensorType::Dense(dtype) => f.pad(&dtype.to_string()),
             TensorType::Ggml(ty) => f.pad(ty.name()),
+            TensorType::Packed(format) => format.fmt(f),
             TensorType::Other(ty) => f.pad(&format!("{ty:?}")),
         }
     }
@@ -176,7 +180,8 @@ impl Tensor {
 
     /// How many elements there are.
     pub fn n_elements(&self) -> usize {
-        self.data.len() / self.ty.block_bytes() * self.ty.block_len()
+        // Beside a zero the other dimensions may be of any size.
+        self.shape.iter().fold(1, |n, &dim| n.saturating_mul(dim))
     }
 
     /// All elements as f32: exactly the values that the file means.
@@ -188,6 +193,11 @@ impl Tensor {
         match self.ty {
             TensorType::Dense(dtype) => dtype.widen(&self.data, &mut out),
             TensorType::Ggml(ty) => ggml::dequantize(ty, &self.data, &mut out),
+            TensorType::Packed(format) => {
+                let matrix = self.packed(format)?;
+                let rows = out.chunks_exact_mut(matrix.cols()).enumerate();
+                rows.for_each(|(row, out)| matrix.row(row, out));
+            }
             TensorType::Other(_) => return Err(self.invalid("a type of weights", self.ty.to_string())),
         }
         Ok(out)
@@ -198,11 +208,14 @@ impl Tensor {
     ///
     /// # Errors
     /// When the range is not inside the tensor, or the tensor has no rows because it has one dimension and is made
-    /// of blocks.
+    /// of blocks, or it is packed and the range is not whole tiles of sixteen rows.
     pub fn rows(&self, range: Range<usize>) -> Result<Tensor> {
         let (&n_rows, inner) = self.shape.split_first().unwrap_or((&0, &[]));
         if range.start > range.end || range.end > n_rows {
             return Err(self.invalid(format!("at least {} rows", range.end), format!("{n_rows} rows")));
+        }
+        if let TensorType::Packed(format) = self.ty {
+            return self.tiles(format, range);
         }
         let row_bytes = self.ty.n_bytes(inner);
         let row_bytes =
@@ -239,9 +252,18 @@ impl Tensor {
         if !order.fits(rows) {
             return Err(self.invalid(format!("rows in the order {order:?}"), format!("{rows} rows")));
         }
-        if let (TensorType::Dense(dtype), RowOrder::AsStored) = (self.ty, order) {
-            let matrix = DenseMatrix::new(rows, cols, dtype, self.data.clone());
-            return matrix.map(Matrix::Dense).map_err(|error| self.invalid("a matrix", error.to_string()));
+        match (self.ty, order) {
+            (TensorType::Dense(dtype), RowOrder::AsStored) => {
+                let matrix = DenseMatrix::new(rows, cols, dtype, self.data.clone());
+                return matrix.map(Matrix::Dense).map_err(|error| self.no_matrix(&error));
+            }
+            (TensorType::Packed(format), RowOrder::AsStored) => {
+                return self.packed(format).map(Matrix::Packed);
+            }
+            (TensorType::Packed(_), _) => {
+                return Err(self.invalid("rows in the order they are computed in", format!("{order:?}")));
+            }
+            _ => {}
         }
         mapped::prefetch(&self.data);
         let matrix = match self.ty {
@@ -249,10 +271,40 @@ impl Tensor {
                 DenseMatrix::new(rows, cols, dtype, self.reordered(rows, order)).map(Matrix::Dense)
             }
             TensorType::Ggml(ty) => ggml::matrix(ty, rows, cols, &self.data, order, pool),
-            TensorType::Other(_) => return Err(self.invalid("a type of weights", self.ty.to_string())),
+            TensorType::Packed(_) | TensorType::Other(_) => {
+                return Err(self.invalid("a type of weights", self.ty.to_string()));
+            }
         };
         mapped::release(&self.data);
-        matrix.map_err(|error| self.invalid("a matrix", error.to_string()))
+        matrix.map_err(|error| self.no_matrix(&error))
+    }
+
+    /// The matrix of `format` that the bytes are.
+    fn packed(&self, format: PackedFormat) -> Result<PackedMatrix> {
+        let &[rows, cols] = self.shape.as_slice() else {
+            return Err(self.invalid("two dimensions", format!("shape {:?}", self.shape)));
+        };
+        let matrix = PackedMatrix::from_bytes(format, rows, cols, self.data.clone());
+        matrix.map_err(|error| self.no_matrix(&error))
+    }
+
+    /// The rows `range` of a packed tensor: whole tiles.
+    fn tiles(&self, format: PackedFormat, range: Range<usize>) -> Result<Tensor> {
+        let &[rows, cols] = self.shape.as_slice() else {
+            return Err(self.invalid("two dimensions", format!("shape {:?}", self.shape)));
+        };
+        let is_whole = |row: usize| row.is_multiple_of(PackedMatrix::TILE_ROWS) || row == rows;
+        if !is_whole(range.start) || !is_whole(range.end) {
+            let expected = format!("whole tiles of {} rows", PackedMatrix::TILE_ROWS);
+            return Err(self.invalid(expected, format!("rows {range:?}")));
+        }
+        let bytes = |rows| format.n_bytes(rows, cols).unwrap_or(usize::MAX).min(self.data.len());
+        let data = self.data.slice(bytes(range.start)..bytes(range.end));
+        Tensor::new(self.file.clone(), self.name.clone(), vec![range.len(), cols], self.ty, data)
+    }
+
+    fn no_matrix(&self, error: &ShapeError) -> FormatError {
+        self.invalid("a matrix", error.to_string())
     }
 
     /// The bytes with the rows put into `order`.
@@ -277,6 +329,8 @@ impl Tensor {
 
 #[cfg(test)]
 mod tests {
+    use sterna_tensor::GroupedCodes;
+
     use super::*;
 
     fn f16_tensor(shape: &[usize]) -> Tensor {
@@ -330,6 +384,34 @@ mod tests {
             Tensor::new("file", "w", vec![2], TensorType::Other(OtherType::U8), Bytes::from_static(&[1, 2]));
         let message = bytes.unwrap().to_f32().unwrap_err().to_string();
         assert_eq!(message, "file: tensor w: expected a type of weights, found U8");
+    }
+
+    #[test]
+    fn packed_matrices_are_used_where_they_lie() {
+        let pool = Pool::new(1);
+        let (rows, cols) = (33, 64);
+        let format = PackedFormat::symmetric(8, 32).unwrap();
+        let codes: Vec<u8> = (0..rows * cols).map(|i| i as u8).collect();
+        let scales = vec![half::f16::from_f32(0.5); rows * cols / 32];
+        let codes = GroupedCodes { rows, cols, codes: &codes, scales: &scales, zero_points: &[] };
+        let packed = PackedMatrix::from_codes(format, codes, &pool).unwrap();
+        let of = |shape: &[usize]| {
+            let data = Bytes::copy_from_slice(packed.as_bytes());
+            Tensor::new("file", "w", shape.to_vec(), TensorType::Packed(format), data)
+        };
+        let tensor = of(&[rows, cols]).unwrap();
+        let expected: Vec<f32> = (0..rows * cols).map(|i| (f32::from(i as u8) - 128.0) * 0.5).collect();
+        assert_eq!(tensor.to_f32().unwrap(), expected);
+        assert_eq!(rows_of(&tensor.matrix(RowOrder::AsStored, &pool).unwrap()).concat(), expected);
+        assert_eq!(tensor.rows(16..33).unwrap().to_f32().unwrap(), expected[16 * cols..]);
+        assert_eq!(tensor.rows(16..32).unwrap().to_f32().unwrap(), expected[16 * cols..32 * cols]);
+        assert!(tensor.rows(1..33).is_err() && tensor.rows(0..31).is_err() && tensor.at(0).is_err());
+        assert!(tensor.matrix(RowOrder::HalfRotated { n_heads: 1, head_dim: 33 }, &pool).is_err());
+        let order = RowOrder::HalfRotated { n_heads: 11, head_dim: 3 };
+        assert!(tensor.matrix(order, &pool).is_err());
+        for shape in [&[rows * cols][..], &[49, 64], &[33, 65], &[1, 33, 64], &[]] {
+            assert!(of(shape).is_err(), "{shape:?}");
+        }
     }
 
     #[test]

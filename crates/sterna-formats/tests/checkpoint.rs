@@ -71,7 +71,7 @@ fn every_recorded_checkpoint_opens_with_both_configs() {
         }
         let checkpoint = Checkpoint::open(&dir).unwrap();
         assert_eq!(checkpoint.generation_config().unwrap().eos_token_ids.len(), 1);
-        assert!(checkpoint.tokenizer_json().is_none());
+        assert!(checkpoint.tokenizer_json().unwrap().is_none());
         assert!(checkpoint.chat_template().unwrap().is_none());
     }
     assert_eq!(n_checkpoints, 18);

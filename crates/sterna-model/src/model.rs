@@ -1,7 +1,7 @@
 //! A network loaded to compute fast: its spec, its weights as matrices, its embedding still in the file.
 
-use sterna_formats::{Checkpoint, Tensor, TensorType, ggml, mapped};
-use sterna_tensor::{Bytes, Compute, Matrix};
+use sterna_formats::{Checkpoint, RowOrder, Tensor, TensorType, ggml, mapped};
+use sterna_tensor::{Bytes, Compute, Matrix, Pool};
 
 use crate::arch;
 use crate::error::{ModelError, Result};
@@ -80,33 +80,50 @@ impl Model {
 /// The embedding, whose rows are read from the file as they are asked for.
 #[derive(Debug)]
 pub(crate) struct Embedding {
-    ty: TensorType,
-    row_bytes: usize,
-    data: Bytes,
+    rows: Rows,
+}
+
+#[derive(Debug)]
+enum Rows {
+    /// A slice of the file for each row.
+    Stored { ty: TensorType, row_bytes: usize, data: Bytes },
+    /// Tiles, shared with the head where that is the same matrix.
+    Packed(Matrix),
 }
 
 impl Embedding {
     /// `tensor` is `[vocab_size, hidden_size]`.
     pub(crate) fn new(tensor: Tensor) -> Result<Embedding> {
-        if let TensorType::Other(_) = tensor.ty {
-            return Err(ModelError::TensorValue {
-                file: tensor.file.to_string().into(),
-                tensor: tensor.name,
-                expected: "a type of weights".to_owned(),
-                found: tensor.ty.to_string(),
-            });
-        }
-        let n_rows = tensor.shape.first().copied().unwrap_or(1);
-        Ok(Embedding { ty: tensor.ty, row_bytes: tensor.data.len() / n_rows, data: tensor.data })
+        let rows = match tensor.ty {
+            TensorType::Packed(_) => Rows::Packed(tensor.matrix(RowOrder::AsStored, &Pool::new(1))?),
+            TensorType::Dense(_) | TensorType::Ggml(_) => {
+                let n_rows = tensor.shape.first().copied().unwrap_or(1);
+                Rows::Stored { ty: tensor.ty, row_bytes: tensor.data.len() / n_rows, data: tensor.data }
+            }
+            TensorType::Other(_) => {
+                return Err(ModelError::TensorValue {
+                    file: tensor.file.to_string().into(),
+                    tensor: tensor.name,
+                    expected: "a type of weights".to_owned(),
+                    found: tensor.ty.to_string(),
+                });
+            }
+        };
+        Ok(Embedding { rows })
     }
 
     /// Row `token` times `scale`, into `out` `[hidden_size]`.
     pub(crate) fn row(&self, token: u32, scale: f32, out: &mut [f32]) {
-        let bytes = &self.data[token as usize * self.row_bytes..][..self.row_bytes];
-        match self.ty {
-            TensorType::Dense(dtype) => dtype.widen(bytes, out),
-            TensorType::Ggml(ty) => ggml::dequantize(ty, bytes, out),
-            TensorType::Other(_) => {}
+        match &self.rows {
+            Rows::Packed(matrix) => matrix.row(token as usize, out),
+            Rows::Stored { ty, row_bytes, data } => {
+                let bytes = &data[token as usize * row_bytes..][..*row_bytes];
+                match *ty {
+                    TensorType::Dense(dtype) => dtype.widen(bytes, out),
+                    TensorType::Ggml(ty) => ggml::dequantize(ty, bytes, out),
+                    TensorType::Packed(_) | TensorType::Other(_) => {}
+                }
+            }
         }
         if scale != 1.0 {
             out.iter_mut().for_each(|value| *value *= scale);
@@ -130,6 +147,7 @@ impl Leaves for Packing<'_> {
             Some(storage) => {
                 let matrix = TernaryMatrix::read(&tensors, storage)?;
                 scale = matrix.scale;
+                mapped::release(&weight.data);
                 matrix.matrix(self.compute).map_err(|error| ModelError::TensorValue {
                     file: weight.file.to_string().into(),
                     tensor: weight.name.clone(),
@@ -144,9 +162,6 @@ impl Leaves for Packing<'_> {
                 weight.matrix(*order, &self.compute.pool)?
             }
         };
-        if let Matrix::Packed(_) = matrix {
-            mapped::release(&weight.data);
-        }
         let bias = tensors.bias.as_ref().map(|bias| weights::finite(bias, 0.0)).transpose()?;
         let bias = bias.map(|bias| (0..*rows).map(|row| bias[order.stored_row(row)]).collect());
         let rounds_per_token = tensors.ternary.is_some();

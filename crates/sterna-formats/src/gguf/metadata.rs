@@ -1,26 +1,43 @@
 //! The metadata of a GGUF file, asked for by key and Rust type.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::value::{Value, ValueType};
 use crate::error::{FormatError, Result};
+
+/// Where in a file the number of tensors is.
+const TENSOR_COUNT: Range<usize> = 8..16;
 
 /// Keys and values of a GGUF file.
 #[derive(Debug, Clone)]
 pub struct Metadata {
     file: Arc<str>,
+    /// The file up to the end of the metadata.
+    head: Bytes,
     entries: BTreeMap<String, Value>,
 }
 
 impl Metadata {
-    pub(super) fn new(file: Arc<str>, entries: BTreeMap<String, Value>) -> Metadata {
-        Metadata { file, entries }
+    pub(super) fn new(file: Arc<str>, head: Bytes, entries: BTreeMap<String, Value>) -> Metadata {
+        Metadata { file, head, entries }
     }
 
     /// Path of the file.
     pub fn file(&self) -> &str {
         &self.file
+    }
+
+    /// The metadata as a GGUF file of their own, byte for byte, without tensors.
+    pub fn to_file(&self) -> Vec<u8> {
+        let mut bytes = self.head.to_vec();
+        if let Some(tensor_count) = bytes.get_mut(TENSOR_COUNT) {
+            tensor_count.fill(0);
+        }
+        bytes
     }
 
     /// All entries, ordered by key.

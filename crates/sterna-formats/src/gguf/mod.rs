@@ -60,7 +60,8 @@ impl Gguf {
         let mut reader = Reader::new(bytes.clone(), file.clone());
         check_header(&mut reader)?;
         let n_tensors = reader.count("tensor_count", table::MIN_BYTES)?;
-        let metadata = Metadata::new(file.clone(), read_metadata(&mut reader)?);
+        let entries = read_metadata(&mut reader)?;
+        let metadata = Metadata::new(file, bytes.slice(..reader.position()), entries);
         let tensors = table::read(&mut reader, n_tensors, &metadata, &bytes)?;
         Ok(Gguf { metadata, tensors })
     }

@@ -11,7 +11,7 @@ use super::json;
 use crate::error::{FormatError, Result};
 
 /// No honest config comes near this; without a limit a file could dictate what is allocated.
-const MAX_CONFIG_BYTES: u64 = 4 << 20;
+pub(crate) const MAX_CONFIG_BYTES: u64 = 4 << 20;
 
 /// A parsed JSON file of a Hugging Face directory: `config.json`, `tokenizer_config.json`, …
 #[derive(Debug, Clone)]

@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+pub(crate) use config::MAX_CONFIG_BYTES;
 pub use config::{ConfigFile, ConfigView};
 pub use generation::GenerationConfig;
 pub use safetensors::read as read_safetensors;
@@ -18,7 +19,7 @@ pub use shards::{INDEX, SINGLE, open as open_weights};
 use crate::error::{FormatError, Result};
 
 /// Reads a file of at most `limit` bytes; a larger one is an error, whatever the file system says its size is.
-fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>> {
+pub(crate) fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let io = || FormatError::io(path);
     let metadata = std::fs::metadata(path).map_err(io())?;
     let invalid = |expected, found| FormatError::invalid(path.display().to_string(), "size", expected, found);
@@ -35,7 +36,12 @@ fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>> {
 
 /// Reads a UTF-8 file of at most `limit` bytes.
 pub(crate) fn read_text(path: &Path, limit: u64) -> Result<String> {
-    String::from_utf8(read_small(path, limit)?).map_err(|error| {
+    text(path, read_small(path, limit)?)
+}
+
+/// The contents `bytes` of the file at `path` as text.
+pub(crate) fn text(path: &Path, bytes: Vec<u8>) -> Result<String> {
+    String::from_utf8(bytes).map_err(|error| {
         FormatError::invalid(path.display().to_string(), "content", "UTF-8", error.to_string())
     })
 }

@@ -15,15 +15,12 @@ use super::added::MAX_CONTENT;
 use super::bpe::{Bpe, ListedMerges, Merges};
 use super::cut::Cutter;
 use super::{AddedToken, Frame, Parts, Spelling, Tokenizer, byte_token};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, MAX_TOKENIZER_BYTES};
 use crate::error::{FormatError, Result};
 use crate::hf::{self, ConfigFile};
 
 mod decoder;
 mod steps;
-
-/// The largest `tokenizer.json` known has 40 MB.
-const MAX_BYTES: u64 = 256 << 20;
 
 /// What other files of the directory say.
 #[derive(Default)]
@@ -60,8 +57,8 @@ impl Hints {
 
 /// The tokenizer of a Hugging Face directory.
 pub(super) fn of_checkpoint(checkpoint: &Checkpoint) -> Result<Tokenizer> {
-    let path = checkpoint
-        .tokenizer_json()
+    let (path, text) = checkpoint
+        .tokenizer_json()?
         .ok_or_else(|| FormatError::missing(checkpoint.path().display().to_string(), "tokenizer.json"))?;
     let config = checkpoint.tokenizer_config()?;
     let generation = checkpoint.generation_config()?;
@@ -70,7 +67,7 @@ pub(super) fn of_checkpoint(checkpoint: &Checkpoint) -> Result<Tokenizer> {
         bos_id: generation.bos_token_id,
         ..config.as_ref().map(Hints::from_config).transpose()?.unwrap_or_default()
     };
-    read(&path, &hints)
+    parse(&path.display().to_string(), &text, &hints)
 }
 
 /// The tokenizer in the file at `path`.
@@ -80,11 +77,7 @@ pub(super) fn open(path: &Path) -> Result<Tokenizer> {
         true => Hints::from_config(&ConfigFile::open(&config)?)?,
         false => Hints::default(),
     };
-    read(path, &hints)
-}
-
-fn read(path: &Path, hints: &Hints) -> Result<Tokenizer> {
-    parse(&path.display().to_string(), &hf::read_text(path, MAX_BYTES)?, hints)
+    parse(&path.display().to_string(), &hf::read_text(path, MAX_TOKENIZER_BYTES)?, &hints)
 }
 
 #[derive(Deserialize)]

@@ -163,6 +163,11 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Whether the tensors are those of a native file, whatever kind of file they come from.
+    pub(crate) fn is_native(&self) -> bool {
+        self.checkpoint.native().is_some()
+    }
+
     /// Whether the checkpoint holds a tensor of this name.
     pub(crate) fn has_tensor(&self, name: &str) -> bool {
         self.checkpoint.get(name).is_some()

@@ -95,15 +95,17 @@ impl Architecture {
                 return Err(ModelError::field(fields.file(), *flag, "false", "true"));
             }
         }
+        let is_native = fields.is_native();
         let names = match kind {
+            _ if is_native => Names::Native,
             Kind::Gguf => Names::Gguf,
             Kind::Hf => Names::hf(self.hf_names, |name| fields.has_tensor(name)),
         };
         Ok(Reading {
             spec: self.spec(fields, kind)?,
             names,
-            norm_offset: if self.norms_less_one && kind == Kind::Hf { 1.0 } else { 0.0 },
-            permuted_qk: self.permuted_in_gguf && kind == Kind::Gguf,
+            norm_offset: if self.norms_less_one && kind == Kind::Hf && !is_native { 1.0 } else { 0.0 },
+            permuted_qk: self.permuted_in_gguf && kind == Kind::Gguf && !is_native,
         })
     }
 
@@ -123,6 +125,7 @@ impl Architecture {
             logit_scale: 1.0,
             logit_softcap: fields.opt_positive(keys::LOGIT_SOFTCAP)?.map(|cap| cap as f32),
             tied_embeddings: match kind {
+                _ if fields.is_native() => !fields.has_tensor("output.weight"),
                 Kind::Gguf => !fields.has_tensor("output.weight"),
                 Kind::Hf => fields.flag("tie_word_embeddings", self.tied_by_default)?,
             },
@@ -169,6 +172,9 @@ fn projections(fields: &Fields) -> Result<Projections> {
     };
     if config.opt_bool("use_rms_norm")?.unwrap_or(false) {
         return Err(config.wrong("use_rms_norm", "false").into());
+    }
+    if fields.is_native() {
+        return Err(config.wrong("quant_method", "none: native files hold no ternary weights").into());
     }
     let storage = match (is_auto, is_online) {
         (true, true) => TernaryStorage::Online,

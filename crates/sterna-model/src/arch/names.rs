@@ -1,4 +1,4 @@
-//! What the tensors are called in the two kinds of file.
+//! What the tensors are called in the three kinds of file.
 
 /// What a tensor is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,9 +97,20 @@ fn gguf_pattern(role: Role) -> Pattern {
     }
 }
 
+/// The name in native files: as in GGUF files, but every expert has a matrix of its own.
+fn native_pattern(role: Role) -> Pattern {
+    match role {
+        Role::ExpertGate => "blk.{i}.ffn_gate_exps.{e}.weight",
+        Role::ExpertUp => "blk.{i}.ffn_up_exps.{e}.weight",
+        Role::ExpertDown => "blk.{i}.ffn_down_exps.{e}.weight",
+        role => gguf_pattern(role),
+    }
+}
+
 /// The vocabulary of one checkpoint.
 #[derive(Debug, Clone)]
 pub(crate) enum Names {
+    Native,
     Gguf,
     Hf {
         /// `model.`, or `language_model.model.` where the language model is part of a larger one.
@@ -126,6 +137,7 @@ impl Names {
 
     fn pattern(&self, role: Role) -> (&'static str, Pattern) {
         match self {
+            Names::Native => ("", native_pattern(role)),
             Names::Gguf => ("", gguf_pattern(role)),
             Names::Hf { prefix, head, exceptions } => {
                 let exception = exceptions.iter().find(|(special, _)| *special == role);

@@ -13,7 +13,7 @@ const MAX_EXPERTS: usize = 1 << 12;
 
 const QUERY_PRE_ATTN_SCALAR: Key = Key { hf: "query_pre_attn_scalar", gguf: "" };
 
-/// When a projection has a bias. (In GGUF files the tensor itself says.)
+/// When a projection has a bias. (In native and GGUF files the tensor itself says.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Bias {
     Never,
@@ -24,7 +24,7 @@ pub(super) enum Bias {
 
 impl Bias {
     fn is_there(self, fields: &Fields, gguf_tensor: &str) -> Result<bool> {
-        if matches!(fields.source, Source::Gguf(..)) {
+        if fields.is_native() || matches!(fields.source, Source::Gguf(..)) {
             return Ok(fields.has_tensor(gguf_tensor));
         }
         match self {

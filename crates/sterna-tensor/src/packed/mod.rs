@@ -26,7 +26,7 @@ pub use source::{Block, BlockSource, GroupedCodes};
 
 use crate::ShapeError;
 use crate::activation::GROUP;
-use crate::simd::CodeRegister;
+use crate::simd::{CodeRegister, LANES};
 
 /// A quantized matrix `[rows, cols]` with exactly the integers and scales that it was given.
 #[derive(Debug)]
@@ -75,6 +75,9 @@ impl<C, B> Clone for Tile<'_, C, B> {
 }
 
 impl PackedMatrix {
+    /// Rows of a tile: a matrix of whole tiles is a slice of the bytes of a larger one.
+    pub const TILE_ROWS: usize = LANES;
+
     /// Rows (outputs).
     pub fn rows(&self) -> usize {
         self.rows

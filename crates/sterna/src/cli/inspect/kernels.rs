@@ -76,6 +76,9 @@ fn sample(tensor: &Tensor, compute: &Compute) -> Option<Matrix> {
 
 fn why(tensor: &Tensor, matrix: &Matrix, compute: &Compute) -> &'static str {
     match (matrix, tensor.ty, compute.precision) {
+        (Matrix::Packed(_), TensorType::Packed(_), Precision::Int8) => {
+            "multiplied where they are mapped; inputs are rounded to int8 in groups of 32"
+        }
         (Matrix::Packed(_), _, Precision::Int8) => {
             "codes and scales as stored, in tiles; inputs are rounded to int8 in groups of 32"
         }
@@ -102,5 +105,5 @@ fn ternary_growth(tensor: &Tensor) -> f64 {
 }
 
 fn bits_per_weight(tensor: &Tensor) -> f64 {
-    8.0 * tensor.ty.block_bytes() as f64 / tensor.ty.block_len() as f64
+    8.0 * tensor.data.len() as f64 / tensor.n_elements().max(1) as f64
 }

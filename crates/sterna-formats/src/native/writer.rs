@@ -1,0 +1,180 @@
+//! Writing a native file: data first, one tensor after the other; then the directory; then, when all of it is on the
+//! medium, its name.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::directory::{self, Directory, Entry, Named, Part};
+use super::{ALIGNMENT, About, DATA_START, Documents, documents, header};
+use crate::error::{FormatError, Result};
+use crate::tensor::TensorType;
+
+/// A native file that is being written, as `NAME.part` beside the place where it will be. Dropped before
+/// [`Writer::finish`], it leaves nothing.
+#[derive(Debug)]
+pub struct Writer {
+    target: PathBuf,
+    part_path: PathBuf,
+    /// `None` once the file is complete.
+    file: Option<File>,
+    /// Bytes written.
+    len: usize,
+    directory: Directory,
+    /// Of the tensors.
+    names: HashSet<String>,
+}
+
+impl Writer {
+    /// Begins the file that will be at `path` with the documents of its origin.
+    ///
+    /// # Errors
+    /// When the file cannot be created or written, or a document's name is no file name.
+    pub fn create(path: &Path, documents: &Documents) -> Result<Writer> {
+        let mut part_path = path.as_os_str().to_owned();
+        part_path.push(".part");
+        let part_path = PathBuf::from(part_path);
+        let file = File::create(&part_path).map_err(FormatError::io(&part_path))?;
+        let mut writer = Writer {
+            target: path.to_owned(),
+            part_path,
+            file: Some(file),
+            len: 0,
+            directory: Directory {
+                made_by: format!("sterna {}", env!("CARGO_PKG_VERSION")),
+                kind: documents.kind,
+                ..Directory::default()
+            },
+            names: HashSet::new(),
+        };
+        // The header is written last: until then the file is none of this format.
+        writer.write(&[0; DATA_START])?;
+        for document in &documents.list {
+            let name = document.name.clone();
+            let is_new = writer.directory.documents.iter().all(|other| other.name != name);
+            if !documents::is_file_name(&name) || !is_new {
+                return Err(writer.invalid("documents", "plain file names, each once", format!("{name:?}")));
+            }
+            let data = writer.part(&document.bytes)?;
+            writer.directory.documents.push(Named { name, data });
+        }
+        Ok(writer)
+    }
+
+    /// Writes a tensor: little-endian floats, or the bytes of a packed matrix ([`sterna_tensor::PackedMatrix::as_bytes`]).
+    ///
+    /// # Errors
+    /// When the type is none of native files, the bytes are not as many as type and shape ask for, the name was used
+    /// before, or the file cannot be written.
+    pub fn add(&mut self, name: &str, shape: &[usize], ty: TensorType, data: &[u8]) -> Result<()> {
+        let field = directory::field(name);
+        if !directory::is_known(ty) {
+            return Err(FormatError::unsupported(self.file_name(), field, format!("type {ty}")));
+        }
+        if ty.n_bytes(shape) != Some(data.len()) || data.is_empty() {
+            let expected = format!("the bytes of {ty} {shape:?}");
+            return Err(self.invalid(&field, &expected, format!("{} bytes", data.len())));
+        }
+        if !self.names.insert(name.to_owned()) {
+            return Err(self.invalid(&field, "one tensor of this name", "a second one".to_owned()));
+        }
+        let data = self.part(data)?;
+        let entry = Entry { name: name.to_owned(), ty: ty.to_string(), shape: shape.to_vec(), data };
+        self.directory.tensors.push(entry);
+        Ok(())
+    }
+
+    /// Writes what `about` says and the directory, waits until all is on the medium, and gives the file its name in
+    /// place of what may have had it.
+    ///
+    /// # Errors
+    /// When the file cannot be written or renamed; then nothing is left of it, and what was there before still is.
+    pub fn finish(mut self, about: &About) -> Result<()> {
+        self.directory.origin.clone_from(&about.origin);
+        self.directory.license.clone_from(&about.license);
+        self.directory.recipe = self.report(&about.recipe)?;
+        self.directory.quality = self.report(&about.quality)?;
+        let directory = serde_json::to_vec(&self.directory)
+            .map_err(|error| self.invalid("directory", "what JSON can write", error.to_string()))?;
+        self.align()?;
+        let offset = self.len as u64;
+        self.write(&directory)?;
+        let header = header::write(offset, &directory);
+        let Some(mut file) = self.file.take() else { return Ok(()) };
+        let written = file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(&header));
+        let synced = written.and_then(|()| file.sync_all());
+        // Closed first: Windows does not rename a file that is open.
+        drop(file);
+        let renamed = synced.and_then(|()| fs::rename(&self.part_path, &self.target));
+        match renamed.and_then(|()| sync_directory(&self.target)) {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                self.remove();
+                Err(FormatError::io(&self.target)(error))
+            }
+        }
+    }
+
+    /// A report as JSON text, if there is one.
+    fn report(&mut self, report: &Value) -> Result<Option<Part>> {
+        if report.is_null() {
+            return Ok(None);
+        }
+        self.part(report.to_string().as_bytes()).map(Some)
+    }
+
+    /// Writes `data` on a cache line of its own.
+    fn part(&mut self, data: &[u8]) -> Result<Part> {
+        self.align()?;
+        let offset = self.len;
+        self.write(data)?;
+        Ok(Part { offset, length: data.len(), sha256: directory::sha256(data) })
+    }
+
+    fn align(&mut self) -> Result<()> {
+        let zeros = self.len.next_multiple_of(ALIGNMENT) - self.len;
+        self.write(&[0; ALIGNMENT][..zeros])
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        file.write_all(bytes).map_err(FormatError::io(&self.part_path))?;
+        self.len += bytes.len();
+        Ok(())
+    }
+
+    /// Nothing can be done about a file that cannot be removed.
+    fn remove(&self) {
+        let _ = fs::remove_file(&self.part_path);
+    }
+
+    fn file_name(&self) -> String {
+        self.target.display().to_string()
+    }
+
+    fn invalid(&self, field: &str, expected: &str, found: String) -> FormatError {
+        FormatError::invalid(self.file_name(), field, expected, found)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if let Some(file) = self.file.take() {
+            drop(file);
+            self.remove();
+        }
+    }
+}
+
+/// The new name is on the medium too.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    // Windows has no such call: NTFS journals its directory entries.
+    if cfg!(unix) {
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(dir)?.sync_all()?;
+    }
+    Ok(())
+}
