@@ -7,13 +7,13 @@
 use std::cell::RefCell;
 
 use sterna_formats::{Checkpoint, Tensor};
-use sterna_tensor::{Compute, DenseMatrix, KvType, ShapeError};
+use sterna_tensor::{Activations, Compute, DenseMatrix, KvType, ShapeError};
 
 use crate::arch;
 use crate::arch::names::{Names, Role};
 use crate::block::{Block, BlockScratch};
 use crate::error::{ModelError, Result};
-use crate::linear::Linear;
+use crate::linear::{Linear, project};
 use crate::mixer::{InputTap, Pass};
 use crate::model::Embedding;
 use crate::rope::{RopeTables, Ropes};
@@ -206,6 +206,19 @@ impl Layerwise {
         self.of(block).feed_forward_output(&pass, scratch, x)
     }
 
+    /// What the linear layer `layer` of `block` makes of `x` `[n_tokens, cols]`; nothing if there is no such layer.
+    pub fn layer_output(&self, c: &Compute, block: &RunnableBlock, layer: &str, x: &[f32]) -> Vec<f32> {
+        let Some(layer) = block.weights.linears().into_iter().find(|candidate| candidate.name == layer)
+        else {
+            return Vec::new();
+        };
+        let mut input = Activations::new();
+        input.set(x, layer.matrix.cols(), c);
+        let mut y = vec![0.0; input.n_tokens() * layer.matrix.rows()];
+        project(c, &input, [(layer, &mut y)]);
+        y
+    }
+
     fn pass<'a>(
         &self,
         compute: &'a Compute,
@@ -260,6 +273,31 @@ impl FloatLinear {
         let bias = bias.map(|bias| in_order(1, &bias));
         Ok(FloatLinear { name: tensors.weight.name.clone(), rows, cols, weight, bias })
     }
+}
+
+/// The norms and biases of a block, `index` in its network, by their names in GGUF files.
+pub fn vectors(block: &FloatBlock, index: usize) -> Vec<(String, &[f32])> {
+    let mut vectors: Vec<(Role, Option<&Vec<f32>>)> = vec![
+        (Role::MixerNorm, Some(&block.mixer_norm)),
+        (Role::MixerPostNorm, block.mixer_post_norm.as_ref()),
+        (Role::FeedForwardNorm, block.feed_forward_norm.as_ref()),
+        (Role::FeedForwardPostNorm, block.feed_forward_post_norm.as_ref()),
+    ];
+    let MixerWeights::Attention(attention) = &block.mixer;
+    vectors.extend([
+        (Role::QNorm, attention.q_norm.as_ref()),
+        (Role::KNorm, attention.k_norm.as_ref()),
+        (Role::AttentionSubNorm, attention.sub_norm.as_ref()),
+    ]);
+    if let FeedForwardWeights::Dense(dense) = &block.feed_forward {
+        vectors.push((Role::FeedForwardSubNorm, dense.sub_norm.as_ref()));
+    }
+    let norms = vectors
+        .into_iter()
+        .filter_map(|(role, values)| Some((Names::Gguf.of(role, index), values?.as_slice())));
+    let linears = block.linears().into_iter();
+    let biases = linears.filter_map(|linear| Some((weights::bias_of(&linear.name), linear.bias.as_deref()?)));
+    norms.chain(biases).collect()
 }
 
 /// Gives the layers of a block names that say what they are, whatever tensor they were made of.

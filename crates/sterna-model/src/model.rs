@@ -9,10 +9,7 @@ use crate::linear::Linear;
 use crate::rope::Ropes;
 use crate::spec::Spec;
 use crate::ternary::TernaryMatrix;
-use crate::weights::{
-    self, AttentionWeights, CheckOnly, DenseWeights, FeedForwardWeights, Leaves, LinearTensors, MixerWeights,
-    Weights,
-};
+use crate::weights::{self, BlockWeights, CheckOnly, Leaves, LinearTensors, Weights};
 
 /// What a model is loaded for.
 #[derive(Debug, Clone, Default)]
@@ -54,26 +51,8 @@ impl Model {
 
     /// The matrices of all linear layers, head last, each with the name of the tensor it was made of.
     pub fn matrices(&self) -> impl Iterator<Item = (&str, &Matrix)> {
-        let mut linears = Vec::new();
-        for block in &self.weights.blocks {
-            match &block.mixer {
-                MixerWeights::Attention(AttentionWeights { q, k, v, o, .. }) => linears.extend([q, k, v, o]),
-            }
-            match &block.feed_forward {
-                FeedForwardWeights::None => {}
-                FeedForwardWeights::Dense(DenseWeights { gate, up, down, .. }) => {
-                    linears.extend([gate, up, down])
-                }
-                FeedForwardWeights::Moe(moe) => {
-                    linears.push(&moe.router);
-                    linears.extend(
-                        moe.experts.iter().flat_map(|expert| [&expert.gate, &expert.up, &expert.down]),
-                    );
-                }
-            }
-        }
-        linears.push(&self.weights.head);
-        linears.into_iter().map(|linear| (linear.name.as_str(), &linear.matrix))
+        let linears = self.weights.blocks.iter().flat_map(BlockWeights::linears).chain([&self.weights.head]);
+        linears.map(|linear| (linear.name.as_str(), &linear.matrix))
     }
 }
 

@@ -132,6 +132,21 @@ impl<L, V: Clone> BlockWeights<L, V> {
 }
 
 impl<L, V> BlockWeights<L, V> {
+    /// All linear layers, router included.
+    pub fn linears(&self) -> Vec<&L> {
+        let MixerWeights::Attention(attention) = &self.mixer;
+        let mut linears = vec![&attention.q, &attention.k, &attention.v, &attention.o];
+        match &self.feed_forward {
+            FeedForwardWeights::None => {}
+            FeedForwardWeights::Dense(dense) => linears.extend(dense.linears()),
+            FeedForwardWeights::Moe(moe) => {
+                linears.push(&moe.router);
+                linears.extend(moe.experts.iter().flat_map(DenseWeights::linears));
+            }
+        }
+        linears
+    }
+
     /// All linear layers, to be changed.
     pub fn linears_mut(&mut self) -> Vec<&mut L> {
         let MixerWeights::Attention(attention) = &mut self.mixer;
@@ -149,6 +164,11 @@ impl<L, V> BlockWeights<L, V> {
 }
 
 impl<L, V> DenseWeights<L, V> {
+    /// All linear layers.
+    pub fn linears(&self) -> [&L; 3] {
+        [&self.gate, &self.up, &self.down]
+    }
+
     /// All linear layers, to be changed.
     pub fn linears_mut(&mut self) -> [&mut L; 3] {
         [&mut self.gate, &mut self.up, &mut self.down]
@@ -484,7 +504,8 @@ impl<L: Leaves> Parts<'_, L> {
     }
 }
 
-fn bias_of(weight: &str) -> String {
+/// The name of the bias that belongs to `weight`.
+pub(crate) fn bias_of(weight: &str) -> String {
     format!("{}bias", weight.strip_suffix("weight").unwrap_or(weight))
 }
 
