@@ -1,0 +1,202 @@
+//! The values that the codes of one group stand for, and the search for those that suit the group best.
+
+use half::f16;
+use sterna_tensor::PackedFormat;
+
+use super::Search;
+
+/// Adding this to a float below 2^22 rounds it to an integer, ties to even, and leaves that in the lowest bits.
+const ROUND: f32 = (1 << 23) as f32;
+
+/// Steps of the search from the whole range of a group downwards, each this part of it.
+const SHRINK_STEP: f32 = 0.05;
+/// How many: the least range is half of the whole.
+const N_SHRINKS: usize = 11;
+
+/// Times that a found grid is fitted to its own codes by least squares.
+const N_FITS: usize = 3;
+
+/// A scale as stored and a zero point: code `c` is `scale * (c - zero)`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Grid {
+    scale: f32,
+    per_unit: f32,
+    zero: f32,
+}
+
+impl Grid {
+    pub(super) fn new(scale: f16, zero: u8) -> Grid {
+        let scale = scale.to_f32();
+        Grid { scale, per_unit: 1.0 / scale, zero: f32::from(zero) }
+    }
+
+    /// The grid with the storable scale next to `scale`: normal and finite, so that every reader agrees on it.
+    pub(super) fn nearest(scale: f32, zero: f32) -> Grid {
+        let (least, most) = (f16::MIN_POSITIVE.to_f32(), f16::MAX.to_f32());
+        let stored = f16::from_f32(scale.abs().clamp(least, most).copysign(scale));
+        Grid { zero, ..Grid::new(stored, 0) }
+    }
+
+    pub(super) fn scale(self) -> f16 {
+        f16::from_f32(self.scale)
+    }
+
+    pub(super) fn zero(self) -> u8 {
+        self.zero as u8
+    }
+
+    /// What `code` stands for.
+    #[inline(always)]
+    pub(super) fn value(self, code: u8) -> f32 {
+        self.scale * (f32::from(code) - self.zero)
+    }
+
+    /// The code next to `w`.
+    #[inline(always)]
+    pub(super) fn code(self, w: f32, largest: f32) -> u8 {
+        (self.position(w, largest) + ROUND).to_bits() as u8
+    }
+
+    /// Where `w` lies between code 0 and the largest.
+    #[inline(always)]
+    fn position(self, w: f32, largest: f32) -> f32 {
+        (w * self.per_unit + self.zero).clamp(0.0, largest)
+    }
+
+    /// `Σ importance (w - value of its code)²`
+    fn error(self, group: &Group, largest: f32) -> f32 {
+        group.sum(|w, importance| {
+            let units = (self.position(w, largest) + ROUND) - ROUND - self.zero;
+            let error = w - self.scale * units;
+            importance * error * error
+        })
+    }
+
+    /// The grid that makes most of the codes of this one: least squares for the scale.
+    fn fitted(self, group: &Group, largest: f32) -> Grid {
+        let units = |w| (self.position(w, largest) + ROUND) - ROUND - self.zero;
+        let product = group.sum(|w, importance| importance * w * units(w));
+        let square = group.sum(|w, importance| importance * units(w) * units(w));
+        if square > 0.0 && product.is_finite() { Grid::nearest(product / square, self.zero) } else { self }
+    }
+}
+
+/// The weights of one group and what an error in each costs.
+pub(super) struct Group<'a> {
+    pub(super) weights: &'a [f32],
+    pub(super) importance: &'a [f32],
+}
+
+impl Group<'_> {
+    /// Sums in eight lanes, an order that does not depend on the machine.
+    #[inline(always)]
+    fn sum(&self, term: impl Fn(f32, f32) -> f32) -> f32 {
+        let mut lanes = [0.0f32; 8];
+        let (weights, rest) = self.weights.as_chunks::<8>();
+        let (importance, rest_importance) = self.importance.as_chunks::<8>();
+        for (w, h) in weights.iter().zip(importance) {
+            for i in 0..8 {
+                lanes[i] += term(w[i], h[i]);
+            }
+        }
+        let rest: f32 = rest.iter().zip(rest_importance).map(|(&w, &h)| term(w, h)).sum();
+        lanes.iter().sum::<f32>() + rest
+    }
+
+    /// The range of the weights and zero.
+    fn range(&self) -> (f32, f32) {
+        self.weights.iter().fold((0.0, 0.0), |(low, high), &w| (w.min(low), w.max(high)))
+    }
+}
+
+/// The best grid seen so far.
+struct Best<'a> {
+    group: &'a Group<'a>,
+    largest: f32,
+    grid: Grid,
+    error: f32,
+}
+
+impl<'a> Best<'a> {
+    fn new(group: &'a Group, largest: f32, grid: Grid) -> Best<'a> {
+        Best { group, largest, grid, error: grid.error(group, largest) }
+    }
+
+    /// Whether `grid` was better.
+    fn offer(&mut self, grid: Grid) -> bool {
+        let error = grid.error(self.group, self.largest);
+        let better = error < self.error;
+        if better {
+            (self.grid, self.error) = (grid, error);
+        }
+        better
+    }
+}
+
+/// The grid for a group of weights in `format`.
+pub(super) fn find(format: PackedFormat, group: &Group, search: Search) -> Grid {
+    let largest = f32::from(format.largest_code());
+    if format.is_affine() {
+        affine(group, largest, search)
+    } else {
+        symmetric(group, largest, f32::from(format.zero()), search)
+    }
+}
+
+fn affine(group: &Group, largest: f32, search: Search) -> Grid {
+    let (low, high) = group.range();
+    let whole = (high - low) / largest;
+    let zero_at = |scale: f32| (-low / scale).round().clamp(0.0, largest);
+    let grid = Grid::nearest(whole, 0.0);
+    let published = Grid { zero: zero_at(grid.scale), ..grid };
+    if search == Search::MinMax {
+        return published;
+    }
+    let mut best = Best::new(group, largest, published);
+    for step in 0..N_SHRINKS {
+        let grid = Grid::nearest(whole * (1.0 - SHRINK_STEP * step as f32), 0.0);
+        // The codes' range slides over that of the weights, from one end to the other.
+        let first = (largest - high * grid.per_unit).floor().clamp(0.0, largest);
+        let last = (-low * grid.per_unit).ceil().clamp(0.0, largest);
+        let (first, last) = (first.min(last) as u8, first.max(last) as u8);
+        for zero in first..=last {
+            best.offer(Grid { zero: f32::from(zero), ..grid });
+        }
+    }
+    for _ in 0..N_FITS {
+        let fitted = best.grid.fitted(group, largest);
+        let mut better = best.offer(fitted);
+        for zero in [fitted.zero - 1.0, fitted.zero + 1.0] {
+            if (0.0..=largest).contains(&zero) {
+                better |= best.offer(Grid { zero, ..fitted });
+            }
+        }
+        if !better {
+            break;
+        }
+    }
+    best.grid
+}
+
+fn symmetric(group: &Group, largest: f32, zero: f32, search: Search) -> Grid {
+    let (low, high) = group.range();
+    let whole = high.max(-low) / (largest - zero);
+    let published = Grid::nearest(whole, zero);
+    if search == Search::MinMax {
+        return published;
+    }
+    let mut best = Best::new(group, largest, published);
+    for step in 0..N_SHRINKS {
+        let scale = whole * (1.0 - SHRINK_STEP * step as f32);
+        for scale in [scale, -scale] {
+            best.offer(Grid::nearest(scale, zero));
+        }
+    }
+    for _ in 0..N_FITS {
+        let fitted = best.grid.fitted(group, largest);
+        if !best.offer(fitted) {
+            break;
+        }
+    }
+    best.grid
+}

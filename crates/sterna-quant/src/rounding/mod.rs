@@ -1,0 +1,17 @@
+//! Rounding a float matrix to few bits, so that what it does to its inputs changes least.
+//!
+//! The error of a rounded matrix is `Σ_rows δ H δᵀ`, where `δ` is what a row lost and `H` the second moments of the
+//! layer's inputs ([`Gram`]): the mean square of what its outputs lost. [`round_to_nearest`] rounds each weight for
+//! itself.
+
+mod error;
+mod gram;
+mod grid;
+mod nearest;
+mod product;
+mod quantized;
+
+pub use error::{Result, RoundingError};
+pub use gram::{Gram, TokenWeight};
+pub use nearest::{Search, round_to_nearest};
+pub use quantized::Quantized;
