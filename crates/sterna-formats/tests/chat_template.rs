@@ -81,6 +81,7 @@ fn hostile_templates_fail_and_say_why() {
     assert_fails("{{ messages[0].content.no_such_method() }}");
     assert_fails("{{ strftime_now('%Q') }}");
     assert_fails("{{ debug() }}");
+    assert_eq!(outcome("{{ 5 is divisibleby 0 }}"), Ok("False".len()));
 }
 
 #[track_caller]

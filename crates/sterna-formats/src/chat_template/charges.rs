@@ -87,6 +87,8 @@ pub(super) fn install(environment: &mut Environment<'_>, meter: &Meter) {
         }
         state.perform_test(&name, &args)
     });
+    // The engine's own divides by zero.
+    environment.add_test("divisibleby", |value: i64, by: i64| value.checked_rem(by) == Some(0));
     let on = meter.clone();
     environment.add_function(METHOD, move |state: &mut State<'_, '_>, args: Rest<ValueOrKwargs>| {
         let mut args = args.into_values();

@@ -7,7 +7,6 @@
 //! the worst of either; pages that are never touched cost nothing.
 
 use std::io;
-use std::panic::resume_unwind;
 use std::thread::{self, Builder};
 
 use super::MAX_SOURCE;
@@ -28,11 +27,12 @@ pub(super) const fn for_steps(steps: usize) -> usize {
 /// Runs `task` on a thread with a stack of `bytes`.
 ///
 /// # Errors
-/// When the system gives no such thread.
+/// When the system gives no such thread, or the task panicked: the engine is not ours, and what it runs is not the
+/// user's.
 pub(super) fn run<T: Send>(bytes: usize, task: impl FnOnce() -> T + Send) -> io::Result<T> {
     thread::scope(|scope| {
         let thread =
             Builder::new().name("chat template".into()).stack_size(bytes).spawn_scoped(scope, task)?;
-        Ok(thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
+        thread.join().map_err(|_| io::Error::other("the template engine failed"))
     })
 }
