@@ -17,6 +17,7 @@ pub mod layerwise;
 mod linear;
 mod mixer;
 mod model;
+pub mod native;
 pub mod reference;
 pub mod rope;
 mod rows;

@@ -51,8 +51,8 @@ fn a_checkpoint_and_its_gguf_agree() {
         let path = convert(&open(name, CONFIGS[0]), architecture).write(dir.path());
         let checkpoint = Checkpoint::open(&path).unwrap();
         let expected = expected(name);
-        let logits = Reference::load(&checkpoint).unwrap().forward(&expected.input_ids).unwrap();
-        let difference = max_difference(&logits, &expected.logits);
+        let of_gguf = Reference::load(&checkpoint).unwrap().forward(&expected.input_ids).unwrap();
+        let difference = max_difference(&of_gguf, &expected.logits);
         assert!(difference <= 2e-3, "{name} as {architecture}: the oracle differs by {difference}");
 
         let compute = Compute::new(2, Precision::Float);
@@ -62,6 +62,12 @@ fn a_checkpoint_and_its_gguf_agree() {
         let logits = forward(&model, &compute, &mut state, &mut workspace, ids, Logits::All).unwrap();
         let difference = max_difference(logits, &expected.logits);
         assert!(difference <= 2e-3, "{name} as {architecture}: the fast path differs by {difference}");
+
+        // And so does the native file of it, which has neither permuted rows nor stacked experts.
+        let native = common::native::in_floats(&checkpoint, dir.path(), "model.sterna");
+        assert_eq!(Spec::of(&native).unwrap(), Spec::of(&checkpoint).unwrap(), "{name} as {architecture}");
+        let oracle = Reference::load(&native).unwrap().forward(&expected.input_ids).unwrap();
+        assert_eq!(oracle, of_gguf, "{name} as {architecture}, native");
     }
 }
 

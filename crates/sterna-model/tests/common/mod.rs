@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub)] // Every test file uses its own part.
 
 pub mod gguf;
+pub mod native;
 
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,273 @@
+//! The tensors of any checkpoint under the names, and in the order of rows, that native files have: separate
+//! projections and experts, no permuted rows, norms as they are multiplied with.
+//!
+//! What a quantizer writes into a native file is this list, each matrix in a format of its own choice.
+
+use std::ops::Range;
+
+use sterna_formats::{Checkpoint, Config, RowOrder, Tensor, TensorType};
+use sterna_tensor::{Matrix, Pool};
+
+use crate::arch;
+use crate::arch::names::{Names, Role};
+use crate::error::{ModelError, Result};
+use crate::spec::Projections;
+use crate::weights::{
+    self, AttentionWeights, BlockWeights, DenseWeights, FeedForwardWeights, Leaves, LinearTensors,
+    MixerWeights,
+};
+
+/// Divisors of rotary frequencies, which GGUF files keep as tensors.
+const ROPE_TENSORS: [&str; 3] =
+    ["rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"];
+
+/// A tensor of a checkpoint, still in its file.
+#[derive(Debug, Clone)]
+pub struct CanonicalTensor {
+    /// Its name in native files: `blk.3.attn_q.weight`.
+    pub name: String,
+    /// What it is for.
+    pub kind: TensorKind,
+    /// Outputs; 1 for a vector.
+    pub rows: usize,
+    /// Inputs; the length of a vector.
+    pub cols: usize,
+    /// Type in the checkpoint.
+    pub ty: TensorType,
+    source: Source,
+}
+
+/// What a tensor is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TensorKind {
+    /// The matrix whose rows are looked up; where there is no [`TensorKind::Head`], it is that too.
+    Embedding,
+    /// A matrix of a mixer or a feed-forward network.
+    Projection,
+    /// The matrix that picks experts: small, and decisive.
+    Router,
+    /// The matrix that makes logits.
+    Head,
+    /// A norm, a bias, divisors: f32 in native files.
+    Vector,
+}
+
+#[derive(Debug, Clone)]
+enum Source {
+    Matrix {
+        weight: Tensor,
+        order: RowOrder,
+        /// A factor on all weights.
+        scale: Option<Tensor>,
+    },
+    Vector {
+        values: Tensor,
+        order: RowOrder,
+        /// Added to all values.
+        offset: f32,
+    },
+}
+
+/// The tensors of `checkpoint`, in the order in which they are computed with.
+///
+/// # Errors
+/// Those of [`crate::Spec::of`], tensors that are missing or of the wrong shape, and ternary weights, which are stored
+/// in no format of native files.
+pub fn tensors(checkpoint: &Checkpoint) -> Result<Vec<CanonicalTensor>> {
+    let reading = arch::read(checkpoint)?;
+    if reading.spec.projections != Projections::Stored {
+        let (field, expected) = ("quantization_config", "weights that are no ternary ones");
+        return Err(ModelError::field(checkpoint.path(), field, expected, "BitNet's"));
+    }
+    let weights = weights::assemble(checkpoint, &reading, &InFile)?;
+    let embedding = weights::embedding(checkpoint, &reading)?;
+    let name = Names::Native.of(Role::Embedding, 0);
+    let embedding = CanonicalTensor::matrix(name, TensorKind::Embedding, embedding, RowOrder::AsStored, None);
+    let mut list = List { tensors: vec![embedding], block: 0 };
+    for (block, weights) in weights.blocks.into_iter().enumerate() {
+        list.block = block;
+        list.block(weights);
+    }
+    list.vector(Role::FinalNorm, weights.final_norm);
+    if !reading.spec.tied_embeddings {
+        list.linear(Role::Head, TensorKind::Head, weights.head);
+    }
+    if let Config::Gguf(_) = checkpoint.config() {
+        for tensor in ROPE_TENSORS.iter().filter_map(|name| checkpoint.get(name)) {
+            let (name, tensor) = (tensor.name.clone(), tensor.clone());
+            list.tensors.push(CanonicalTensor::vector(name, tensor, RowOrder::AsStored, 0.0));
+        }
+    }
+    Ok(list.tensors)
+}
+
+impl CanonicalTensor {
+    /// `weight` is `[rows, cols]`.
+    fn matrix(
+        name: String,
+        kind: TensorKind,
+        weight: Tensor,
+        order: RowOrder,
+        scale: Option<Tensor>,
+    ) -> CanonicalTensor {
+        let [rows, cols] = [0, 1].map(|dim| weight.shape.get(dim).copied().unwrap_or(1));
+        let ty = weight.ty;
+        CanonicalTensor { name, kind, rows, cols, ty, source: Source::Matrix { weight, order, scale } }
+    }
+
+    fn vector(name: String, values: Tensor, order: RowOrder, offset: f32) -> CanonicalTensor {
+        let (kind, cols, ty) = (TensorKind::Vector, values.n_elements(), values.ty);
+        CanonicalTensor { name, kind, rows: 1, cols, ty, source: Source::Vector { values, order, offset } }
+    }
+
+    /// Its shape in native files.
+    pub fn shape(&self) -> Vec<usize> {
+        match self.kind {
+            TensorKind::Vector => vec![self.cols],
+            _ => vec![self.rows, self.cols],
+        }
+    }
+
+    /// All values, `[rows, cols]`.
+    ///
+    /// # Errors
+    /// When the tensor's type is none of weights, or a vector is not finite.
+    pub fn load(&self) -> Result<Vec<f32>> {
+        self.load_rows(0..self.rows)
+    }
+
+    /// The values of the rows `range`, `[range.len(), cols]`.
+    ///
+    /// # Errors
+    /// As [`CanonicalTensor::load`], and when there are no such rows.
+    pub fn load_rows(&self, range: Range<usize>) -> Result<Vec<f32>> {
+        match &self.source {
+            Source::Vector { values, order, offset } => {
+                let values = weights::finite(values, *offset)?;
+                Ok((0..values.len()).map(|i| values[order.stored_row(i)]).collect())
+            }
+            Source::Matrix { weight, order, scale } => {
+                let mut rows = stored_rows(weight, *order, range)?;
+                if let Some(scale) = scale {
+                    let scale = weights::single(scale)?;
+                    rows.iter_mut().for_each(|weight| *weight *= scale);
+                }
+                Ok(rows)
+            }
+        }
+    }
+}
+
+/// The rows `range`, in `order`, of a matrix.
+fn stored_rows(weight: &Tensor, order: RowOrder, range: Range<usize>) -> Result<Vec<f32>> {
+    if let TensorType::Packed(_) = weight.ty
+        && let Matrix::Packed(matrix) = weight.matrix(order, &Pool::new(1))?
+        && range.end <= matrix.rows()
+    {
+        let mut out = vec![0.0; range.len() * matrix.cols()];
+        let rows = out.chunks_exact_mut(matrix.cols());
+        range.zip(rows).for_each(|(row, out)| matrix.row(row, out));
+        return Ok(out);
+    }
+    if order == RowOrder::AsStored {
+        return Ok(weight.rows(range)?.to_f32()?);
+    }
+    let mut out = Vec::new();
+    for row in range.map(|row| order.stored_row(row)) {
+        out.extend(weight.rows(row..row + 1)?.to_f32()?);
+    }
+    Ok(out)
+}
+
+/// Gathers tensors under their canonical names.
+struct List {
+    tensors: Vec<CanonicalTensor>,
+    block: usize,
+}
+
+impl List {
+    fn block(&mut self, weights: BlockWeights<LinearTensors, Vector>) {
+        self.vector(Role::MixerNorm, weights.mixer_norm);
+        match weights.mixer {
+            MixerWeights::Attention(AttentionWeights { q, k, v, o, q_norm, k_norm, sub_norm }) => {
+                for (role, linear) in [(Role::Q, q), (Role::K, k), (Role::V, v), (Role::O, o)] {
+                    self.linear(role, TensorKind::Projection, linear);
+                }
+                self.vectors([
+                    (Role::QNorm, q_norm),
+                    (Role::KNorm, k_norm),
+                    (Role::AttentionSubNorm, sub_norm),
+                ]);
+            }
+        }
+        self.vectors([
+            (Role::MixerPostNorm, weights.mixer_post_norm),
+            (Role::FeedForwardNorm, weights.feed_forward_norm),
+        ]);
+        match weights.feed_forward {
+            FeedForwardWeights::None => {}
+            FeedForwardWeights::Dense(DenseWeights { gate, up, down, sub_norm }) => {
+                for (role, linear) in [(Role::Gate, gate), (Role::Up, up), (Role::Down, down)] {
+                    self.linear(role, TensorKind::Projection, linear);
+                }
+                self.vectors([(Role::FeedForwardSubNorm, sub_norm)]);
+            }
+            FeedForwardWeights::Moe(moe) => {
+                self.linear(Role::Router, TensorKind::Router, moe.router);
+                for (e, DenseWeights { gate, up, down, .. }) in moe.experts.into_iter().enumerate() {
+                    let roles = [Role::ExpertGate, Role::ExpertUp, Role::ExpertDown];
+                    for (role, linear) in roles.into_iter().zip([gate, up, down]) {
+                        let (name, _) = Names::Native.of_expert(role, self.block, e);
+                        self.linear_named(name, TensorKind::Projection, linear);
+                    }
+                }
+            }
+        }
+        self.vectors([(Role::FeedForwardPostNorm, weights.feed_forward_post_norm)]);
+    }
+
+    fn linear(&mut self, role: Role, kind: TensorKind, linear: LinearTensors) {
+        self.linear_named(Names::Native.of(role, self.block), kind, linear);
+    }
+
+    fn linear_named(&mut self, name: String, kind: TensorKind, linear: LinearTensors) {
+        let LinearTensors { weight, order, bias, scale, .. } = linear;
+        let bias = bias.map(|bias| CanonicalTensor::vector(weights::bias_of(&name), bias, order, 0.0));
+        self.tensors.push(CanonicalTensor::matrix(name, kind, weight, order, scale));
+        self.tensors.extend(bias);
+    }
+
+    fn vectors<const N: usize>(&mut self, vectors: [(Role, Option<Vector>); N]) {
+        for (role, vector) in vectors {
+            vector.into_iter().for_each(|vector| self.vector(role, vector));
+        }
+    }
+
+    fn vector(&mut self, role: Role, Vector { values, offset }: Vector) {
+        let name = Names::Native.of(role, self.block);
+        self.tensors.push(CanonicalTensor::vector(name, values, RowOrder::AsStored, offset));
+    }
+}
+
+/// A vector as the file has it.
+#[derive(Debug)]
+struct Vector {
+    values: Tensor,
+    offset: f32,
+}
+
+/// Leaves that stay in the file.
+struct InFile;
+
+impl Leaves for InFile {
+    type Linear = LinearTensors;
+    type Vector = Vector;
+
+    fn linear(&self, tensors: LinearTensors) -> Result<LinearTensors> {
+        Ok(tensors)
+    }
+
+    fn vector(&self, tensor: &Tensor, offset: f32) -> Result<Vector> {
+        Ok(Vector { values: tensor.clone(), offset })
+    }
+}
