@@ -1,5 +1,7 @@
 //! Second moments of a layer's inputs, by which an error in the weights becomes one in the outputs.
 
+use std::ops::Range;
+
 use sterna_tensor::ops::add_assign;
 use sterna_tensor::{Activations, Compute, Matrix, linear};
 
@@ -157,7 +159,10 @@ impl Gram {
             let rows = self.panel(p);
             // `H` is symmetric: blocks left of the diagonal count twice, those on it once.
             let panel = Panel::new(c, rows.len(), rows.end, |columns, out| {
-                self.rows_into(p, columns, out, |q| if q == p { 1.0 } else { 2.0 });
+                self.copy(rows.clone(), columns.clone(), out);
+                let n_left = rows.start.clamp(columns.start, columns.end) - columns.start;
+                let left = out.chunks_exact_mut(columns.len()).flat_map(|row| &mut row[..n_left]);
+                left.for_each(|h| *h *= 2.0);
             });
             c.pool.run_slices(&mut errors, 1, |band, error, _| {
                 let delta = &delta[band * BAND * self.cols..];
@@ -171,24 +176,27 @@ impl Gram {
                 }
             });
         }
-        errors.iter().sum::<f64>() * self.mean()
+        errors.iter().sum()
     }
 
-    /// Copies `columns` of the rows of panel `p` to `out` `[rows, columns]`, each block times `factor(q)`.
-    fn rows_into(
-        &self,
-        p: usize,
-        columns: std::ops::Range<usize>,
-        out: &mut [f32],
-        factor: impl Fn(usize) -> f32,
-    ) {
-        for (i, out) in out.chunks_exact_mut(columns.len()).enumerate() {
+    /// Copies `H[rows, columns]` to `out`.
+    pub(super) fn copy(&self, rows: Range<usize>, columns: Range<usize>, out: &mut [f32]) {
+        let mean = self.mean() as f32;
+        for (i, out) in rows.zip(out.chunks_exact_mut(columns.len())) {
+            let p = i / BLOCK;
             for q in columns.start / BLOCK..columns.end.div_ceil(BLOCK) {
-                let block = self.panel(q);
-                let from = &self.block(p, q)[i * block.len()..][..block.len()];
-                let to = &mut out[block.start - columns.start..][..block.len()];
-                let factor = factor(q);
-                to.iter_mut().zip(from).for_each(|(to, h)| *to = factor * h);
+                let panel = self.panel(q);
+                let wanted = panel.start.max(columns.start)..panel.end.min(columns.end);
+                let out = out[wanted.start - columns.start..][..wanted.len()].iter_mut();
+                let skip = wanted.start - panel.start;
+                if q <= p {
+                    let row = &self.block(p, q)[(i - p * BLOCK) * panel.len() + skip..];
+                    out.zip(row).for_each(|(out, h)| *out = mean * h);
+                } else {
+                    let len = self.panel(p).len();
+                    let column = self.block(q, p)[skip * len + i - p * BLOCK..].iter().step_by(len);
+                    out.zip(column).for_each(|(out, h)| *out = mean * h);
+                }
             }
         }
     }
@@ -198,7 +206,7 @@ impl Gram {
     }
 
     /// The inputs of panel `p`.
-    fn panel(&self, p: usize) -> std::ops::Range<usize> {
+    fn panel(&self, p: usize) -> Range<usize> {
         p * BLOCK..self.cols.min((p + 1) * BLOCK)
     }
 

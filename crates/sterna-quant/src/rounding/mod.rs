@@ -2,9 +2,12 @@
 //!
 //! The error of a rounded matrix is `Σ_rows δ H δᵀ`, where `δ` is what a row lost and `H` the second moments of the
 //! layer's inputs ([`Gram`]): the mean square of what its outputs lost. [`round_to_nearest`] rounds each weight for
-//! itself.
+//! itself; [`gptq`] lets later columns make up for what earlier ones lost.
 
+mod cholesky;
 mod error;
+mod factor;
+mod gptq;
 mod gram;
 mod grid;
 mod nearest;
@@ -12,6 +15,8 @@ mod product;
 mod quantized;
 
 pub use error::{Result, RoundingError};
+pub use factor::{Damping, Factor, Order};
+pub use gptq::{Grids, compensate, gptq};
 pub use gram::{Gram, TokenWeight};
 pub use nearest::{Search, round_to_nearest};
 pub use quantized::Quantized;
