@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::directory::{self, Directory, Entry, Named, Part};
-use super::{ALIGNMENT, About, DATA_START, Documents, documents, header};
+use super::{ALIGNMENT, About, DATA_START, Documents, MAX_NAME, documents, header};
 use crate::error::{FormatError, Result};
 use crate::tensor::TensorType;
 
@@ -77,6 +77,10 @@ impl Writer {
         if ty.n_bytes(shape) != Some(data.len()) || data.is_empty() {
             let expected = format!("the bytes of {ty} {shape:?}");
             return Err(self.invalid(&field, &expected, format!("{} bytes", data.len())));
+        }
+        if name.is_empty() || name.len() > MAX_NAME {
+            let expected = format!("a name of 1 to {MAX_NAME} bytes");
+            return Err(self.invalid(&field, &expected, format!("{} bytes", name.len())));
         }
         if !self.names.insert(name.to_owned()) {
             return Err(self.invalid(&field, "one tensor of this name", "a second one".to_owned()));
