@@ -2,5 +2,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod awq;
+pub mod calibration;
+mod error;
 pub mod eval;
+pub mod observe;
+pub mod pipeline;
+pub mod recipe;
 pub mod rounding;
+
+pub use error::{QuantError, Result};

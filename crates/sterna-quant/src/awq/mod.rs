@@ -1,0 +1,152 @@
+//! AWQ, activation-aware weight quantization (arXiv:2306.00978): channels that carry large activations get larger
+//! weights, and so smaller rounding errors, before anything is rounded.
+//!
+//! A channel's scale is its mean magnitude to a power; which power is found by trying: the weights are scaled, rounded,
+//! scaled back, and the output of the block's part on calibration text is compared with the true one (section 3.2 of
+//! the paper, and its published code, `auto_scale.py`). Then the scales are folded into the norms and layers before, so
+//! that nothing is left of them at run time.
+//!
+//! Where the published code gives up, on values that several query heads share, the scales of those heads are averaged.
+
+mod folds;
+
+use sterna_model::Layerwise;
+use sterna_model::layerwise::{FloatBlock, LayerwiseScratch, RunnableBlock};
+use sterna_tensor::{Compute, PackedFormat};
+
+pub use folds::{Fold, Judge, Maker, folds};
+
+use crate::error::{QuantError, Result};
+use crate::observe::{Input, Observations};
+use crate::rounding::{Search, round_to_nearest};
+
+/// Powers that are tried: 0, 1/20, … 19/20.
+const N_POWERS: usize = 20;
+
+/// What scaling did to one input.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scaling {
+    /// The first layer that reads it.
+    pub layer: String,
+    /// The best power.
+    pub power: f32,
+    /// Mean squared error of the judged output without scaling.
+    pub error_before: f64,
+    /// The same with it.
+    pub error_after: f64,
+}
+
+/// Scales the channels of `block`, block `index` of `network`, in place, and the `observations` of its inputs with it.
+///
+/// `format` is what the weights will be rounded to; layers of other formats do not take part.
+///
+/// # Errors
+/// Weights that `format` cannot hold.
+pub fn scale_block(
+    network: &Layerwise,
+    index: usize,
+    block: &mut FloatBlock,
+    observations: &mut Observations,
+    format_of: &dyn Fn(&str) -> Option<PackedFormat>,
+    c: &Compute,
+) -> Result<Vec<Scaling>> {
+    let mut scalings = Vec::new();
+    for fold in folds(&network.spec().blocks[index], block) {
+        let Some(input) = observations.of(&fold.readers[0]) else { continue };
+        let trial = Trial { network, index, fold: &fold, input, format_of, c };
+        let (scaling, scales) = trial.search(block)?;
+        fold.apply(block, &scales);
+        // What is read is now smaller by the scales; experts are observed under names of their own.
+        for reader in &fold.readers {
+            if let Some(input) = observations.of_mut(reader) {
+                input.divide(&scales);
+            }
+        }
+        scalings.push(scaling);
+    }
+    Ok(scalings)
+}
+
+/// The search for the scales of one input.
+struct Trial<'a> {
+    network: &'a Layerwise,
+    index: usize,
+    fold: &'a Fold,
+    input: &'a Input,
+    format_of: &'a dyn Fn(&str) -> Option<PackedFormat>,
+    c: &'a Compute,
+}
+
+impl Trial<'_> {
+    fn search(&self, block: &FloatBlock) -> Result<(Scaling, Vec<f32>)> {
+        let magnitudes = self.input.mean_magnitudes();
+        let mut runnable = self.network.runnable(self.index, block)?;
+        let mut scratch = LayerwiseScratch::default();
+        let wanted = self.outputs(&runnable, &mut scratch);
+        let mut best: Option<(Scaling, Vec<f32>)> = None;
+        for power in (0..N_POWERS).map(|step| step as f32 / N_POWERS as f32) {
+            let scales = self.scales(&magnitudes, power);
+            let rounded = self.rounded(block, &scales)?;
+            for (layer, weight) in &rounded {
+                runnable.replace(layer, weight.clone())?;
+            }
+            let got = self.outputs(&runnable, &mut scratch);
+            let error = mean_squared_error(&wanted, &got);
+            let error_before = best.as_ref().map_or(error, |(best, _)| best.error_before);
+            if best.as_ref().is_none_or(|(best, _)| error < best.error_after) {
+                let layer = self.fold.readers[0].clone();
+                best = Some((Scaling { layer, power, error_before, error_after: error }, scales));
+            }
+        }
+        best.ok_or_else(|| QuantError::NotFinite { layer: self.fold.readers[0].clone(), what: "outputs" })
+    }
+
+    /// `magnitudes` to `power`, the largest and the smallest equally far from one.
+    fn scales(&self, magnitudes: &[f32], power: f32) -> Vec<f32> {
+        let mut scales: Vec<f32> =
+            magnitudes.iter().map(|magnitude| magnitude.powf(power).max(1e-4)).collect();
+        self.fold.tie(&mut scales);
+        let (smallest, largest) = scales
+            .iter()
+            .fold((f32::INFINITY, 0f32), |(low, high), &scale| (low.min(scale), high.max(scale)));
+        let middle = (smallest * largest).sqrt();
+        scales.iter_mut().for_each(|scale| *scale /= middle);
+        scales
+    }
+
+    /// The readers' weights scaled, rounded, and scaled back.
+    fn rounded(&self, block: &FloatBlock, scales: &[f32]) -> Result<Vec<(String, Vec<f32>)>> {
+        let mut rounded = Vec::new();
+        for layer in block.linears().into_iter().filter(|layer| self.fold.readers.contains(&layer.name)) {
+            let Some(format) = (self.format_of)(&layer.name) else { continue };
+            let mut weight = layer.weight.clone();
+            folds::multiply_columns(&mut weight, scales);
+            let quantized =
+                round_to_nearest(&weight, layer.rows, layer.cols, format, None, Search::MinMax, &self.c.pool);
+            let quantized =
+                quantized.map_err(|source| QuantError::Rounding { layer: layer.name.clone(), source })?;
+            let mut weight = quantized.dequantize(&self.c.pool);
+            let back: Vec<f32> = scales.iter().map(|scale| 1.0 / scale).collect();
+            folds::multiply_columns(&mut weight, &back);
+            rounded.push((layer.name.clone(), weight));
+        }
+        Ok(rounded)
+    }
+
+    /// What the judge sees of the sample, sequence by sequence.
+    fn outputs(&self, block: &RunnableBlock, scratch: &mut LayerwiseScratch) -> Vec<Vec<f32>> {
+        let output = |x: &Vec<f32>| match self.fold.judge {
+            Judge::Mixer => self.network.mixer_output(self.c, block, scratch, x),
+            Judge::FeedForward => self.network.feed_forward_output(self.c, block, scratch, x),
+            Judge::Layer => self.network.layer_output(self.c, block, &self.fold.readers[0], x),
+        };
+        self.input.sample.iter().map(output).collect()
+    }
+}
+
+fn mean_squared_error(wanted: &[Vec<f32>], got: &[Vec<f32>]) -> f64 {
+    let squares = |(a, b): (&f32, &f32)| f64::from(a - b).powi(2);
+    let pairs = wanted.iter().zip(got);
+    let sum: f64 = pairs.map(|(a, b)| a.iter().zip(b).map(squares).sum::<f64>()).sum();
+    sum / wanted.iter().map(Vec::len).sum::<usize>().max(1) as f64
+}

@@ -1,0 +1,242 @@
+//! From a float checkpoint to codes, one block after the other.
+//!
+//! Calibration text goes through the network as a residual stream that this loop owns. For each block: watch what its
+//! linear layers read, scale and round them, hand them to the sink, and run the text through what was made, so that the
+//! next block is fitted to inputs as it will really get them. In memory at a time: one block in f32 with its copies,
+//! moments of its inputs, and the residual stream.
+
+use std::cmp::Ordering;
+
+use sterna_model::Layerwise;
+use sterna_model::layerwise::{FloatBlock, FloatLinear, LayerwiseScratch, vectors};
+use sterna_tensor::{Compute, PackedFormat};
+
+use crate::awq::{self, Scaling};
+use crate::error::{QuantError, Result};
+use crate::observe::{Input, Observations};
+use crate::recipe::{Grid, Method, Recipe};
+use crate::rounding::{
+    Damping, Factor, Grids, Order, Quantized, Search, TokenWeight, gptq, round_to_nearest,
+};
+
+/// Tokens whose inputs are kept as they are, to try scales on.
+const SAMPLE_TOKENS: usize = 1024;
+
+/// Where quantized layers go, in the order of the network.
+pub trait Sink {
+    /// A norm or a bias.
+    fn vector(&mut self, name: &str, values: &[f32]) -> Result<()>;
+    /// A matrix that stays as it is `[rows, cols]`.
+    fn float(&mut self, layer: &FloatLinear) -> Result<()>;
+    /// A rounded matrix.
+    fn matrix(&mut self, name: &str, matrix: &Quantized) -> Result<()>;
+}
+
+/// What happened to one block.
+#[derive(Debug, Clone, Default)]
+pub struct BlockReport {
+    /// Its number.
+    pub index: usize,
+    /// Scaled inputs.
+    pub scalings: Vec<Scaling>,
+    /// Name, and error of the output relative to the output itself: `tr(Δ H Δᵀ) / tr(W H Wᵀ)`.
+    pub errors: Vec<(String, f64)>,
+}
+
+/// A model to be quantized, with the text it is fitted to.
+pub struct Pipeline<'a> {
+    network: &'a Layerwise,
+    recipe: &'a Recipe,
+    compute: &'a Compute,
+    /// The residual stream of each sequence.
+    streams: Vec<Vec<f32>>,
+    /// Which sequences' inputs are kept.
+    sampled: Vec<bool>,
+}
+
+impl<'a> Pipeline<'a> {
+    /// `sequences` are the calibration text, cut into pieces of tokens.
+    ///
+    /// # Errors
+    /// When there is no text, or it has tokens that the model does not know.
+    pub fn new(
+        network: &'a Layerwise,
+        recipe: &'a Recipe,
+        sequences: &[Vec<u32>],
+        compute: &'a Compute,
+    ) -> Result<Pipeline<'a>> {
+        let n_tokens: usize = sequences.iter().map(Vec::len).sum();
+        let longest = sequences.iter().map(Vec::len).max().unwrap_or(0);
+        if n_tokens == 0 {
+            return Err(QuantError::TooLittleText { expected: 1, found: 0 });
+        }
+        let streams = sequences.iter().map(|tokens| network.embed(tokens)).collect::<Result<_, _>>()?;
+        let n_samples = (SAMPLE_TOKENS / longest).clamp(1, sequences.len());
+        let mut sampled = vec![false; sequences.len()];
+        (0..n_samples).for_each(|i| sampled[i * sequences.len() / n_samples] = true);
+        Ok(Pipeline { network, recipe, compute, streams, sampled })
+    }
+
+    /// Quantizes block `index`; blocks come in order, each once.
+    ///
+    /// # Errors
+    /// Weights that cannot be read or rounded, and what the sink says.
+    pub fn block(&mut self, index: usize, sink: &mut dyn Sink) -> Result<BlockReport> {
+        let (network, c) = (self.network, self.compute);
+        let mut block = network.block(index)?;
+        let mut observations = self.observe(index, &block)?;
+        let mut report = BlockReport { index, ..BlockReport::default() };
+        if matches!(self.recipe.method, Method::Awq | Method::Auto) {
+            let format_of = |name: &str| self.format_of(name);
+            report.scalings = awq::scale_block(network, index, &mut block, &mut observations, &format_of, c)?;
+        }
+        for (name, values) in vectors(&block, index) {
+            sink.vector(&name, values)?;
+        }
+        // Layers that read the same share one factor, and follow one another.
+        let mut factor: Option<(String, Factor)> = None;
+        let observed = observed_names(&block);
+        for (layer, observed) in block.linears_mut().into_iter().zip(observed) {
+            let Some(format) = self.format_of(&layer.name) else {
+                sink.float(layer)?;
+                continue;
+            };
+            let input = observations.of(&observed);
+            let is_new = factor.as_ref().is_none_or(|(of, _)| *of != observed);
+            if let (Method::Gptq | Method::Auto, Some(input), true) = (self.recipe.method, input, is_new) {
+                let made = Factor::new(&input.gram, Damping::default(), Order::default(), c);
+                let made = made.map_err(|source| QuantError::Rounding { layer: observed.clone(), source })?;
+                factor = Some((observed, made));
+            }
+            let (quantized, error) =
+                self.round(layer, format, input, factor.as_ref().map(|(_, factor)| factor))?;
+            report.errors.extend(error.map(|error| (layer.name.clone(), error)));
+            sink.matrix(&layer.name, &quantized)?;
+            layer.weight = quantized.dequantize(&c.pool);
+        }
+        self.advance(index, &block)?;
+        Ok(report)
+    }
+
+    /// Moves the streams through what was made of block `index`.
+    fn advance(&mut self, index: usize, block: &FloatBlock) -> Result<()> {
+        if self.recipe.method == Method::Rtn {
+            return Ok(());
+        }
+        let runnable = self.network.runnable(index, block)?;
+        let mut scratch = LayerwiseScratch::default();
+        for x in &mut self.streams {
+            self.network.run(self.compute, &runnable, &mut scratch, x, |_, _| {});
+        }
+        Ok(())
+    }
+
+    /// Runs the text through `block` without moving the streams, and watches. Rounding to nearest needs nothing of it.
+    fn observe(&self, index: usize, block: &FloatBlock) -> Result<Observations> {
+        let mut observations = Observations::new(TokenWeight::Plain);
+        if self.recipe.method == Method::Rtn {
+            return Ok(observations);
+        }
+        let runnable = self.network.runnable(index, block)?;
+        let mut scratch = LayerwiseScratch::default();
+        let cols: Vec<(String, usize)> =
+            block.linears().into_iter().map(|layer| (layer.name.clone(), layer.cols)).collect();
+        for (x, keep) in self.streams.iter().zip(&self.sampled) {
+            let mut x = x.clone();
+            self.network.run(self.compute, &runnable, &mut scratch, &mut x, |layer, input| {
+                if let Some((_, cols)) = cols.iter().find(|(name, _)| name == layer) {
+                    observations.add(self.compute, layer, *cols, input, *keep);
+                }
+            });
+        }
+        Ok(observations)
+    }
+
+    /// Rounds one layer by the recipe's method. Layers that no token came by are rounded to nearest.
+    fn round(
+        &self,
+        layer: &FloatLinear,
+        format: PackedFormat,
+        input: Option<&Input>,
+        factor: Option<&Factor>,
+    ) -> Result<(Quantized, Option<f64>)> {
+        let c = self.compute;
+        let FloatLinear { rows, cols, weight, .. } = layer;
+        let wrong = |source| QuantError::Rounding { layer: layer.name.clone(), source };
+        let nearest = |importance: Option<&[f32]>, search| {
+            round_to_nearest(weight, *rows, *cols, format, importance, search, &c.pool).map_err(wrong)
+        };
+        let Some(Input { gram, .. }) = input else {
+            let search = if self.recipe.method == Method::Rtn { Search::MinMax } else { Search::Clip };
+            return Ok((nearest(None, search)?, None));
+        };
+        let importance = gram.diagonal();
+        let compensated =
+            |factor| gptq(weight, *rows, format, factor, Grids::default(), Search::Clip, c).map_err(wrong);
+        let candidates = match (self.recipe.method, factor) {
+            (Method::Gptq, Some(factor)) => vec![compensated(factor)?],
+            (Method::Auto, Some(factor)) => {
+                vec![nearest(Some(&importance), Search::Clip)?, compensated(factor)?]
+            }
+            _ => vec![nearest(Some(&importance), Search::Clip)?],
+        };
+        let own = gram.error(c, weight).max(f64::MIN_POSITIVE);
+        let judged = candidates.into_iter().map(|candidate| {
+            let mut delta = candidate.dequantize(&c.pool);
+            delta.iter_mut().zip(weight).for_each(|(rounded, weight)| *rounded -= weight);
+            let error = gram.error(c, &delta) / own;
+            (candidate, Some(error))
+        });
+        judged
+            .min_by(|(_, a), (_, b)| a.partial_cmp(b).unwrap_or(Ordering::Equal))
+            .ok_or_else(|| QuantError::NotFinite { layer: layer.name.clone(), what: "errors" })
+    }
+
+    /// The last norm, the embedding, and the head where it is not the embedding. To be called after all blocks.
+    ///
+    /// # Errors
+    /// As [`Pipeline::block`].
+    pub fn ends(&mut self, sink: &mut dyn Sink) -> Result<()> {
+        let network = self.network;
+        sink.vector("output_norm.weight", network.final_norm())?;
+        let embedding = network.embedding()?;
+        self.end(&embedding, self.recipe.embedding, sink)?;
+        if !network.spec().tied_embeddings {
+            self.end(&network.head()?, self.recipe.head, sink)?;
+        }
+        Ok(())
+    }
+
+    fn end(&self, layer: &FloatLinear, grid: Grid, sink: &mut dyn Sink) -> Result<()> {
+        let Some(format) = grid.format().filter(|format| layer.cols.is_multiple_of(format.block_len()))
+        else {
+            return sink.float(layer);
+        };
+        let FloatLinear { name, rows, cols, weight, .. } = layer;
+        let quantized =
+            round_to_nearest(weight, *rows, *cols, format, None, Search::Clip, &self.compute.pool);
+        let quantized = quantized.map_err(|source| QuantError::Rounding { layer: name.clone(), source })?;
+        sink.matrix(name, &quantized)
+    }
+
+    /// What layer `name` of a block is rounded to; routers stay as they are.
+    fn format_of(&self, name: &str) -> Option<PackedFormat> {
+        let is_router = name.ends_with("ffn_gate_inp.weight");
+        self.recipe.body.format().filter(|_| !is_router)
+    }
+}
+
+/// For each linear layer of `block`, the first layer that reads the same: the name under which its input is observed.
+fn observed_names(block: &FloatBlock) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for layer in block.linears() {
+        let first = match layer.name.as_str() {
+            name if name.contains("attn_k.") => name.replace("attn_k.", "attn_q."),
+            name if name.contains("attn_v.") => name.replace("attn_v.", "attn_q."),
+            name if name.contains("ffn_up") => name.replace("ffn_up", "ffn_gate"),
+            name => name.to_owned(),
+        };
+        names.push(first);
+    }
+    names
+}
