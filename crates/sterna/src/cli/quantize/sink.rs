@@ -1,0 +1,77 @@
+//! Quantized layers on their way into a native file.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sterna::{Checkpoint, Pool, TensorType};
+use sterna_formats::native::{About, Documents, Writer};
+use sterna_model::layerwise::FloatLinear;
+use sterna_model::native::CanonicalTensor;
+use sterna_quant::pipeline::Sink;
+use sterna_quant::recipe::Recipe;
+use sterna_quant::rounding::Quantized;
+use sterna_quant::{QuantError, Result};
+use sterna_tensor::DType;
+
+/// A native file that is being written.
+pub(super) struct NativeSink<'a> {
+    path: PathBuf,
+    writer: Writer,
+    pool: &'a Pool,
+    written: HashSet<String>,
+}
+
+impl<'a> NativeSink<'a> {
+    /// Begins the file with the documents of `checkpoint`.
+    pub(super) fn create(
+        path: &Path,
+        checkpoint: &Checkpoint,
+        pool: &'a Pool,
+    ) -> anyhow::Result<NativeSink<'a>> {
+        let writer = Writer::create(path, &Documents::of(checkpoint)?)?;
+        Ok(NativeSink { path: path.to_owned(), writer, pool, written: HashSet::new() })
+    }
+
+    /// Copies a tensor that the quantizer knows nothing of, such as divisors of rotary frequencies.
+    pub(super) fn add_if_missing(&mut self, tensor: &CanonicalTensor) -> anyhow::Result<()> {
+        if !self.written.contains(&tensor.name) {
+            self.floats(&tensor.name, &[tensor.cols], &tensor.load()?)?;
+        }
+        Ok(())
+    }
+
+    /// Completes the file; returns its size in bytes.
+    pub(super) fn finish(self, checkpoint: &Checkpoint, recipe: &Recipe) -> anyhow::Result<u64> {
+        let origin = checkpoint.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let recipe = serde_json::to_value(recipe)?;
+        self.writer.finish(&About { origin, recipe, ..About::default() })?;
+        Ok(fs::metadata(&self.path)?.len())
+    }
+
+    fn floats(&mut self, name: &str, shape: &[usize], values: &[f32]) -> Result<()> {
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.add(name, shape, TensorType::Dense(DType::F32), &bytes)
+    }
+
+    fn add(&mut self, name: &str, shape: &[usize], ty: TensorType, bytes: &[u8]) -> Result<()> {
+        self.written.insert(name.to_owned());
+        self.writer.add(name, shape, ty, bytes).map_err(|error| QuantError::Output(error.to_string()))
+    }
+}
+
+impl Sink for NativeSink<'_> {
+    fn vector(&mut self, name: &str, values: &[f32]) -> Result<()> {
+        self.floats(name, &[values.len()], values)
+    }
+
+    fn float(&mut self, layer: &FloatLinear) -> Result<()> {
+        self.floats(&layer.name, &[layer.rows, layer.cols], &layer.weight)
+    }
+
+    fn matrix(&mut self, name: &str, matrix: &Quantized) -> Result<()> {
+        let packed = matrix.pack(self.pool)?;
+        let shape = [matrix.rows, matrix.cols];
+        self.add(name, &shape, TensorType::Packed(matrix.format), packed.as_bytes())
+    }
+}
