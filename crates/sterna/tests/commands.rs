@@ -35,7 +35,7 @@ fn help_and_version_succeed() {
     let home = Home::new();
     assert!(home.ok(&["--help"], "").contains("chat"));
     assert!(home.ok(&["--version"], "").starts_with("sterna "));
-    for verb in ["chat", "run", "inspect", "bench", "pull", "list", "rm", "completions"] {
+    for verb in ["chat", "run", "inspect", "bench", "eval", "pull", "list", "rm", "completions"] {
         assert!(home.ok(&[verb, "--help"], "").contains("Usage: sterna"), "{verb}");
     }
 }

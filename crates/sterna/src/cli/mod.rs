@@ -3,10 +3,12 @@
 mod bench;
 mod chat;
 mod completions;
+mod eval;
 mod inspect;
 mod list;
 mod model_arg;
 mod pull;
+mod quantize;
 mod rm;
 mod run;
 mod settings;
@@ -47,6 +49,8 @@ enum Verb {
     Run(run::Args),
     Inspect(inspect::Args),
     Bench(bench::Args),
+    Eval(eval::Args),
+    Quantize(quantize::Args),
     Pull(pull::Args),
     List(list::Args),
     Rm(rm::Args),
@@ -61,6 +65,8 @@ pub(crate) fn main() -> ExitCode {
         Verb::Run(args) => run::run(args, &global),
         Verb::Inspect(args) => inspect::run(args),
         Verb::Bench(args) => bench::run(args),
+        Verb::Eval(args) => eval::run(args),
+        Verb::Quantize(args) => quantize::run(args, &global),
         Verb::Pull(args) => pull::run(args, &global),
         Verb::List(args) => list::run(args),
         Verb::Rm(args) => rm::run(args),

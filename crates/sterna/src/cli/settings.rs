@@ -43,6 +43,15 @@ pub(super) enum PrecisionArg {
     Float,
 }
 
+impl From<PrecisionArg> for Precision {
+    fn from(precision: PrecisionArg) -> Precision {
+        match precision {
+            PrecisionArg::Int8 => Precision::Int8,
+            PrecisionArg::Float => Precision::Float,
+        }
+    }
+}
+
 impl ComputeArgs {
     /// With `threads`, or as many as there are physical cores.
     pub(super) fn engine_options(&self, threads: Option<usize>) -> EngineOptions {
@@ -53,10 +62,7 @@ impl ComputeArgs {
                 Kv::F16 => KvType::F16,
                 Kv::F32 => KvType::F32,
             },
-            precision: match self.precision {
-                PrecisionArg::Int8 => Precision::Int8,
-                PrecisionArg::Float => Precision::Float,
-            },
+            precision: self.precision.into(),
         }
     }
 }

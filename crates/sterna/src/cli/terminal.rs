@@ -80,6 +80,13 @@ pub(super) fn token_bar(total: usize) -> ProgressBar {
     bar(Some(total as u64), "reading {bar:30} {pos} of {len} tokens")
 }
 
+/// A bar over `total` steps of `what` on stderr.
+pub(super) fn step_bar(what: &str, total: usize) -> ProgressBar {
+    let bar = bar(Some(total as u64), "{msg} {bar:30} {pos} of {len}, {eta} left");
+    bar.set_message(what.to_owned());
+    bar
+}
+
 fn bar(total: Option<u64>, template: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
     if let Ok(style) = ProgressStyle::with_template(template) {

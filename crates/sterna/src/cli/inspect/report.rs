@@ -7,12 +7,16 @@ use sterna::spec::{FeedForwardSpec, MixerSpec};
 use sterna::{Checkpoint, Compute, Isa, KvType, Size, Spec, Tensor};
 
 use super::kernels;
+use super::native::About;
 use crate::cli::{table, units};
 
 /// Everything; field names and units are those of the JSON.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     path: String,
+    /// What a native file says about itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) native: Option<About>,
     architecture: String,
     params: u64,
     size_bytes: u64,
@@ -91,6 +95,7 @@ impl Report {
             Memory::new(spec, context, kv, rows.iter().map(|(row, used)| used.memory_bytes(row.size_bytes)));
         Report {
             path: checkpoint.path().display().to_string(),
+            native: None,
             architecture: spec.architecture.to_string(),
             params: size.n_params,
             size_bytes: size.n_bytes,
@@ -117,6 +122,9 @@ impl Report {
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
         writeln!(out, "file           {}", self.path)?;
+        if let Some(native) = &self.native {
+            native.write(out)?;
+        }
         writeln!(out, "architecture   {}", self.architecture)?;
         writeln!(out, "parameters     {}", units::count(self.params))?;
         let (size, bits) = (units::bytes(self.size_bytes), self.bits_per_weight);
