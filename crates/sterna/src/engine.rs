@@ -21,7 +21,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Opens the GGUF file or Hugging Face directory at `path`.
+    /// Opens the native or GGUF file or Hugging Face directory at `path`.
     ///
     /// # Errors
     /// A file that is missing, malformed or of an unsupported architecture; a context longer than the model's.

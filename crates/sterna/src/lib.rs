@@ -30,6 +30,7 @@ pub use network::{EngineOptions, Network};
 pub use recommended::recommended_sampling;
 pub use size::Size;
 
+pub use sterna_formats::native;
 pub use sterna_formats::{
     ChatTemplate, Checkpoint, Message, RowOrder, Special, Tensor, TensorType, Tokenizer,
 };

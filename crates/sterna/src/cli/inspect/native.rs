@@ -1,0 +1,60 @@
+//! What a native file says about itself, and whether its contents are what was written.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+use serde_json::Value;
+use sterna::{Checkpoint, native};
+
+use crate::cli::units;
+
+/// Field names are those of the JSON.
+#[derive(Debug, Serialize)]
+pub(super) struct About {
+    format_version: String,
+    made_by: String,
+    origin: String,
+    license: Option<String>,
+    recipe: Value,
+    quality: Value,
+    /// Bytes whose checksums were compared, if they were.
+    verified_bytes: Option<u64>,
+}
+
+impl About {
+    /// `None` for checkpoints of other forms, of which none can be verified.
+    pub(super) fn new(checkpoint: &Checkpoint, verify: bool) -> anyhow::Result<Option<About>> {
+        let Some(native) = checkpoint.native() else {
+            let path = checkpoint.path().display();
+            anyhow::ensure!(!verify, "{path}: --verify compares checksums, which only native files have");
+            return Ok(None);
+        };
+        let native::About { origin, license, recipe, quality } = native.about()?;
+        let (major, minor) = native.version();
+        let verified_bytes = if verify { Some(native::verify(checkpoint.path())?) } else { None };
+        let (format_version, made_by) = (format!("{major}.{minor}"), native.made_by().to_owned());
+        Ok(Some(About { format_version, made_by, origin, license, recipe, quality, verified_bytes }))
+    }
+
+    pub(super) fn write(&self, out: &mut String) -> std::fmt::Result {
+        writeln!(out, "format         native {}, by {}", self.format_version, one_line(&self.made_by))?;
+        writeln!(out, "made of        {}", one_line(&self.origin))?;
+        if let Some(license) = &self.license {
+            writeln!(out, "licence        {}", one_line(license))?;
+        }
+        for (name, value) in [("recipe", &self.recipe), ("quality", &self.quality)] {
+            if !value.is_null() {
+                writeln!(out, "{name:<14} {}", one_line(&value.to_string()))?;
+            }
+        }
+        if let Some(n_bytes) = self.verified_bytes {
+            writeln!(out, "checksums      compared: all {} are as they were written", units::bytes(n_bytes))?;
+        }
+        Ok(())
+    }
+}
+
+/// The first line, without what could steer a terminal: the file may come from anywhere.
+fn one_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().chars().filter(|c| !c.is_control()).collect()
+}
