@@ -10,7 +10,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::DenseMatrix;
 use crate::ops::load_partial;
-use crate::simd::{Kernel, LANES, Simd};
+use crate::simd::{Kernel, LANES, Simd, unroll};
 use crate::{DType, Isa};
 
 /// Bytes of activations that are visited again and again before the next ones are looked at.
@@ -123,18 +123,14 @@ impl RowsDot<'_> {
         let n = cols / LANES;
         let rows: [&[u8]; R] = std::array::from_fn(|r| self.matrix.row_bytes(row + r));
         let tokens: [&[f32]; T] = std::array::from_fn(|t| &self.x[(token + t) * cols..][..cols]);
-        let w: [&[E::Vector]; R] = rows.map(|w| bytemuck::cast_slice(&w[..n * size_of::<E::Vector>()]));
+        let w: [&[E::Vector]; R] = rows.map(|w| &bytemuck::cast_slice(&w[..n * size_of::<E::Vector>()])[..n]);
         let x: [&[[f32; LANES]]; T] = tokens.map(|x| &x.as_chunks().0[..n]);
 
         let mut sums = [[simd.splat(0.0); T]; R];
         for k in 0..n {
-            let x: [S::F32; T] = std::array::from_fn(|t| simd.load(&x[t][k]));
-            for r in 0..R {
-                let w = E::load(simd, &w[r][k]);
-                for t in 0..T {
-                    sums[r][t] = simd.mul_add(w, x[t], sums[r][t]);
-                }
-            }
+            let mut tokens = [simd.splat(0.0); T];
+            unroll!(t < T, of 0 1 2 3 4 5 => { tokens[t] = simd.load(&x[t][k]) });
+            unroll!(r < R, of 0 1 2 3 => { add_products(simd, E::load(simd, &w[r][k]), &tokens, &mut sums[r]) });
         }
         if n * LANES < cols {
             for r in 0..R {
@@ -157,6 +153,12 @@ impl RowsDot<'_> {
             }
         }
     }
+}
+
+/// `sums[t] += w * x[t]`
+#[inline(always)]
+fn add_products<S: Simd, const T: usize>(simd: S, w: S::F32, x: &[S::F32; T], sums: &mut [S::F32; T]) {
+    unroll!(t < T, of 0 1 2 3 4 5 => { sums[t] = simd.mul_add(w, x[t], sums[t]) });
 }
 
 /// How sixteen weights lie in memory of any alignment.

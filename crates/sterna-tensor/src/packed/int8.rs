@@ -20,21 +20,8 @@ use super::codes::{CodeLayout, QUADS};
 use super::scales::ScaleBlock;
 use super::{PackedMatrix, Tile, Visitor};
 use crate::activation::{Activations, GROUP, Group, Panel, TOKEN_BLOCK};
-use crate::simd::{CodeRegister, Kernel, LANES, Simd, prefetch};
+use crate::simd::{CodeRegister, Kernel, LANES, Simd, prefetch, unroll};
 use crate::{Isa, OutputTile};
-
-/// Repeats a block for those `$i` of the listed numbers that are below `$n`. Unlike a loop it is sure to leave no index
-/// that is not a constant, without which arrays of vectors would live in memory instead of registers; and as the
-/// conditions are constant blocks, the compiler drops the repetitions that are too many before it translates them.
-/// Every repetition is type-checked, so nested ones belong in functions of their own.
-macro_rules! unroll {
-    ($i:ident < $n:expr, of $($k:literal)* => $body:block) => {
-        $(if const { $k < $n } {
-            let $i = $k;
-            $body
-        })*
-    };
-}
 
 /// [`unroll`] over tokens.
 macro_rules! for_tokens {

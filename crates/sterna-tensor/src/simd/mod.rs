@@ -41,6 +41,20 @@ pub(crate) fn prefetch(line: *const CodeRegister) {
     let _ = line;
 }
 
+/// Repeats a block for those `$i` of the listed numbers that are below `$n`. Unlike a loop it is sure to leave no index
+/// that is not a constant, without which arrays of vectors would live in memory instead of registers; and as the
+/// conditions are constant blocks, the compiler drops the repetitions that are too many before it translates them.
+/// Every repetition is type-checked, so nested ones belong in functions of their own.
+macro_rules! unroll {
+    ($i:ident < $n:expr, of $($k:literal)* => $body:block) => {
+        $(if const { $k < $n } {
+            let $i = $k;
+            $body
+        })*
+    };
+}
+pub(crate) use unroll;
+
 /// A computation that is compiled once for every instruction set; see [`Isa::run`].
 ///
 /// Mark `run`, and every function that it hands `simd` to, `#[inline(always)]`: only what ends up inside the
