@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use sterna_quant::rounding::{
-    Damping, Factor, Gram, Grids, Order, Quantized, Search, TokenWeight, gptq, round_to_nearest,
+    Damping, Factor, Gram, Grids, Order, Quantized, Refit, Search, TokenWeight, gptq, refit, round_to_nearest,
 };
 use sterna_tensor::{Compute, PackedFormat, Precision};
 
@@ -76,7 +76,20 @@ fn report(rows: usize, cols: usize, format: PackedFormat, n_tokens: usize, c: &C
                 if order == Order::Columns || grids == Grids::Static {
                     let round =
                         || gptq(&weights, rows, format, &factor, grids, Search::Clip, c).expect("weights");
-                    show(&format!("gptq, {order:?}, {damping:?}, {grids:?}"), &mut { round });
+                    let start = show(&format!("gptq, {order:?}, {damping:?}, {grids:?}"), &mut { round });
+                    let mut refitted = |grids, codes, n_sweeps| {
+                        let options = Refit { damping, grids, codes, n_sweeps };
+                        let name = format!("  refit, grids {grids}, codes {codes}, {n_sweeps} sweeps");
+                        show(&name, &mut || {
+                            let mut quantized = start.clone();
+                            refit(&weights, &gram, &mut quantized, options, c).expect("weights");
+                            quantized
+                        });
+                    };
+                    refitted(true, false, 1);
+                    refitted(false, true, 1);
+                    refitted(true, true, 1);
+                    refitted(true, true, 3);
                 }
             }
         }

@@ -45,10 +45,16 @@ impl Grid {
         self.zero as u8
     }
 
+    /// How many scales `code` stands for.
+    #[inline(always)]
+    pub(super) fn units(self, code: u8) -> f32 {
+        f32::from(code) - self.zero
+    }
+
     /// What `code` stands for.
     #[inline(always)]
     pub(super) fn value(self, code: u8) -> f32 {
-        self.scale * (f32::from(code) - self.zero)
+        self.scale * self.units(code)
     }
 
     /// The code next to `w`.

@@ -46,8 +46,9 @@ impl Panel {
         let mut first = 0;
         for piece in &self.pieces {
             let len = piece.cols();
-            let rows = others.chunks_exact(stride).flat_map(|row| &row[first..][..len]);
-            let matrix = Matrix::from(dense(n, len, rows.copied().collect()));
+            let mut rows = Vec::with_capacity(n * len);
+            others.chunks_exact(stride).for_each(|row| rows.extend_from_slice(&row[first..][..len]));
+            let matrix = Matrix::from(dense(n, len, rows));
             if first == 0 {
                 linear(c, piece, &mut [(&matrix, &mut sums)]);
             } else {

@@ -1,8 +1,8 @@
 //! Rounding that makes up for what it lost.
 
 use sterna_quant::rounding::{
-    Damping, Factor, Gram, Grids, Order, Quantized, RoundingError, Search, TokenWeight, compensate, gptq,
-    round_to_nearest,
+    Damping, Factor, Gram, Grids, Order, Quantized, Refit, RoundingError, Search, TokenWeight, compensate,
+    gptq, refit, round_to_nearest,
 };
 use sterna_tensor::{Compute, PackedFormat, Precision};
 
@@ -217,4 +217,51 @@ fn dead_inputs_and_few_tokens_do_no_harm() {
     gram.add(&c, &x);
     let found = round(&gram).unwrap_err();
     assert_eq!(found, RoundingError::Moment { col: 5, value: f32::INFINITY });
+}
+
+#[test]
+fn refitting_never_makes_it_worse() {
+    let c = Compute::new(2, Precision::Float);
+    let damping = Damping::Mean(0.0);
+    for format in ["a4g128", "a3g32", "s4g32", "a2g96", "s3g320", "s8g64", "a4g512"] {
+        let format: PackedFormat = format.parse().unwrap();
+        for seed in 0..3 {
+            let problem = problem(70, 352, 30 + seed, &c);
+            let starts = [
+                problem.nearest(format, &c),
+                problem.gptq(format, Order::Columns, Grids::Entered, &c),
+                problem.gptq(format, Order::Importance, Grids::Static, &c),
+            ];
+            for (i, start) in starts.into_iter().enumerate() {
+                for (grids, codes) in [(true, false), (false, true), (true, true)] {
+                    let mut q = start.clone();
+                    let mut error = problem.error(&q, &c);
+                    let first = error;
+                    for sweep in 0..3 {
+                        let options = Refit { damping, grids, codes, n_sweeps: 1 };
+                        refit(&problem.weights, &problem.gram, &mut q, options, &c).unwrap();
+                        let after = problem.error(&q, &c);
+                        let case = format!("{format}, start {i}, {grids}, {codes}, sweep {sweep}");
+                        assert!(after <= error * 1.0001, "{case}: {error} became {after}");
+                        error = after;
+                    }
+                    assert!(error < first, "{format}, start {i}: nothing gained");
+                    assert!(q.scales.iter().all(|s| s.is_normal()));
+                    assert!(q.pack(&c.pool).is_ok());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn refitting_is_the_same_on_any_number_of_threads() {
+    let run = |n_threads| {
+        let c = Compute::new(n_threads, Precision::Float);
+        let problem = problem(150, 320, 8, &c);
+        let mut q = problem.nearest(PackedFormat::affine(3, 64).unwrap(), &c);
+        refit(&problem.weights, &problem.gram, &mut q, Refit::default(), &c).unwrap();
+        q
+    };
+    assert_eq!(run(1), run(2));
 }
