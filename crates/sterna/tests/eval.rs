@@ -149,6 +149,35 @@ fn earlier_results_are_shown_on_one_page() {
     assert!(home.error(&["eval", "--add", &text], "").contains("text.txt"));
 }
 
+/// Ctrl-C in the middle of writing the cache.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_leaves_nothing() {
+    use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
+
+    let home = Home::new();
+    let model = checkpoint(&home, SMALL);
+    let text = write(&home, "long.txt", &"The ferry leaves when the tide allows it. ".repeat(50_000));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_sterna"))
+        .args(["eval", &model, "--against", &model, "--text", &text, "--window", "256"])
+        .env("STERNA_HOME", home.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("sterna starts");
+    let cache = home.path().join("cache").join("eval");
+    let start = Instant::now();
+    while !cache.exists() || files(&cache).is_empty() {
+        assert!(start.elapsed() < Duration::from_secs(60), "nothing is written");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(killed.expect("kill starts").success());
+    assert_eq!(child.wait().expect("an end").code(), Some(130));
+    assert_eq!(files(&cache), Vec::<PathBuf>::new());
+}
+
 #[test]
 fn what_cannot_be_judged_is_said() {
     let home = Home::new();

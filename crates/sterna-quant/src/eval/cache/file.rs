@@ -19,13 +19,13 @@ pub(super) const DIGEST: usize = 32;
 /// A cache file that is not what it should be.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {problem}", file.display())]
-pub struct Damage {
+pub(crate) struct Damage {
     file: PathBuf,
     problem: String,
 }
 
 /// A cache file with all windows.
-pub struct Reader {
+pub(crate) struct Reader {
     file: File,
     path: PathBuf,
     key: CacheKey,
@@ -79,7 +79,7 @@ impl Reader {
 }
 
 /// A cache file in the making. Dropped before [`Writer::finish`], it leaves nothing.
-pub struct Writer {
+pub(crate) struct Writer {
     /// `None` when finished.
     file: Option<File>,
     part: PathBuf,

@@ -15,7 +15,7 @@ mod room;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use file::{Damage, Reader, Writer};
+pub(crate) use file::{Damage, Reader, Writer};
 pub use key::{CacheKey, ModelIdentity};
 
 use super::Windows;

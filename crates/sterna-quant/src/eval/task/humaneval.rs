@@ -52,7 +52,7 @@ pub(super) fn run(
     options: TaskOptions,
     progress: &mut dyn Progress,
 ) -> Result<Vec<Metric>> {
-    let python = Python::find(Path::new("python3"))?;
+    let python = Python::find(Path::new(if cfg!(windows) { "python" } else { "python3" }))?;
     let stop = STOP.map(str::to_owned);
     let mut passed = Vec::new();
     for (i, item) in items.iter().enumerate() {

@@ -44,11 +44,11 @@ pub(super) struct TextJob {
 
 impl Named {
     /// `argument` as the user gave it, and where that is. A path is called by its last part.
-    pub(super) fn new(argument: &str, path: PathBuf) -> anyhow::Result<Named> {
+    pub(super) fn new(argument: &str, path: PathBuf) -> Named {
         let last = Path::new(argument).file_name().map(|name| name.to_string_lossy().into_owned());
         let last = last.unwrap_or_else(|| argument.to_owned());
         let name = last.strip_suffix(".gguf").unwrap_or(&last).to_owned();
-        Ok(Named { name, path })
+        Named { name, path }
     }
 }
 

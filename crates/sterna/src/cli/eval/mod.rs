@@ -145,8 +145,7 @@ impl Args {
             let missing = "humaneval runs code that the model writes: allow that with --run-code";
             Cli::command().error(ErrorKind::MissingRequiredArgument, missing).exit();
         }
-        let named =
-            |model: &String| -> anyhow::Result<Named> { Named::new(model, model_arg::resolve(model)?) };
+        let named = |model: &String| anyhow::Ok(Named::new(model, model_arg::resolve(model)?));
         let options = self.compute.engine_options(self.threads.threads);
         let reference = self.against.as_ref().map(named).transpose()?;
         let precision = Precision::from(self.against_precision);
