@@ -56,9 +56,10 @@ fn packed(format: PackedFormat) -> Vec<u8> {
 fn write(path: &Path) {
     let format = PackedFormat::affine(4, 128).unwrap();
     let mut writer = Writer::create(path, &documents()).unwrap();
-    writer.add("norm", &[3], F32, &floats(&[1.0, 2.0, 3.0])).unwrap();
+    writer.add_f32("norm", &[3], &[1.0, 2.0, 3.0]).unwrap();
     writer.add("router", &[2, 2], TensorType::Dense(DType::F16), &[0, 60, 0, 64, 0, 66, 0, 68]).unwrap();
-    writer.add("w", &[17, 64], TensorType::Packed(format), &packed(format)).unwrap();
+    let matrix = PackedMatrix::from_bytes(format, 17, 64, packed(format).into()).unwrap();
+    writer.add_packed("w", &matrix).unwrap();
     writer.finish(&about()).unwrap();
 }
 

@@ -6,9 +6,8 @@ use std::path::Path;
 
 use common::{Home, checkpoint};
 use serde_json::Value;
+use sterna::Checkpoint;
 use sterna::native::{About, Documents, Writer};
-use sterna::{Checkpoint, TensorType};
-use sterna_tensor::DType;
 
 /// A native file of the fixture `name`, in floats.
 fn write(name: &str, path: &Path) {
@@ -17,8 +16,7 @@ fn write(name: &str, path: &Path) {
         Writer::create(path, &Documents::of(&origin).expect("documents")).expect("a writable place");
     for tensor in sterna_model::native::tensors(&origin).expect("tensors") {
         let values = tensor.load().expect("weights");
-        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        writer.add(&tensor.name, &tensor.shape(), TensorType::Dense(DType::F32), &bytes).expect("room");
+        writer.add_f32(&tensor.name, &tensor.shape(), &values).expect("room");
     }
     let recipe = serde_json::json!({"method": "none"});
     let origin = "\u{1b}[31ma fixture".to_owned();

@@ -7,6 +7,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use sterna_tensor::{DType, PackedMatrix};
 
 use super::directory::{self, Directory, Entry, Named, Part};
 use super::{ALIGNMENT, About, DATA_START, Documents, MAX_NAME, documents, header};
@@ -64,7 +65,7 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Writes a tensor: little-endian floats, or the bytes of a packed matrix ([`sterna_tensor::PackedMatrix::as_bytes`]).
+    /// Writes a tensor: little-endian floats, or the bytes of a packed matrix ([`PackedMatrix::as_bytes`]).
     ///
     /// # Errors
     /// When the type is none of native files, the bytes are not as many as type and shape ask for, the name was used
@@ -89,6 +90,24 @@ impl Writer {
         let entry = Entry { name: name.to_owned(), ty: ty.to_string(), shape: shape.to_vec(), data };
         self.directory.tensors.push(entry);
         Ok(())
+    }
+
+    /// Writes a packed matrix.
+    ///
+    /// # Errors
+    /// As [`Writer::add`].
+    pub fn add_packed(&mut self, name: &str, matrix: &PackedMatrix) -> Result<()> {
+        let (shape, ty) = ([matrix.rows(), matrix.cols()], TensorType::Packed(matrix.format()));
+        self.add(name, &shape, ty, matrix.as_bytes())
+    }
+
+    /// Writes floats as they are.
+    ///
+    /// # Errors
+    /// As [`Writer::add`].
+    pub fn add_f32(&mut self, name: &str, shape: &[usize], values: &[f32]) -> Result<()> {
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.add(name, shape, TensorType::Dense(DType::F32), &bytes)
     }
 
     /// Writes what `about` says and the directory, waits until all is on the medium, and gives the file its name in

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use half::f16;
+use sterna_formats::Checkpoint;
 use sterna_formats::native::{About, Documents, Writer};
-use sterna_formats::{Checkpoint, TensorType};
 use sterna_model::native::{CanonicalTensor, TensorKind, tensors};
-use sterna_tensor::{DType, GroupedCodes, PackedFormat, PackedMatrix, Pool};
+use sterna_tensor::{GroupedCodes, PackedFormat, PackedMatrix, Pool};
 
 /// Writes `checkpoint` to `dir/name` with all tensors in f32, and opens that.
 pub fn in_floats(checkpoint: &Checkpoint, dir: &Path, name: &str) -> Checkpoint {
@@ -33,15 +33,11 @@ fn write(
         assert_eq!(values.len(), tensor.rows * tensor.cols, "{}", tensor.name);
         match format(&tensor) {
             Some(format) => {
-                let matrix = round(&values, tensor.rows, tensor.cols, format);
-                let ty = TensorType::Packed(format);
-                writer.add(&tensor.name, &tensor.shape(), ty, matrix.as_bytes()).unwrap();
+                writer.add_packed(&tensor.name, &round(&values, tensor.rows, tensor.cols, format))
             }
-            None => {
-                let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-                writer.add(&tensor.name, &tensor.shape(), TensorType::Dense(DType::F32), &bytes).unwrap();
-            }
+            None => writer.add_f32(&tensor.name, &tensor.shape(), &values),
         }
+        .unwrap();
     }
     writer.finish(&About::default()).unwrap();
     Checkpoint::open(&path).unwrap()

@@ -81,7 +81,7 @@ impl PackedFormat {
     pub const TERNARY: PackedFormat =
         PackedFormat { codes: Codes::U2, scales: Scales::Group { size: 32 }, zero: 1 };
 
-    /// Every format.
+    /// The formats with names of their own.
     pub const ALL: [(&'static str, PackedFormat); 12] = [
         ("Q4_0", Self::Q4_0),
         ("Q4_1", Self::Q4_1),
@@ -99,7 +99,8 @@ impl PackedFormat {
 
     /// `bits` of 2, 3, 4, 5, 6 or 8, and a scale for every `group_size` columns of a row, the middle code being zero.
     ///
-    /// `None` where there is no such format: `group_size` is a multiple of 32, as large as the longest row at most.
+    /// `None` where there is no such format: other bits, or a `group_size` that is no multiple of 32. One that is larger
+    /// than a row means the whole row.
     pub const fn symmetric(bits: usize, group_size: usize) -> Option<PackedFormat> {
         let codes = match bits {
             2 => Codes::U2,
@@ -194,7 +195,7 @@ impl PackedFormat {
     }
 }
 
-/// Longer groups than any row.
+/// No row is longer.
 const MAX_GROUP_SIZE: usize = 1 << 24;
 
 const fn is_group_size(size: usize) -> bool {
