@@ -318,6 +318,8 @@ fn the_writer_refuses_what_no_reader_would_take() {
     writer.finish(&About::default()).unwrap();
     let (_, tensors) = Native::open(&path).unwrap();
     assert_eq!(tensors.len(), 1);
+    let message = Checkpoint::open(&path).unwrap_err().to_string();
+    assert!(message.contains("model.sterna: document config.json is missing"), "{message}");
     for name in ["", "../config.json", "config.json"] {
         let document = |name: &str| Document { name: name.to_owned(), bytes: Bytes::new() };
         let list = vec![document("config.json"), document(name)];

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{CONFIGS, expected, max_difference, native, open};
+use sterna_formats::native::{About, Documents, Writer};
 use sterna_formats::{Checkpoint, TensorType};
 use sterna_model::native::{TensorKind, tensors};
 use sterna_model::{KvType, LoadOptions, Logits, Model, Reference, Spec, State, Workspace, forward};
@@ -103,8 +104,16 @@ fn rows_can_be_had_one_by_one() {
 
 #[test]
 fn ternary_weights_have_no_place_in_native_files() {
+    let dir = tempfile::tempdir().unwrap();
     for name in ["bitnet_online", "bitnet_packed"] {
-        let error = tensors(&open(name, CONFIGS[0])).unwrap_err().to_string();
+        let origin = open(name, CONFIGS[0]);
+        let error = tensors(&origin).unwrap_err().to_string();
         assert!(error.contains("quantization_config"), "{error}");
+
+        let path = dir.path().join("model.sterna");
+        let writer = Writer::create(&path, &Documents::of(&origin).unwrap()).unwrap();
+        writer.finish(&About::default()).unwrap();
+        let error = Spec::of(&Checkpoint::open(&path).unwrap()).unwrap_err().to_string();
+        assert!(error.contains("config.json: quantization_config.quant_method"), "{error}");
     }
 }
