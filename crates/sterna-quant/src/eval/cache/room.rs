@@ -1,10 +1,11 @@
 //! Keeping a cache under its limit.
 
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::is_ours;
+use super::{PART_EXTENSION, is_ours};
 
 /// Removes files from `directory`, the one used longest ago first, until `needed` more bytes stay under `limit`.
 ///
@@ -35,11 +36,18 @@ fn files(directory: &Path) -> io::Result<Vec<(SystemTime, u64, PathBuf)>> {
     for entry in std::fs::read_dir(directory)? {
         let entry = entry?;
         let (path, metadata) = (entry.path(), entry.metadata()?);
-        if metadata.is_file() && is_ours(&path) {
+        if metadata.is_file() && is_ours(&path) && !is_being_written(&path) {
             files.push((metadata.modified()?, metadata.len(), path));
         }
     }
     Ok(files)
+}
+
+/// Whether `path` is a part that another process is still writing.
+fn is_being_written(path: &Path) -> bool {
+    let is_part = path.extension().is_some_and(|extension| extension == PART_EXTENSION);
+    let lock = || File::open(path).map(|file| file.try_lock());
+    is_part && matches!(lock(), Ok(Err(TryLockError::WouldBlock)))
 }
 
 #[cfg(test)]
@@ -67,8 +75,13 @@ mod tests {
         assert!(old.exists() && part.exists() && new.exists());
         make(directory.path(), 350, 150).unwrap();
         assert!(!old.exists() && part.exists() && new.exists());
+        let writer = File::options().write(true).open(&part).unwrap();
+        writer.lock().unwrap();
+        make(directory.path(), 350, 300).unwrap();
+        assert!(part.exists() && !new.exists());
+        drop(writer);
         make(directory.path(), 350, 350).unwrap();
-        assert!(!part.exists() && !new.exists() && stranger.exists());
+        assert!(!part.exists() && stranger.exists());
         assert!(make(directory.path(), 350, 351).is_err());
     }
 }
