@@ -126,12 +126,7 @@ impl RowsDot<'_> {
         let w: [&[E::Vector]; R] = rows.map(|w| &bytemuck::cast_slice(&w[..n * size_of::<E::Vector>()])[..n]);
         let x: [&[[f32; LANES]]; T] = tokens.map(|x| &x.as_chunks().0[..n]);
 
-        let mut sums = [[simd.splat(0.0); T]; R];
-        for k in 0..n {
-            let mut tokens = [simd.splat(0.0); T];
-            unroll!(t < T, of 0 1 2 3 4 5 => { tokens[t] = simd.load(&x[t][k]) });
-            unroll!(r < R, of 0 1 2 3 => { add_products(simd, E::load(simd, &w[r][k]), &tokens, &mut sums[r]) });
-        }
+        let mut sums = sums_of_products::<S, E, R, T>(simd, &w, &x, n);
         if n * LANES < cols {
             for r in 0..R {
                 let mut last = E::Vector::zeroed();
@@ -153,6 +148,24 @@ impl RowsDot<'_> {
             }
         }
     }
+}
+
+/// The sums of `w[r] * x[t]` lane by lane over the first `n` vectors. All indices but `k` are constants, and nothing else
+/// is done to the sums here, so that they stay in registers.
+#[inline(always)]
+fn sums_of_products<S: Simd, E: Element, const R: usize, const T: usize>(
+    simd: S,
+    w: &[&[E::Vector]; R],
+    x: &[&[[f32; LANES]]; T],
+    n: usize,
+) -> [[S::F32; T]; R] {
+    let mut sums = [[simd.splat(0.0); T]; R];
+    for k in 0..n {
+        let mut tokens = [simd.splat(0.0); T];
+        unroll!(t < T, of 0 1 2 3 4 5 => { tokens[t] = simd.load(&x[t][k]) });
+        unroll!(r < R, of 0 1 2 3 => { add_products(simd, E::load(simd, &w[r][k]), &tokens, &mut sums[r]) });
+    }
+    sums
 }
 
 /// `sums[t] += w * x[t]`
