@@ -6,13 +6,11 @@ use sterna_tensor::{Compute, PackedFormat};
 use super::grid::{self, Grid, Group};
 use super::nearest::check_weights;
 use super::product::Panel;
-use super::quantized::Band;
+use super::quantized::{Band, band_len};
 use super::{Factor, Quantized, Result, RoundingError, Search, round_to_nearest};
 
 /// Columns that are rounded between two products.
 const BLOCK: usize = 128;
-/// Rows that one thread rounds before it looks for more.
-const BAND: usize = 64;
 
 /// From which weights the scale and the zero point of a group are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -100,7 +98,8 @@ impl Rounding<'_> {
         let group_size = quantized.format.group_size().unwrap_or(cols);
         let block_len = if group_size < BLOCK { BLOCK / group_size * group_size } else { BLOCK };
         let mut losses = vec![0.0; quantized.rows * cols];
-        let bands = quantized.bands(BAND).into_iter().zip(losses.chunks_mut(BAND * cols));
+        let n = band_len(quantized.rows, &self.c.pool);
+        let bands = quantized.bands(n).into_iter().zip(losses.chunks_mut(n * cols));
         let mut bands: Vec<Rows> = bands.map(|(band, losses)| Rows { band, losses }).collect();
         for first in (0..cols).step_by(block_len) {
             let block = self.block(first, block_len.min(cols - first));

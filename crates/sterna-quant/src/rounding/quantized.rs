@@ -103,6 +103,12 @@ impl Quantized {
     }
 }
 
+/// Rows that one thread works on before it looks for more: many, so that a step for all of them is long, but enough bands
+/// for all threads. The result does not depend on it.
+pub(super) fn band_len(rows: usize, pool: &Pool) -> usize {
+    (rows / (4 * pool.n_threads())).clamp(32, 256)
+}
+
 /// A few rows of a [`Quantized`].
 pub(super) struct Band<'a> {
     pub(super) format: PackedFormat,

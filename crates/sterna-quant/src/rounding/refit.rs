@@ -13,13 +13,11 @@ use sterna_tensor::ops::add_scaled;
 use super::grid::Grid;
 use super::nearest::{check_weights, relative_importance};
 use super::product::Panel;
-use super::quantized::Band;
+use super::quantized::{Band, band_len};
 use super::{Damping, Gram, Quantized, Result, RoundingError};
 
 /// Columns that are gone through between two products, unless a group is longer.
 const BLOCK: usize = 256;
-/// Rows that one thread works on before it looks for more.
-const BAND: usize = 64;
 /// What a change of a grid must gain, in units of what the group's outputs are: less may be a rounding error.
 const LEAST_GAIN: f64 = 1e-8;
 
@@ -70,8 +68,8 @@ pub fn refit(
     let block_len = if group_size < BLOCK { BLOCK / group_size * group_size } else { group_size };
     let rounded = quantized.dequantize(&c.pool);
     let mut losses: Vec<f32> = weights.iter().zip(rounded).map(|(w, rounded)| w - rounded).collect();
-    let bands = quantized.bands(BAND).into_iter().zip(losses.chunks_mut(BAND * cols));
-    let bands = bands.zip(weights.chunks(BAND * cols));
+    let n = band_len(rows, &c.pool);
+    let bands = quantized.bands(n).into_iter().zip(losses.chunks_mut(n * cols)).zip(weights.chunks(n * cols));
     let mut bands: Vec<Rows> =
         bands.map(|((band, losses), weights)| Rows { band, weights, losses }).collect();
     for _ in 0..options.n_sweeps {
