@@ -54,10 +54,19 @@ impl Named {
 
 /// Judges all models; the reference is the first of the results.
 pub(super) fn run(job: &Job, cancel: &AtomicBool) -> anyhow::Result<Vec<ModelResult>> {
-    let Some((named, options)) = &job.reference else {
-        let judge = |named| judge(job, named, None, &[], cancel).map(|(result, _)| result);
-        return job.models.iter().map(judge).collect();
-    };
+    match &job.reference {
+        Some((named, options)) => run_against(job, named, options, cancel),
+        None => job.models.iter().map(|named| Ok(judge(job, named, None, &[], cancel)?.0)).collect(),
+    }
+}
+
+/// As [`run`], beside the reference `named`.
+fn run_against(
+    job: &Job,
+    named: &Named,
+    options: &EngineOptions,
+    cancel: &AtomicBool,
+) -> anyhow::Result<Vec<ModelResult>> {
     let checkpoint = Checkpoint::open(&named.path)?;
     let mut result = describe(named, Size::of(&checkpoint), options.precision);
     result.is_reference = true;
@@ -74,18 +83,13 @@ pub(super) fn run(job: &Job, cancel: &AtomicBool) -> anyhow::Result<Vec<ModelRes
         None => None,
     };
     let rate = Cell::new(result.decode_tokens_per_second);
+    let load = || load_reference(named, options, &rate);
     let mut predictions = match &windows {
         Some(windows) => {
             let vocab_size = Spec::of(&checkpoint)?.vocab_size;
-            let cache = match &job.cache {
-                Some(cache) => {
-                    let computing = computing(options);
-                    let identity = ModelIdentity::of(&checkpoint)?;
-                    Some((cache.clone(), CacheKey::new(&identity, &computing, vocab_size, windows)))
-                }
-                None => None,
-            };
-            let load = || load_reference(named, options, &rate);
+            let key =
+                CacheKey::new(&ModelIdentity::of(&checkpoint)?, &computing(options), vocab_size, windows);
+            let cache = job.cache.clone().map(|cache| (cache, key));
             Some(Reference::new(windows, vocab_size, cache, Box::new(load)))
         }
         None => None,

@@ -131,14 +131,13 @@ impl Results {
 
     /// The models that were judged over that text, with what came out.
     pub(super) fn over_text(&self, id: &TextId) -> Vec<(&ModelResult, &TextResult)> {
-        let of = |model: &'_ ModelResult| model.text.as_ref().filter(|text| text.of == *id).is_some();
-        let models = self.models.iter().filter(|model| of(model));
-        models.filter_map(|model| Some((model, model.text.as_ref()?))).collect()
+        let texts = self.models.iter().filter_map(|model| Some((model, model.text.as_ref()?)));
+        texts.filter(|(_, text)| text.of == *id).collect()
     }
 
     /// The models that were asked that task, with what came out.
     pub(super) fn over_task(&self, id: &TaskId) -> Vec<(&ModelResult, &TaskResult)> {
-        let find = |model: &'_ ModelResult| model.tasks.iter().position(|task| task.of == *id);
-        self.models.iter().filter_map(|model| Some((model, &model.tasks[find(model)?]))).collect()
+        let tasks = self.models.iter().flat_map(|model| model.tasks.iter().map(move |task| (model, task)));
+        tasks.filter(|(_, task)| task.of == *id).collect()
     }
 }
