@@ -16,7 +16,7 @@ use crate::error::{QuantError, Result};
 use crate::observe::{Input, Observations};
 use crate::recipe::{Grid, Method, Recipe};
 use crate::rounding::{
-    Damping, Factor, Grids, Order, Quantized, Search, TokenWeight, gptq, round_to_nearest,
+    Damping, Factor, Grids, Order, Quantized, Refit, Search, TokenWeight, gptq, refit, round_to_nearest,
 };
 
 /// Tokens whose inputs are kept as they are, to try scales on.
@@ -176,7 +176,9 @@ impl<'a> Pipeline<'a> {
         let candidates = match (self.recipe.method, factor) {
             (Method::Gptq, Some(factor)) => vec![compensated(factor)?],
             (Method::Auto, Some(factor)) => {
-                vec![nearest(Some(&importance), Search::Clip)?, compensated(factor)?]
+                let mut fitted = compensated(factor)?;
+                refit(weight, gram, &mut fitted, Refit::default(), c).map_err(wrong)?;
+                vec![nearest(Some(&importance), Search::Clip)?, fitted]
             }
             _ => vec![nearest(Some(&importance), Search::Clip)?],
         };

@@ -224,3 +224,27 @@ fn bench_reads_a_real_model() {
     let per_token = report["weight_bytes_per_token"].as_u64().unwrap_or(0);
     assert!((90_000_000..110_000_000).contains(&per_token), "{per_token}");
 }
+
+#[test]
+fn a_quantized_model_keeps_its_answers() {
+    let home = Home::new();
+    let original = model("smollm2");
+    let small = home.path().join("small.sterna").display().to_string();
+    home.ok(&["quantize", &original, "-o", &small, "--method", "awq", "--calib-tokens", "1k"], "");
+    home.ok(&["inspect", &small, "--verify"], "");
+    let answer = home.ok(&["run", &small, "What is the capital of France?", "--temp", "0", "-n", "16"], "");
+    assert!(answer.contains("Paris"), "{answer}");
+
+    let text = home.path().join("text");
+    std::fs::write(
+        &text,
+        "The bridge was begun in 1871 and opened to carriages four years later. ".repeat(100),
+    )
+    .unwrap();
+    let text = text.display().to_string();
+    let args =
+        ["eval", &small, "--against", &original, "--text", &text, "--windows", "2", "--json", "--no-cache"];
+    let report = json(&home.ok(&args, ""));
+    let text = report.to_string();
+    assert!(text.contains("small.sterna"), "{text}");
+}

@@ -1,0 +1,87 @@
+//! The pipeline gives the same codes at any number of threads, and `auto` is never worse than what it chooses from.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use sterna_formats::Checkpoint;
+use sterna_model::Layerwise;
+use sterna_model::layerwise::FloatLinear;
+use sterna_quant::Result;
+use sterna_quant::pipeline::{Pipeline, Sink};
+use sterna_quant::recipe::{Grid, Method, Recipe};
+use sterna_quant::rounding::Quantized;
+use sterna_tensor::{Compute, Precision};
+
+const CHECKPOINTS: [&str; 4] = ["llama_gqa", "gemma3", "phi3_plain", "qwen3_moe"];
+
+#[derive(Debug, Default, PartialEq)]
+struct Collected {
+    vectors: BTreeMap<String, Vec<f32>>,
+    floats: BTreeMap<String, Vec<f32>>,
+    matrices: BTreeMap<String, Quantized>,
+}
+
+impl Sink for Collected {
+    fn vector(&mut self, name: &str, values: &[f32]) -> Result<()> {
+        assert!(self.vectors.insert(name.to_owned(), values.to_vec()).is_none(), "{name}");
+        Ok(())
+    }
+
+    fn float(&mut self, layer: &FloatLinear) -> Result<()> {
+        assert!(self.floats.insert(layer.name.clone(), layer.weight.clone()).is_none(), "{}", layer.name);
+        Ok(())
+    }
+
+    fn matrix(&mut self, name: &str, matrix: &Quantized) -> Result<()> {
+        assert!(self.matrices.insert(name.to_owned(), matrix.clone()).is_none(), "{name}");
+        Ok(())
+    }
+}
+
+/// What became of a checkpoint, and the relative error of each layer of its first block.
+fn quantize(name: &str, method: Method, n_threads: usize) -> (Collected, BTreeMap<String, f64>) {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/checkpoints").join(name);
+    let network = Layerwise::open(&Checkpoint::open(&dir).unwrap()).unwrap();
+    let grid = Grid { bits: 4, group_size: 32, symmetric: false };
+    let recipe = Recipe { method, body: grid, embedding: grid, head: grid };
+    let vocab_size = network.spec().vocab_size as u32;
+    let text: Vec<Vec<u32>> =
+        (0..4).map(|s| (0..40).map(|i| (i * i + 31 * s) % vocab_size).collect()).collect();
+    let compute = Compute::new(n_threads, Precision::Float);
+    let mut pipeline = Pipeline::new(&network, &recipe, &text, &compute).unwrap();
+    let (mut collected, mut errors) = (Collected::default(), BTreeMap::new());
+    for index in 0..network.spec().blocks.len() {
+        let report = pipeline.block(index, &mut collected).unwrap();
+        if index == 0 {
+            errors = report.errors.into_iter().collect();
+        }
+    }
+    pipeline.ends(&mut collected).unwrap();
+    (collected, errors)
+}
+
+#[test]
+fn threads_do_not_change_a_bit() {
+    for name in CHECKPOINTS {
+        for method in [Method::Rtn, Method::Auto] {
+            let (one, _) = quantize(name, method, 1);
+            let (two, _) = quantize(name, method, 2);
+            assert!(one == two, "{name}, {method:?}");
+            assert!(one.matrices.len() >= 7 && one.vectors.contains_key("output_norm.weight"), "{name}");
+            assert_eq!(one.floats.keys().all(|name| name.ends_with("ffn_gate_inp.weight")), true, "{name}");
+        }
+    }
+}
+
+#[test]
+fn auto_is_at_least_as_good_as_awq() {
+    for name in CHECKPOINTS {
+        let (_, awq) = quantize(name, Method::Awq, 2);
+        let (_, auto) = quantize(name, Method::Auto, 2);
+        assert_eq!(awq.len(), auto.len());
+        for (layer, error) in &auto {
+            assert!(error <= &awq[layer], "{name}, {layer}: {error} after {}", awq[layer]);
+        }
+        assert!(auto.values().sum::<f64>() < awq.values().sum::<f64>(), "{name}");
+    }
+}
