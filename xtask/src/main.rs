@@ -4,6 +4,7 @@
 mod models;
 mod parity;
 mod peers;
+mod quality;
 mod test;
 mod tokenizers;
 mod workspace;
@@ -32,6 +33,8 @@ enum Command {
     Tokenizers(tokenizers::Args),
     /// Compare speed with llama.cpp, side by side in one run
     Peers(peers::Args),
+    /// Quantize real models by every method, and judge what came out
+    Quality(quality::Args),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Command::Parity(args) => parity::run(&args),
         Command::Tokenizers(args) => tokenizers::run(&args),
         Command::Peers(args) => peers::run(&args),
+        Command::Quality(args) => quality::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
