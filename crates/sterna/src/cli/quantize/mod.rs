@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
-use sterna::{Checkpoint, Compute, Isa, Pool, Precision, Tokenizer, physical_cores};
+use sterna::{Checkpoint, Compute, Isa, Pool, Precision, Size, Tokenizer, physical_cores};
 use sterna_model::{Layerwise, native};
 use sterna_quant::calibration;
 use sterna_quant::pipeline::{BlockReport, Pipeline};
@@ -101,6 +101,13 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         "there is no format of {} bits with zero points; try --symmetric",
         args.bits
     );
+    let bits_per_weight = Size::of(&checkpoint).bits_per_weight();
+    if bits_per_weight < 15.0 {
+        note(format_args!(
+            "{} has {bits_per_weight:.1} bits per weight: it is quantized already, and errors add up",
+            path.display()
+        ));
+    }
     let threads = args.threads.threads.unwrap_or_else(physical_cores);
     let compute = Compute { isa: Isa::from_env()?, pool: Pool::new(threads), precision: Precision::Float };
     let sequences = args.calibration(&checkpoint)?;
