@@ -35,8 +35,10 @@ pub struct Refit {
 }
 
 impl Default for Refit {
+    /// Everything, twice, with ten times the damping that is published for GPTQ: with 12 000 tokens of calibration that
+    /// lost least on other text, for GPTQ itself as well.
     fn default() -> Refit {
-        Refit { damping: Damping::default(), grids: true, codes: true, n_sweeps: 2 }
+        Refit { damping: Damping::Mean(0.1), grids: true, codes: true, n_sweeps: 2 }
     }
 }
 
