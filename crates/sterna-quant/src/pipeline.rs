@@ -9,6 +9,7 @@ use std::cmp::Ordering;
 
 use sterna_model::Layerwise;
 use sterna_model::layerwise::{FloatBlock, FloatLinear, LayerwiseScratch, vectors};
+use sterna_model::weights::{AttentionWeights, DenseWeights, FeedForwardWeights, MixerWeights};
 use sterna_tensor::{Compute, PackedFormat};
 
 use crate::awq::{self, Scaling};
@@ -87,7 +88,7 @@ impl<'a> Pipeline<'a> {
         let mut observations = self.observe(index, &block)?;
         let mut report = BlockReport { index, ..BlockReport::default() };
         if matches!(self.recipe.method, Method::Awq | Method::Auto) {
-            let format_of = |name: &str| self.format_of(name);
+            let format_of = |layer: &FloatLinear| self.format_of(layer);
             report.scalings = awq::scale_block(network, index, &mut block, &mut observations, &format_of, c)?;
         }
         for (name, values) in vectors(&block, index) {
@@ -97,7 +98,7 @@ impl<'a> Pipeline<'a> {
         let mut factor: Option<(String, Factor)> = None;
         let observed = observed_names(&block);
         for (layer, observed) in block.linears_mut().into_iter().zip(observed) {
-            let Some(format) = self.format_of(&layer.name) else {
+            let Some(format) = self.format_of(layer) else {
                 sink.float(layer)?;
                 continue;
             };
@@ -221,10 +222,11 @@ impl<'a> Pipeline<'a> {
         sink.matrix(name, &quantized)
     }
 
-    /// What layer `name` of a block is rounded to; routers stay as they are.
-    fn format_of(&self, name: &str) -> Option<PackedFormat> {
-        let is_router = name.ends_with("ffn_gate_inp.weight");
-        self.recipe.body.format().filter(|_| !is_router)
+    /// What `layer` of a block is rounded to. Routers stay as they are, and so do rows that are no whole groups of 32.
+    fn format_of(&self, layer: &FloatLinear) -> Option<PackedFormat> {
+        let is_router = layer.name.ends_with("ffn_gate_inp.weight");
+        let format = self.recipe.body.format().filter(|_| !is_router);
+        format.filter(|format| layer.cols.is_multiple_of(format.block_len()))
     }
 }
 
@@ -236,17 +238,21 @@ fn damping(method: Method) -> Damping {
     }
 }
 
-/// For each linear layer of `block`, the first layer that reads the same: the name under which its input is observed.
+/// For each linear layer of `block`, in their order, the first layer that reads the same: the name under which its input
+/// is observed.
 fn observed_names(block: &FloatBlock) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for layer in block.linears() {
-        let first = match layer.name.as_str() {
-            name if name.contains("attn_k.") => name.replace("attn_k.", "attn_q."),
-            name if name.contains("attn_v.") => name.replace("attn_v.", "attn_q."),
-            name if name.contains("ffn_up") => name.replace("ffn_up", "ffn_gate"),
-            name => name.to_owned(),
-        };
-        names.push(first);
+    let of_network = |network: &DenseWeights<FloatLinear, Vec<f32>>| {
+        [&network.gate, &network.gate, &network.down].map(|layer| layer.name.clone())
+    };
+    let MixerWeights::Attention(AttentionWeights { q, o, .. }) = &block.mixer;
+    let mut names: Vec<String> = [q, q, q, o].map(|layer| layer.name.clone()).into();
+    match &block.feed_forward {
+        FeedForwardWeights::None => {}
+        FeedForwardWeights::Dense(dense) => names.extend(of_network(dense)),
+        FeedForwardWeights::Moe(moe) => {
+            names.push(moe.router.name.clone());
+            names.extend(moe.experts.iter().flat_map(of_network));
+        }
     }
     names
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sterna_formats::Checkpoint;
 use sterna_model::Layerwise;
-use sterna_model::layerwise::{FloatBlock, LayerwiseScratch};
+use sterna_model::layerwise::{FloatBlock, FloatLinear, LayerwiseScratch};
 use sterna_quant::awq::{folds, scale_block};
 use sterna_quant::observe::Observations;
 use sterna_quant::rounding::TokenWeight;
@@ -82,7 +82,8 @@ fn scales_that_are_found_do_not_make_rounding_worse() {
             let cols = cols_of.iter().find(|(name, _)| name == layer).unwrap().1;
             observations.add(&c, layer, cols, input, true);
         });
-        let format_of = |name: &str| PackedFormat::affine(3, 32).filter(|_| !name.contains("gate_inp"));
+        let format_of =
+            |layer: &FloatLinear| PackedFormat::affine(3, 32).filter(|_| !layer.name.contains("gate_inp"));
         let scalings = scale_block(&network, 0, &mut block, &mut observations, &format_of, &c).unwrap();
         assert!(scalings.len() >= 4, "{name}");
         assert!(

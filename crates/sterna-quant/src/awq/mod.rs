@@ -11,7 +11,7 @@
 mod folds;
 
 use sterna_model::Layerwise;
-use sterna_model::layerwise::{FloatBlock, LayerwiseScratch, RunnableBlock};
+use sterna_model::layerwise::{FloatBlock, FloatLinear, LayerwiseScratch, RunnableBlock};
 use sterna_tensor::{Compute, PackedFormat};
 
 pub use folds::{Fold, Judge, Maker, folds};
@@ -38,16 +38,16 @@ pub struct Scaling {
 
 /// Scales the channels of `block`, block `index` of `network`, in place, and the `observations` of its inputs with it.
 ///
-/// `format` is what the weights will be rounded to; layers of other formats do not take part.
+/// `format_of` is what a layer will be rounded to; without a format it takes no part in the search.
 ///
 /// # Errors
-/// Weights that `format` cannot hold.
+/// Weights that their format cannot hold.
 pub fn scale_block(
     network: &Layerwise,
     index: usize,
     block: &mut FloatBlock,
     observations: &mut Observations,
-    format_of: &dyn Fn(&str) -> Option<PackedFormat>,
+    format_of: &dyn Fn(&FloatLinear) -> Option<PackedFormat>,
     c: &Compute,
 ) -> Result<Vec<Scaling>> {
     let mut scalings = Vec::new();
@@ -73,7 +73,7 @@ struct Trial<'a> {
     index: usize,
     fold: &'a Fold,
     input: &'a Input,
-    format_of: &'a dyn Fn(&str) -> Option<PackedFormat>,
+    format_of: &'a dyn Fn(&FloatLinear) -> Option<PackedFormat>,
     c: &'a Compute,
 }
 
@@ -118,7 +118,7 @@ impl Trial<'_> {
     fn rounded(&self, block: &FloatBlock, scales: &[f32]) -> Result<Vec<(String, Vec<f32>)>> {
         let mut rounded = Vec::new();
         for layer in block.linears().into_iter().filter(|layer| self.fold.readers.contains(&layer.name)) {
-            let Some(format) = (self.format_of)(&layer.name) else { continue };
+            let Some(format) = (self.format_of)(layer) else { continue };
             let mut weight = layer.weight.clone();
             folds::multiply_columns(&mut weight, scales);
             let quantized =
