@@ -226,25 +226,26 @@ fn bench_reads_a_real_model() {
 }
 
 #[test]
-fn a_quantized_model_keeps_its_answers() {
+fn a_quantized_model_is_whole_and_not_far_from_its_original() {
     let home = Home::new();
     let original = model("smollm2");
     let small = home.path().join("small.sterna").display().to_string();
-    home.ok(&["quantize", &original, "-o", &small, "--method", "awq", "--calib-tokens", "1k"], "");
+    home.ok(&["quantize", &original, "-o", &small, "--method", "rtn"], "");
     home.ok(&["inspect", &small, "--verify"], "");
-    let answer = home.ok(&["run", &small, "What is the capital of France?", "--temp", "0", "-n", "16"], "");
-    assert!(answer.contains("Paris"), "{answer}");
+    let answer = home.ok(&["run", &small, "Write a sentence about the sea.", "--temp", "0", "-n", "16"], "");
+    assert!(answer.split_whitespace().count() > 5, "{answer}");
 
     let text = home.path().join("text");
-    std::fs::write(
-        &text,
-        "The bridge was begun in 1871 and opened to carriages four years later. ".repeat(100),
-    )
-    .unwrap();
+    std::fs::write(&text, include_str!("../../sterna-quant/src/calibration/prose.txt")).expect("a text file");
     let text = text.display().to_string();
     let args =
         ["eval", &small, "--against", &original, "--text", &text, "--windows", "2", "--json", "--no-cache"];
     let report = json(&home.ok(&args, ""));
-    let text = report.to_string();
-    assert!(text.contains("small.sterna"), "{text}");
+    let small =
+        report["models"].as_array().expect("models").iter().find(|model| model["is_reference"] == false);
+    let divergence = &small.expect("the small one")["text"]["comparison"]["divergence"];
+    let (mean, same_top) = (&divergence["mean"]["value"], &divergence["same_top"]["value"]);
+    // Rounding to nearest is the roughest way; other models would agree on one token in a hundred.
+    assert!(mean.as_f64().is_some_and(|mean| (0.01..0.6).contains(&mean)), "{divergence}");
+    assert!(same_top.as_f64().is_some_and(|same| same > 0.6), "{divergence}");
 }
