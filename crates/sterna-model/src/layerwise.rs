@@ -37,8 +37,8 @@ pub struct Layerwise {
 /// A linear layer in f32: `y = x · weightᵀ + bias`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FloatLinear {
-    /// What it is called in GGUF files, which know no fused tensors: `blk.3.attn_q.weight`. Matrices of experts have
-    /// their number besides: `blk.3.ffn_up_exps.7.weight`.
+    /// What it is called in native files, which know no fused tensors: `blk.3.attn_q.weight`,
+    /// `blk.3.ffn_up_exps.7.weight`.
     pub name: String,
     /// Outputs.
     pub rows: usize,
@@ -133,7 +133,7 @@ impl Layerwise {
         let tensor = &self.embedding_tensor;
         let weight = weights::finite(tensor, 0.0)?;
         let (rows, cols) = (self.spec.vocab_size, self.spec.hidden_size);
-        Ok(FloatLinear { name: Names::Gguf.of(Role::Embedding, 0), rows, cols, weight, bias: None })
+        Ok(FloatLinear { name: Names::Native.of(Role::Embedding, 0), rows, cols, weight, bias: None })
     }
 
     /// The head `[vocab_size, hidden_size]`: the embedding again where the two are tied.
@@ -142,7 +142,7 @@ impl Layerwise {
     /// As [`Layerwise::block`].
     pub fn head(&self) -> Result<FloatLinear> {
         let head = FloatLinear::read(&self.weights.head)?;
-        Ok(FloatLinear { name: Names::Gguf.of(Role::Head, 0), ..head })
+        Ok(FloatLinear { name: Names::Native.of(Role::Head, 0), ..head })
     }
 
     /// The last norm, `[hidden_size]`.
@@ -275,7 +275,7 @@ impl FloatLinear {
     }
 }
 
-/// The norms and biases of a block, `index` in its network, by their names in GGUF files.
+/// The norms and biases of a block, `index` in its network, by their names in native files.
 pub fn vectors(block: &FloatBlock, index: usize) -> Vec<(String, &[f32])> {
     let mut vectors: Vec<(Role, Option<&Vec<f32>>)> = vec![
         (Role::MixerNorm, Some(&block.mixer_norm)),
@@ -294,7 +294,7 @@ pub fn vectors(block: &FloatBlock, index: usize) -> Vec<(String, &[f32])> {
     }
     let norms = vectors
         .into_iter()
-        .filter_map(|(role, values)| Some((Names::Gguf.of(role, index), values?.as_slice())));
+        .filter_map(|(role, values)| Some((Names::Native.of(role, index), values?.as_slice())));
     let linears = block.linears().into_iter();
     let biases = linears.filter_map(|linear| Some((weights::bias_of(&linear.name), linear.bias.as_deref()?)));
     norms.chain(biases).collect()
@@ -302,7 +302,7 @@ pub fn vectors(block: &FloatBlock, index: usize) -> Vec<(String, &[f32])> {
 
 /// Gives the layers of a block names that say what they are, whatever tensor they were made of.
 fn name_canonically(block: &mut FloatBlock, index: usize) {
-    let name = |role| Names::Gguf.of(role, index);
+    let name = |role| Names::Native.of(role, index);
     let MixerWeights::Attention(attention) = &mut block.mixer;
     let AttentionWeights { q, k, v, o, .. } = attention;
     for (layer, role) in [(q, Role::Q), (k, Role::K), (v, Role::V), (o, Role::O)] {
@@ -320,7 +320,7 @@ fn name_canonically(block: &mut FloatBlock, index: usize) {
             let roles = [Role::ExpertGate, Role::ExpertUp, Role::ExpertDown];
             for (e, expert) in moe.experts.iter_mut().enumerate() {
                 for (layer, role) in expert.linears_mut().into_iter().zip(roles) {
-                    layer.name = name(role).replace(".weight", &format!(".{e}.weight"));
+                    (layer.name, _) = Names::Native.of_expert(role, index, e);
                 }
             }
         }

@@ -10,7 +10,7 @@ use clap::error::ErrorKind;
 use serde::Serialize;
 use sterna::{Completion, Engine, FinishReason, Message, Request, Sampler, SamplingOptions};
 
-use super::settings::{ComputeArgs, SamplingArgs, ThreadsArg, describe, random_seed};
+use super::settings::{GenerateArgs, describe, random_seed};
 use super::stream::{Printer, print_stats};
 use super::terminal::{EXIT_INTERRUPTED, Interruptible, handle_interrupts, note};
 use super::{Cli, Global, model_arg};
@@ -35,20 +35,16 @@ pub(super) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    sampling: SamplingArgs,
-    #[command(flatten)]
-    threads: ThreadsArg,
-    #[command(flatten)]
-    compute: ComputeArgs,
+    generate: GenerateArgs,
 }
 
 pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let text = args.prompt_text()?;
     let path = model_arg::resolve(&args.model)?;
     handle_interrupts()?;
-    let engine = Engine::load(&path, &args.compute.engine_options(args.threads.threads))?;
+    let engine = Engine::load(&path, &args.generate.engine_options())?;
     let base = SamplingOptions { seed: random_seed(), ..engine.recommended_sampling().clone() };
-    let sampling = args.sampling.over(base)?;
+    let sampling = args.generate.sampling.over(base)?;
     if global.verbose {
         note(describe(&sampling));
     }
@@ -56,8 +52,12 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
 
     let interruptible = Interruptible::start();
     let cancel = interruptible.cancel();
-    let request =
-        Request { prompt: &prompt, max_tokens: args.sampling.max_tokens, stop: &args.sampling.stop, cancel };
+    let request = Request {
+        prompt: &prompt,
+        max_tokens: args.generate.sampling.max_tokens,
+        stop: &args.generate.sampling.stop,
+        cancel,
+    };
     let mut sampler = Sampler::new(sampling.clone())?;
     let mut session = engine.session();
     let completion = if args.json {

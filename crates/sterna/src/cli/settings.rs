@@ -22,6 +22,24 @@ pub(super) struct ComputeArgs {
     pub(super) precision: PrecisionArg,
 }
 
+/// Flags of the verbs that generate text.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct GenerateArgs {
+    #[command(flatten)]
+    pub(super) sampling: SamplingArgs,
+    #[command(flatten)]
+    threads: ThreadsArg,
+    #[command(flatten)]
+    compute: ComputeArgs,
+}
+
+impl GenerateArgs {
+    /// How to run the model.
+    pub(super) fn engine_options(&self) -> EngineOptions {
+        self.compute.engine_options(self.threads.threads)
+    }
+}
+
 /// The number of threads, for verbs that take one.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Computing")]

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::ensure;
 use sterna::{Completion, Engine, FinishReason, Sampler, SamplingOptions};
 
-use super::settings::{ComputeArgs, SamplingArgs, ThreadsArg, describe, random_seed};
+use super::settings::{GenerateArgs, SamplingArgs, describe, random_seed};
 use super::stream::{Printer, print_stats};
 use super::terminal::{Interruptible, bold, handle_interrupts, note, red};
 use super::{Global, model_arg};
@@ -30,17 +30,13 @@ pub(super) struct Args {
     #[arg(long)]
     stats: bool,
     #[command(flatten)]
-    sampling: SamplingArgs,
-    #[command(flatten)]
-    threads: ThreadsArg,
-    #[command(flatten)]
-    compute: ComputeArgs,
+    generate: GenerateArgs,
 }
 
 pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     handle_interrupts()?;
     let path = model_arg::resolve_or_pull(args.model.as_deref(), global)?;
-    let engine = Engine::load(&path, &args.compute.engine_options(args.threads.threads))?;
+    let engine = Engine::load(&path, &args.generate.engine_options())?;
     ensure!(
         engine.has_chat_template(),
         "{} has no chat template: it continues text and does not converse; `sterna run` does that",
@@ -95,11 +91,11 @@ struct Chat<'a> {
 impl<'a> Chat<'a> {
     fn new(engine: &'a Engine, args: Args) -> anyhow::Result<Chat<'a>> {
         let base = SamplingOptions { seed: random_seed(), ..engine.recommended_sampling().clone() };
-        let sampling = args.sampling.over(base)?;
+        let sampling = args.generate.sampling.over(base)?;
         Ok(Chat {
             engine,
             conversation: Conversation::new(engine, args.system),
-            settings: args.sampling,
+            settings: args.generate.sampling,
             sampler: Sampler::new(sampling.clone())?,
             sampling,
             stats: args.stats,
