@@ -6,6 +6,7 @@
 
 #![deny(unsafe_code)]
 
+mod atomic_file;
 pub mod chat_template;
 pub mod checkpoint;
 pub mod error;

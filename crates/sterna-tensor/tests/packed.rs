@@ -8,7 +8,7 @@ use half::f16;
 use proptest::prelude::*;
 use sterna_tensor::{
     Activations, Block, BlockSource, Bytes, Compute, GroupedCodes, Isa, Matrix, PackedFormat, PackedMatrix,
-    Pool, Precision, ShapeError, linear,
+    Pool, Precision, ShapeError, UnpackedRows, linear,
 };
 
 /// Symmetric and affine formats beside [`PackedFormat::ALL`], which has some.
@@ -398,6 +398,39 @@ fn codes_of_a_quantizer_are_the_weights_they_say() {
             }
         }
     }
+}
+
+proptest! {
+    #[test]
+    fn what_was_packed_comes_back(
+        bits in 2..9usize, affine: bool, group_blocks in 1..6usize, rows in 1..40usize, blocks in 1..8usize,
+        from in 0..40usize, n in 0..40usize, seed: u64,
+    ) {
+        let (bits, group_size, cols) = (if affine { 2 + bits % 3 } else { bits }, 32 * group_blocks, 32 * blocks);
+        let make = if affine { PackedFormat::affine } else { PackedFormat::symmetric };
+        let Some(format) = make(bits, group_size) else {
+            prop_assert_eq!(bits, 7);
+            return Ok(());
+        };
+        let codes = Codes::random(format, rows, cols, seed);
+        let packed = PackedMatrix::from_codes(format, codes.view(rows, cols), &Pool::new(1)).unwrap();
+        let (from, n_groups) = (from.min(rows), cols.div_ceil(group_size));
+        let to = (from + n).min(rows);
+        let expected = UnpackedRows {
+            codes: codes.codes[from * cols..to * cols].to_vec(),
+            scales: codes.scales[from * n_groups..to * n_groups].to_vec(),
+            zero_points: codes.zero_points.get(from * n_groups..to * n_groups).unwrap_or(&[]).to_vec(),
+        };
+        prop_assert_eq!(packed.unpack(from..to).unwrap(), expected);
+    }
+}
+
+#[test]
+fn only_codes_with_one_scale_are_unpacked() {
+    let source = RandomBlocks { format: PackedFormat::Q4_K, seed: 1, fill: Fill::Random };
+    let packed = PackedMatrix::pack(PackedFormat::Q4_K, 3, 256, &source, &Pool::new(1)).unwrap();
+    let error = packed.unpack(0..1).unwrap_err();
+    assert_eq!(error.to_string(), "expected a symmetric or affine format, found Q4_K");
 }
 
 #[test]

@@ -2,15 +2,14 @@
 //! medium, its name.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
-use std::io::{self, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 use sterna_tensor::{DType, PackedMatrix};
 
 use super::directory::{self, Directory, Entry, Named, Part};
 use super::{ALIGNMENT, About, DATA_START, Documents, MAX_NAME, documents, header};
+use crate::atomic_file::AtomicFile;
 use crate::error::{FormatError, Result};
 use crate::tensor::TensorType;
 
@@ -18,12 +17,7 @@ use crate::tensor::TensorType;
 /// [`Writer::finish`], it leaves nothing.
 #[derive(Debug)]
 pub struct Writer {
-    target: PathBuf,
-    part_path: PathBuf,
-    /// `None` once the file is complete.
-    file: Option<File>,
-    /// Bytes written.
-    len: usize,
+    file: AtomicFile,
     directory: Directory,
     /// Of the tensors.
     names: HashSet<String>,
@@ -35,15 +29,8 @@ impl Writer {
     /// # Errors
     /// When the file cannot be created or written, or a document's name is no file name.
     pub fn create(path: &Path, documents: &Documents) -> Result<Writer> {
-        let mut part_path = path.as_os_str().to_owned();
-        part_path.push(".part");
-        let part_path = PathBuf::from(part_path);
-        let file = File::create(&part_path).map_err(FormatError::io(&part_path))?;
         let mut writer = Writer {
-            target: path.to_owned(),
-            part_path,
-            file: Some(file),
-            len: 0,
+            file: AtomicFile::create(path)?,
             directory: Directory {
                 made_by: format!("sterna {}", env!("CARGO_PKG_VERSION")),
                 kind: documents.kind,
@@ -52,7 +39,7 @@ impl Writer {
             names: HashSet::new(),
         };
         // The header is written last: until then the file is none of this format.
-        writer.write(&[0; DATA_START])?;
+        writer.file.append(&[0; DATA_START])?;
         for document in &documents.list {
             let name = document.name.clone();
             let is_new = writer.directory.documents.iter().all(|other| other.name != name);
@@ -122,23 +109,10 @@ impl Writer {
         self.directory.quality = self.report(&about.quality)?;
         let directory = serde_json::to_vec(&self.directory)
             .map_err(|error| self.invalid("directory", "what JSON can write", error.to_string()))?;
-        self.align()?;
-        let offset = self.len as u64;
-        self.write(&directory)?;
-        let header = header::write(offset, &directory);
-        let Some(mut file) = self.file.take() else { return Ok(()) };
-        let written = file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(&header));
-        let synced = written.and_then(|()| file.sync_all());
-        // Closed first: Windows does not rename a file that is open.
-        drop(file);
-        let renamed = synced.and_then(|()| fs::rename(&self.part_path, &self.target));
-        match renamed.and_then(|()| sync_directory(&self.target)) {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                self.remove();
-                Err(FormatError::io(&self.target)(error))
-            }
-        }
+        self.file.align(ALIGNMENT as u64)?;
+        let offset = self.file.len();
+        self.file.append(&directory)?;
+        self.file.finish(&header::write(offset, &directory))
     }
 
     /// A report as JSON text, if there is one.
@@ -151,53 +125,17 @@ impl Writer {
 
     /// Writes `data` on a cache line of its own.
     fn part(&mut self, data: &[u8]) -> Result<Part> {
-        self.align()?;
-        let offset = self.len;
-        self.write(data)?;
+        self.file.align(ALIGNMENT as u64)?;
+        let offset = self.file.len() as usize;
+        self.file.append(data)?;
         Ok(Part { offset, length: data.len(), sha256: directory::sha256(data) })
     }
 
-    fn align(&mut self) -> Result<()> {
-        let zeros = self.len.next_multiple_of(ALIGNMENT) - self.len;
-        self.write(&[0; ALIGNMENT][..zeros])
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        let Some(file) = &mut self.file else { return Ok(()) };
-        file.write_all(bytes).map_err(FormatError::io(&self.part_path))?;
-        self.len += bytes.len();
-        Ok(())
-    }
-
-    /// Nothing can be done about a file that cannot be removed.
-    fn remove(&self) {
-        let _ = fs::remove_file(&self.part_path);
-    }
-
     fn file_name(&self) -> String {
-        self.target.display().to_string()
+        self.file.path().display().to_string()
     }
 
     fn invalid(&self, field: &str, expected: &str, found: String) -> FormatError {
         FormatError::invalid(self.file_name(), field, expected, found)
     }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        if let Some(file) = self.file.take() {
-            drop(file);
-            self.remove();
-        }
-    }
-}
-
-/// The new name is on the medium too.
-fn sync_directory(path: &Path) -> io::Result<()> {
-    // Windows has no such call: NTFS journals its directory entries.
-    if cfg!(unix) {
-        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(dir)?.sync_all()?;
-    }
-    Ok(())
 }

@@ -10,6 +10,7 @@ mod memory;
 mod pack;
 mod scales;
 mod source;
+mod unpack;
 
 use std::marker::PhantomData;
 
@@ -23,6 +24,7 @@ use bytes::Bytes;
 
 pub use format::{PackedFormat, UnknownFormat};
 pub use source::{Block, BlockSource, GroupedCodes};
+pub use unpack::UnpackedRows;
 
 use crate::ShapeError;
 use crate::activation::GROUP;

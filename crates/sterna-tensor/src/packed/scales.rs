@@ -1,6 +1,7 @@
 //! What stands beside the codes of sixteen rows: for each kind of scales, one plain struct per block of columns.
 
 use bytemuck::{Pod, Zeroable};
+use half::f16;
 
 use super::source::Block;
 use crate::simd::{LANES, Simd};
@@ -24,6 +25,17 @@ pub(super) trait ScaleBlock: Pod {
     fn scale<S: Simd>(&self, s: S, head: (S::F32, S::F32), group: usize, part: usize) -> S::F32;
     /// What is added to the weights of group `group`; only if [`ScaleBlock::HAS_MIN`].
     fn min<S: Simd>(&self, s: S, head: (S::F32, S::F32), group: usize) -> S::F32;
+    /// What there is for row `lane`, in symmetric and affine formats.
+    fn group(&self, lane: usize) -> Option<RowGroup> {
+        let _ = lane;
+        None
+    }
+}
+
+/// The scale of one group of one row, and its zero point in affine formats.
+pub(super) struct RowGroup {
+    pub(super) d: f16,
+    pub(super) zero_point: Option<u8>,
 }
 
 /// `d` of each row.
@@ -89,6 +101,9 @@ impl ScaleBlock for Group {
     fn min<S: Simd>(&self, _: S, head: (S::F32, S::F32), _: usize) -> S::F32 {
         head.1
     }
+    fn group(&self, lane: usize) -> Option<RowGroup> {
+        Some(RowGroup { d: f16::from_bits(self.d[lane]), zero_point: None })
+    }
 }
 
 impl ScaleBlock for GroupMin {
@@ -143,6 +158,11 @@ impl ScaleBlock for Affine {
     #[inline(always)]
     fn min<S: Simd>(&self, _: S, head: (S::F32, S::F32), _: usize) -> S::F32 {
         head.1
+    }
+    fn group(&self, lane: usize) -> Option<RowGroup> {
+        let pair = self.zeros[lane % (LANES / 2)];
+        let zero_point = if lane < LANES / 2 { pair & 0x0f } else { pair >> 4 };
+        Some(RowGroup { d: f16::from_bits(self.d[lane]), zero_point: Some(zero_point) })
     }
 }
 
