@@ -1,10 +1,10 @@
 //! The fast forward pass: one loop over blocks, the same for every architecture.
 
-use sterna_tensor::{Compute, ops};
+use sterna_tensor::Compute;
 
 use crate::block::{Block, BlockScratch};
 use crate::error::{ModelError, Result};
-use crate::linear::project_head;
+use crate::head;
 use crate::mixer::Pass;
 use crate::model::Model;
 use crate::rows;
@@ -145,13 +145,8 @@ impl Run<'_, '_> {
         let n_rows = if self.tap.is_some() { n_tokens } else { n_logits };
         let x = &x[..n_tokens * spec.hidden_size];
         let normed = sized(normed, n_rows * spec.hidden_size);
-        rows::rms_norm(
-            self.compute,
-            &x[x.len() - normed.len()..],
-            &weights.final_norm,
-            spec.norm_eps,
-            normed,
-        );
+        let x = &x[x.len() - normed.len()..];
+        rows::rms_norm(self.compute, x, &weights.final_norm, spec.norm_eps, normed);
         show(&mut self.tap, Site::FinalNorm, normed);
         if n_logits == 0 {
             return;
@@ -159,14 +154,7 @@ impl Run<'_, '_> {
         let normed = &normed[normed.len() - n_logits * spec.hidden_size..];
         let before = logits.len();
         logits.resize(before + n_logits * spec.vocab_size, 0.0);
-        let logits = &mut logits[before..];
-        project_head(self.compute, normed, &weights.head, input, logits);
-        if spec.logit_scale != 1.0 {
-            ops::scale(logits, spec.logit_scale);
-        }
-        if let Some(cap) = spec.logit_softcap {
-            logits.iter_mut().for_each(|logit| *logit = cap * (*logit / cap).tanh());
-        }
+        head::logits(self.compute, spec, &weights.head, normed, input, &mut logits[before..]);
     }
 }
 

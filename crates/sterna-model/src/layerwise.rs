@@ -13,10 +13,12 @@ use crate::arch;
 use crate::arch::names::{Names, Role};
 use crate::block::{Block, BlockScratch};
 use crate::error::{ModelError, Result};
+use crate::head;
 use crate::linear::{Linear, project};
 use crate::mixer::{InputTap, Pass};
 use crate::model::Embedding;
 use crate::rope::{RopeTables, Ropes};
+use crate::rows;
 use crate::spec::{Projections, Spec};
 use crate::state::MixerState;
 use crate::weights::{
@@ -59,6 +61,10 @@ pub struct RunnableBlock {
     index: usize,
     weights: BlockWeights<Linear, Vec<f32>>,
 }
+
+/// The head, to be run.
+#[derive(Debug)]
+pub struct RunnableHead(Linear);
 
 /// Memory that blocks run in.
 #[derive(Debug, Default)]
@@ -155,16 +161,30 @@ impl Layerwise {
     /// # Errors
     /// When a matrix is not as large as it says.
     pub fn runnable(&self, index: usize, weights: &FloatBlock) -> Result<RunnableBlock, ShapeError> {
-        let weights = weights.try_map(&mut |linear: &FloatLinear| {
-            Ok::<_, ShapeError>(Linear {
-                name: linear.name.clone(),
-                matrix: DenseMatrix::from_f32(linear.rows, linear.cols, linear.weight.clone())?.into(),
-                scale: 1.0,
-                bias: linear.bias.clone(),
-                rounds_per_token: false,
-            })
-        })?;
+        let weights = weights.try_map(&mut |linear: &FloatLinear| linear.clone().into_linear())?;
         Ok(RunnableBlock { index, weights })
+    }
+
+    /// Makes the head, perhaps changed, ready to run.
+    ///
+    /// # Errors
+    /// When it is not as large as it says.
+    pub fn runnable_head(&self, head: FloatLinear) -> Result<RunnableHead, ShapeError> {
+        head.into_linear().map(RunnableHead)
+    }
+
+    /// What the last norm makes of the residual stream `x` `[n_tokens, hidden_size]` after all blocks: the head's input.
+    pub fn head_input(&self, c: &Compute, x: &[f32]) -> Vec<f32> {
+        let mut normed = vec![0.0; x.len()];
+        rows::rms_norm(c, x, &self.weights.final_norm, self.spec.norm_eps, &mut normed);
+        normed
+    }
+
+    /// Logits `[n_tokens, vocab_size]` of the head's input `[n_tokens, hidden_size]`.
+    pub fn logits(&self, c: &Compute, head: &RunnableHead, input: &[f32]) -> Vec<f32> {
+        let mut logits = vec![0.0; input.len() / self.spec.hidden_size * self.spec.vocab_size];
+        head::logits(c, &self.spec, &head.0, input, &mut Activations::new(), &mut logits);
+        logits
     }
 
     /// Runs the residual stream `x` `[n_tokens, hidden_size]` of one whole sequence through `block`, and shows `inputs`
@@ -272,6 +292,12 @@ impl FloatLinear {
         let bias = tensors.bias.as_ref().map(|bias| weights::finite(bias, 0.0)).transpose()?;
         let bias = bias.map(|bias| in_order(1, &bias));
         Ok(FloatLinear { name: tensors.weight.name.clone(), rows, cols, weight, bias })
+    }
+
+    fn into_linear(self) -> Result<Linear, ShapeError> {
+        let FloatLinear { name, rows, cols, weight, bias } = self;
+        let matrix = DenseMatrix::from_f32(rows, cols, weight)?.into();
+        Ok(Linear { name, matrix, scale: 1.0, bias, rounds_per_token: false })
     }
 }
 

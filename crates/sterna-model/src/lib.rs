@@ -12,6 +12,7 @@ mod error;
 mod feed_forward;
 mod forward;
 pub mod generate;
+mod head;
 mod kv_cache;
 pub mod layerwise;
 mod linear;
