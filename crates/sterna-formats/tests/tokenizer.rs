@@ -131,6 +131,46 @@ fn gguf_metadata_gives_the_ids_of_the_tokenizer_json_it_was_made_from() {
     assert_eq!(llama.token_bytes(u32::MAX), None);
 }
 
+/// What the tokenizer of a GGUF file is as a `tokenizer.json`, read back.
+fn written(builder: &Builder) -> Tokenizer {
+    let json = from_gguf(builder).unwrap().to_json().unwrap();
+    Tokenizer::from_json("tokenizer.json", &json).unwrap()
+}
+
+#[test]
+fn a_tokenizer_of_gguf_metadata_can_be_written_as_tokenizer_json() {
+    let qwen = converted("byte_level", "gpt2", "qwen2");
+    let end = from_gguf(&qwen).unwrap().token_id("<|endoftext|>").unwrap();
+    let qwen = qwen.u32("tokenizer.ggml.bos_token_id", end).u32("tokenizer.ggml.eos_token_id", end);
+    compare("byte_level", &written(&qwen.entry("tokenizer.ggml.add_bos_token", BOOL, &[1])));
+    compare("digits", &written(&converted("digits", "gpt2", "smollm")));
+    let llama = written(&converted("sentence_piece", "llama", "default"));
+    compare("sentence_piece", &llama);
+    assert_eq!(
+        llama.vocab_size(),
+        from_gguf(&converted("sentence_piece", "llama", "default")).unwrap().vocab_size()
+    );
+}
+
+#[test]
+fn tokens_that_only_fill_up_the_embedding_are_not_written() {
+    let texts = ["a", "b", "[PAD2]", "ab", "[PAD4]", "[PAD5]"];
+    let builder = Builder::new()
+        .string("tokenizer.ggml.model", "gpt2")
+        .string("tokenizer.ggml.pre", "gpt-2")
+        .strings("tokenizer.ggml.tokens", &texts)
+        .strings("tokenizer.ggml.merges", &["a b"]);
+    let tokenizer = written(&builder);
+    assert_eq!(tokenizer.vocab_size(), 4);
+    assert_eq!(tokenizer.encode("abba", Special::Text).unwrap(), [3, 1, 0]);
+}
+
+#[test]
+fn steps_that_no_gguf_file_asks_for_are_not_written() {
+    let digits = Tokenizer::from_file(&fixture("digits.json")).unwrap();
+    assert!(digits.to_json().unwrap_err().to_string().contains("pre_tokenizer"));
+}
+
 #[test]
 fn a_stream_skips_special_tokens_and_goes_on_where_text_ended() {
     let llama = Tokenizer::from_file(&fixture("sentence_piece.json")).unwrap();

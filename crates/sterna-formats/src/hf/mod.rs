@@ -1,10 +1,11 @@
-//! Hugging Face directories: `config.json` and its siblings, and safetensors files, one or sharded.
+//! Hugging Face directories: `config.json` and its siblings, and safetensors files, one or sharded; read and written.
 
 mod config;
 mod generation;
 pub mod json;
 mod safetensors;
 mod shards;
+mod writer;
 
 use std::fs::File;
 use std::io::Read;
@@ -15,6 +16,7 @@ pub use config::{ConfigFile, ConfigView};
 pub use generation::GenerationConfig;
 pub use safetensors::read as read_safetensors;
 pub use shards::{INDEX, SINGLE, open as open_weights};
+pub use writer::{FolderWriter, PlannedTensor};
 
 use crate::error::{FormatError, Result};
 

@@ -171,7 +171,7 @@ impl Bpe {
 
 /// A rank that is lower the higher the score: the bits of a float order as an integer once negative ones are
 /// flipped.
-fn descending(score: f32) -> u32 {
+pub(super) fn descending(score: f32) -> u32 {
     let bits = score.to_bits();
     let ascending = if bits >> 31 == 0 { bits | 1 << 31 } else { !bits };
     !ascending

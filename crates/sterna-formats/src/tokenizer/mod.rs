@@ -3,7 +3,7 @@
 //! Text passes through four rooms, each a file of this folder: added tokens are cut out (`added`), the rest is
 //! normalized and cut into words (`cut`, with the patterns of each GGUF family in `families`), and each word is
 //! merged from characters to tokens (`bpe`). `gguf` and `json` read the two kinds of file; `ends` knows which
-//! tokens end an answer; `stream` gives text back token by token.
+//! tokens end an answer; `stream` gives text back token by token; `to_json` writes the second kind of file.
 //!
 //! Ids are those of Hugging Face's tokenizers. llama.cpp's differ in a few places: it does not normalize (Qwen
 //! texts in Unicode form D come out differently), and it takes some plain tokens, such as Qwen's `</s>`, as
@@ -17,6 +17,7 @@ mod families;
 mod gguf;
 mod json;
 mod stream;
+mod to_json;
 
 use std::collections::HashMap;
 use std::sync::Arc;
