@@ -9,6 +9,7 @@
 pub mod arch;
 mod block;
 mod error;
+pub mod export;
 mod feed_forward;
 mod forward;
 pub mod generate;

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use sterna_formats::{Checkpoint, Config, RowOrder, Tensor, TensorType};
-use sterna_tensor::{Matrix, Pool};
+use sterna_tensor::{Matrix, PackedMatrix, Pool};
 
 use crate::arch;
 use crate::arch::names::{Names, Role};
@@ -125,6 +125,39 @@ impl CanonicalTensor {
         match self.kind {
             TensorKind::Vector => vec![self.cols],
             _ => vec![self.rows, self.cols],
+        }
+    }
+
+    /// The file that it is in, for messages.
+    pub fn file(&self) -> &str {
+        match &self.source {
+            Source::Matrix { weight, .. } => &weight.file,
+            Source::Vector { values, .. } => &values.file,
+        }
+    }
+
+    /// [`CanonicalTensor::ty`], if the values are those in the checkpoint, with no factor and nothing added.
+    pub fn unchanged_type(&self) -> Option<TensorType> {
+        let is_changed = match &self.source {
+            Source::Matrix { scale, .. } => scale.is_some(),
+            Source::Vector { offset, .. } => *offset != 0.0,
+        };
+        (!is_changed).then_some(self.ty)
+    }
+
+    /// The matrix itself where it is packed in the checkpoint, with its codes and scales ([`PackedMatrix::unpack`]).
+    ///
+    /// # Errors
+    /// When the tensor is no matrix.
+    pub fn packed(&self) -> Result<Option<PackedMatrix>> {
+        let (Some(TensorType::Packed(_)), Source::Matrix { weight, order, .. }) =
+            (self.unchanged_type(), &self.source)
+        else {
+            return Ok(None);
+        };
+        match weight.matrix(*order, &Pool::new(1))? {
+            Matrix::Packed(matrix) => Ok(Some(matrix)),
+            Matrix::Dense(_) => Ok(None),
         }
     }
 

@@ -39,6 +39,16 @@ impl DType {
             DType::BF16 => out.iter_mut().zip(pairs).for_each(|(o, b)| *o = bf16::from_le_bytes(*b).to_f32()),
         }
     }
+
+    /// `values` as little-endian elements: rounded to nearest, and exact where they come from [`DType::widen`].
+    pub fn narrow(self, values: &[f32]) -> Vec<u8> {
+        let values = values.iter().copied();
+        match self {
+            DType::F32 => values.flat_map(f32::to_le_bytes).collect(),
+            DType::F16 => values.flat_map(|value| f16::from_f32(value).to_le_bytes()).collect(),
+            DType::BF16 => values.flat_map(|value| bf16::from_f32(value).to_le_bytes()).collect(),
+        }
+    }
 }
 
 impl std::fmt::Display for DType {
@@ -62,7 +72,7 @@ mod tests {
             DType::BF16.widen(&bits.to_le_bytes(), &mut out);
             assert_eq!(out[0].to_bits(), u32::from(bits) << 16 | out[0].to_bits() & quiet_bit(out[0]));
             DType::F16.widen(&bits.to_le_bytes(), &mut out);
-            assert!(out[0].is_nan() || f16::from_f32(out[0]).to_bits() == bits);
+            assert!(out[0].is_nan() || DType::F16.narrow(&out) == bits.to_le_bytes());
         }
     }
 

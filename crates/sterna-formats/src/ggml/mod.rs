@@ -14,6 +14,7 @@ mod pack;
 mod ternary;
 mod types;
 mod weights;
+pub mod write;
 
 use sterna_tensor::Block;
 

@@ -1,13 +1,16 @@
 //! GGUF files, versions 2 and 3: metadata, and tensors that are slices of the mapped file.
 //!
 //! Layout: header, metadata entries, tensor table, padding to `general.alignment`, tensor data. The parser walks
-//! it once, front to back. Source: `docs/gguf.md` of github.com/ggml-org/ggml.
+//! it once, front to back; [`Writer`] writes one the same way. Source: `docs/gguf.md` of github.com/ggml-org/ggml.
 
+mod entries;
+mod header;
 mod metadata;
 mod reader;
 mod shards;
 mod table;
 mod value;
+mod writer;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,12 +18,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use entries::{Entries, ToValue};
 pub use metadata::{FromValue, Metadata};
 pub use value::{Array, Value, ValueType};
+pub use writer::{TensorInfo, Writer};
 
-use crate::error::{FormatError, Result};
+use crate::error::Result;
 use crate::mapped;
 use crate::tensor::Tensor;
+use header::Counts;
 use reader::Reader;
 
 /// The longest key and the longest tensor name, in bytes. Real ones stay far below.
@@ -58,9 +64,8 @@ impl Gguf {
     pub fn parse(file: &str, bytes: Bytes) -> Result<Gguf> {
         let file: Arc<str> = file.into();
         let mut reader = Reader::new(bytes.clone(), file.clone());
-        check_header(&mut reader)?;
-        let n_tensors = reader.count("tensor_count", table::MIN_BYTES)?;
-        let entries = read_metadata(&mut reader)?;
+        let Counts { n_tensors, n_entries } = header::read(&mut reader)?;
+        let entries = read_metadata(&mut reader, n_entries)?;
         let metadata = Metadata::new(file, bytes.slice(..reader.position()), entries);
         let tensors = table::read(&mut reader, n_tensors, &metadata, &bytes)?;
         Ok(Gguf { metadata, tensors })
@@ -87,25 +92,7 @@ impl Gguf {
     }
 }
 
-fn check_header(reader: &mut Reader) -> Result<()> {
-    let magic = reader.u32("magic")?.to_le_bytes();
-    if &magic != b"GGUF" {
-        return Err(reader.invalid("magic", "\"GGUF\"", format!("\"{}\"", magic.escape_ascii())));
-    }
-    let found = match reader.u32("version")? {
-        2 | 3 => return Ok(()),
-        swapped if (1..=3).contains(&swapped.swap_bytes()) => {
-            format!("big-endian GGUF (version {})", swapped.swap_bytes())
-        }
-        version => format!("GGUF version {version}"),
-    };
-    Err(FormatError::unsupported(reader.file(), "version", found))
-}
-
-fn read_metadata(reader: &mut Reader) -> Result<BTreeMap<String, Value>> {
-    // Length and one byte of the key, value type, and one byte of the value.
-    const MIN_BYTES: usize = 8 + 1 + 4 + 1;
-    let n_entries = reader.count("metadata_kv_count", MIN_BYTES)?;
+fn read_metadata(reader: &mut Reader, n_entries: usize) -> Result<BTreeMap<String, Value>> {
     let mut entries = BTreeMap::new();
     for index in 0..n_entries {
         let key = reader.name(&format!("key of metadata entry {index}"), MAX_NAME)?;

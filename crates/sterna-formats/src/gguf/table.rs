@@ -17,10 +17,10 @@ use crate::tensor::{OtherType, Tensor, TensorType};
 pub(super) const MIN_BYTES: usize = (8 + 1) + (4 + 8) + 4 + 8;
 
 /// ggml's limit.
-const MAX_DIMS: u32 = 4;
+pub(super) const MAX_DIMS: u32 = 4;
 
-const ALIGNMENT: &str = "general.alignment";
-const DEFAULT_ALIGNMENT: usize = 32;
+pub(super) const ALIGNMENT: &str = "general.alignment";
+pub(super) const DEFAULT_ALIGNMENT: usize = 32;
 /// Far above any page size.
 const MAX_ALIGNMENT: usize = 1 << 20;
 
@@ -71,7 +71,7 @@ pub(super) fn duplicate<'a>(names: impl Iterator<Item = &'a str>) -> Option<&'a 
     names.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
 }
 
-fn alignment(metadata: &Metadata) -> Result<usize> {
+pub(super) fn alignment(metadata: &Metadata) -> Result<usize> {
     let alignment = metadata.get::<usize>(ALIGNMENT)?.unwrap_or(DEFAULT_ALIGNMENT);
     if alignment.is_power_of_two() && alignment <= MAX_ALIGNMENT {
         return Ok(alignment);
@@ -129,7 +129,8 @@ fn refuse_overlaps(reader: &Reader, entries: &[Entry]) -> Result<()> {
     }
 }
 
-fn field(name: &str) -> String {
+/// The tensor as errors name it.
+pub(super) fn field(name: &str) -> String {
     format!("tensor {name}")
 }
 
@@ -144,42 +145,56 @@ fn tensor_type(reader: &mut Reader, field: &str) -> Result<TensorType> {
     Err(FormatError::unsupported(reader.file(), field, found))
 }
 
+/// The ids of the types that Sterna knows.
+const IDS: [(u32, TensorType); 23] = {
+    use TensorType::{Dense, Ggml, Other};
+    [
+        (0, Dense(DType::F32)),
+        (1, Dense(DType::F16)),
+        (2, Ggml(GgmlType::Q4_0)),
+        (3, Ggml(GgmlType::Q4_1)),
+        (6, Ggml(GgmlType::Q5_0)),
+        (7, Ggml(GgmlType::Q5_1)),
+        (8, Ggml(GgmlType::Q8_0)),
+        (10, Ggml(GgmlType::Q2_K)),
+        (11, Ggml(GgmlType::Q3_K)),
+        (12, Ggml(GgmlType::Q4_K)),
+        (13, Ggml(GgmlType::Q5_K)),
+        (14, Ggml(GgmlType::Q6_K)),
+        (20, Ggml(GgmlType::IQ4_NL)),
+        (23, Ggml(GgmlType::IQ4_XS)),
+        (24, Other(OtherType::I8)),
+        (25, Other(OtherType::I16)),
+        (26, Other(OtherType::I32)),
+        (27, Other(OtherType::I64)),
+        (28, Other(OtherType::F64)),
+        (30, Dense(DType::BF16)),
+        (34, Ggml(GgmlType::TQ1_0)),
+        (35, Ggml(GgmlType::TQ2_0)),
+        (39, Ggml(GgmlType::MXFP4)),
+    ]
+};
+
+/// The id of a type, if GGUF files can have it.
+pub(super) fn id(ty: TensorType) -> Option<u32> {
+    IDS.iter().find(|(_, known)| *known == ty).map(|(id, _)| *id)
+}
+
 /// The type of an id; an error with its name for those that ggml has and Sterna has not.
 fn known_type(id: u32) -> std::result::Result<TensorType, Option<&'static str>> {
-    let ggml = match id {
-        0 => return Ok(TensorType::Dense(DType::F32)),
-        1 => return Ok(TensorType::Dense(DType::F16)),
-        30 => return Ok(TensorType::Dense(DType::BF16)),
-        24 => return Ok(TensorType::Other(OtherType::I8)),
-        25 => return Ok(TensorType::Other(OtherType::I16)),
-        26 => return Ok(TensorType::Other(OtherType::I32)),
-        27 => return Ok(TensorType::Other(OtherType::I64)),
-        28 => return Ok(TensorType::Other(OtherType::F64)),
-        2 => GgmlType::Q4_0,
-        3 => GgmlType::Q4_1,
-        6 => GgmlType::Q5_0,
-        7 => GgmlType::Q5_1,
-        8 => GgmlType::Q8_0,
-        10 => GgmlType::Q2_K,
-        11 => GgmlType::Q3_K,
-        12 => GgmlType::Q4_K,
-        13 => GgmlType::Q5_K,
-        14 => GgmlType::Q6_K,
-        20 => GgmlType::IQ4_NL,
-        23 => GgmlType::IQ4_XS,
-        34 => GgmlType::TQ1_0,
-        35 => GgmlType::TQ2_0,
-        39 => GgmlType::MXFP4,
-        16 => return Err(Some("IQ2_XXS")),
-        17 => return Err(Some("IQ2_XS")),
-        18 => return Err(Some("IQ3_XXS")),
-        19 => return Err(Some("IQ1_S")),
-        21 => return Err(Some("IQ3_S")),
-        22 => return Err(Some("IQ2_S")),
-        29 => return Err(Some("IQ1_M")),
-        40 => return Err(Some("NVFP4")),
-        41 => return Err(Some("Q1_0")),
-        _ => return Err(None),
-    };
-    Ok(TensorType::Ggml(ggml))
+    if let Some((_, ty)) = IDS.iter().find(|(known, _)| *known == id) {
+        return Ok(*ty);
+    }
+    Err(match id {
+        16 => Some("IQ2_XXS"),
+        17 => Some("IQ2_XS"),
+        18 => Some("IQ3_XXS"),
+        19 => Some("IQ1_S"),
+        21 => Some("IQ3_S"),
+        22 => Some("IQ2_S"),
+        29 => Some("IQ1_M"),
+        40 => Some("NVFP4"),
+        41 => Some("Q1_0"),
+        _ => None,
+    })
 }

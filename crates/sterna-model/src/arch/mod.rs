@@ -36,6 +36,8 @@ pub struct Architecture {
     norms_less_one: bool,
     /// Query and key rows in GGUF files are permuted for an interleaved rotation.
     permuted_in_gguf: bool,
+    /// GGUF files have query, key and value projections in one tensor, and gate and up projections in another.
+    fused_in_gguf: bool,
     /// The embedding is scaled by the square root of the width.
     scaled_embedding: bool,
     /// Settings of the family that change the network in a way that is not done here: flag, supported value.
@@ -55,6 +57,19 @@ pub(crate) struct Reading {
     pub(crate) norm_offset: f32,
     /// Query and key rows come permuted.
     pub(crate) permuted_qk: bool,
+    /// What the checkpoint would be in a GGUF file.
+    pub(crate) gguf: GgufForm,
+}
+
+/// How the GGUF files of a family are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct GgufForm {
+    /// `general.architecture`.
+    pub(crate) architecture: &'static str,
+    /// Query and key rows are permuted for an interleaved rotation.
+    pub(crate) permuted_qk: bool,
+    /// Query, key and value are one tensor, and so are gate and up.
+    pub(crate) fused: bool,
 }
 
 /// The architectures there are.
@@ -106,6 +121,12 @@ impl Architecture {
             names,
             norm_offset: if self.norms_less_one && kind == Kind::Hf && !is_native { 1.0 } else { 0.0 },
             permuted_qk: self.permuted_in_gguf && kind == Kind::Gguf && !is_native,
+            gguf: GgufForm {
+                // Mistral, which has no name of its own there, goes by that of Llama.
+                architecture: self.gguf.first().copied().unwrap_or("llama"),
+                permuted_qk: self.permuted_in_gguf,
+                fused: self.fused_in_gguf,
+            },
         })
     }
 

@@ -4,6 +4,7 @@ mod bench;
 mod chat;
 mod completions;
 mod eval;
+mod export;
 mod inspect;
 mod list;
 mod model_arg;
@@ -51,6 +52,7 @@ enum Verb {
     Bench(bench::Args),
     Eval(eval::Args),
     Quantize(quantize::Args),
+    Export(export::Args),
     Pull(pull::Args),
     List(list::Args),
     Rm(rm::Args),
@@ -67,6 +69,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Bench(args) => bench::run(args),
         Verb::Eval(args) => eval::run(args),
         Verb::Quantize(args) => quantize::run(args, &global),
+        Verb::Export(args) => export::run(args),
         Verb::Pull(args) => pull::run(args, &global),
         Verb::List(args) => list::run(args),
         Verb::Rm(args) => rm::run(args),

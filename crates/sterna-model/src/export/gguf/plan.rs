@@ -1,0 +1,171 @@
+//! What goes into a GGUF file: which tensors, of which type, made of which tensors of the checkpoint.
+
+use std::collections::HashMap;
+
+use sterna_formats::gguf::TensorInfo;
+use sterna_formats::{Checkpoint, GgmlType, Tensor, TensorType};
+use sterna_tensor::{DType, PackedFormat};
+
+use super::Options;
+use crate::arch::{self, GgufForm};
+use crate::error::Result;
+use crate::native::{self, CanonicalTensor, TensorKind};
+use crate::spec::{BlockSpec, MixerSpec, Spec};
+
+/// A tensor of the file.
+#[derive(Debug)]
+pub(super) struct Planned {
+    pub(super) info: TensorInfo,
+    pub(super) parts: Vec<Part>,
+}
+
+/// Some rows of a tensor of the file, or some matrices of a stack.
+#[derive(Debug)]
+pub(super) enum Part {
+    /// The data of a tensor of a GGUF checkpoint, as they are.
+    Stored(Tensor),
+    /// A tensor of the checkpoint, its rows in the order of the file.
+    Canonical {
+        tensor: CanonicalTensor,
+        /// Rows of a head, within which the file has rows `i` and `i + head_dim / 2` side by side.
+        interleaved: Option<usize>,
+    },
+}
+
+/// All tensors of a GGUF checkpoint.
+pub(super) fn copy(checkpoint: &Checkpoint) -> Vec<Planned> {
+    let planned = |tensor: &Tensor| Planned {
+        info: TensorInfo { name: tensor.name.clone(), shape: tensor.shape.clone(), ty: tensor.ty },
+        parts: vec![Part::Stored(tensor.clone())],
+    };
+    checkpoint.tensors().map(planned).collect()
+}
+
+/// The tensors of a checkpoint as llama.cpp names, orders and stacks them.
+pub(super) fn tensors(checkpoint: &Checkpoint, options: Options) -> Result<Vec<Planned>> {
+    let reading = arch::read(checkpoint)?;
+    let mut planned: Vec<Planned> = Vec::new();
+    let mut by_name: HashMap<String, usize> = HashMap::new();
+    for tensor in native::tensors(checkpoint)? {
+        let (name, is_stacked) = name(&tensor.name, reading.gguf);
+        let interleaved = interleaved(&tensor.name, &reading.spec).filter(|_| reading.gguf.permuted_qk);
+        let ty = stored_type(&tensor, options);
+        let (rows, cols, is_vector) = (tensor.rows, tensor.cols, tensor.kind == TensorKind::Vector);
+        let part = Part::Canonical { tensor, interleaved };
+        match by_name.get(&name) {
+            Some(&index) => planned[index].add(part, if is_vector { cols } else { rows }, ty, is_stacked),
+            None => {
+                let shape = match (is_stacked, is_vector) {
+                    (true, _) => vec![1, rows, cols],
+                    (false, true) => vec![cols],
+                    (false, false) => vec![rows, cols],
+                };
+                by_name.insert(name.clone(), planned.len());
+                planned.push(Planned { info: TensorInfo { name, shape, ty }, parts: vec![part] });
+            }
+        }
+    }
+    Ok(planned)
+}
+
+/// `general.file_type`: llama.cpp's number for the type that most weights have.
+pub(super) fn file_type(tensors: &[Planned]) -> u32 {
+    let mut counts: Vec<(TensorType, usize)> = Vec::new();
+    for TensorInfo { ty, shape, .. } in tensors.iter().map(|tensor| &tensor.info) {
+        let n = shape.iter().product::<usize>();
+        match counts.iter_mut().find(|(counted, _)| counted == ty) {
+            Some((_, count)) => *count += n,
+            None => counts.push((*ty, n)),
+        }
+    }
+    match counts.iter().max_by_key(|(_, count)| *count).map(|(ty, _)| *ty) {
+        Some(TensorType::Dense(DType::F16)) => 1,
+        Some(TensorType::Dense(DType::BF16)) => 32,
+        Some(TensorType::Ggml(GgmlType::Q4_0)) => 2,
+        Some(TensorType::Ggml(GgmlType::Q4_1)) => 3,
+        Some(TensorType::Ggml(GgmlType::Q8_0)) => 7,
+        Some(TensorType::Ggml(GgmlType::Q5_0)) => 8,
+        _ => 0,
+    }
+}
+
+impl Planned {
+    /// Appends rows, or a matrix of the stack.
+    fn add(&mut self, part: Part, n_rows: usize, ty: TensorType, is_stacked: bool) {
+        self.info.shape[0] += if is_stacked { 1 } else { n_rows };
+        self.info.ty = common_type(self.info.ty, ty);
+        self.parts.push(part);
+    }
+
+    /// Type of the parts in the checkpoint; of the first, where they differ.
+    pub(super) fn from(&self) -> String {
+        match self.parts.first() {
+            Some(Part::Stored(tensor)) => tensor.ty.to_string(),
+            Some(Part::Canonical { tensor, .. }) => tensor.ty.to_string(),
+            None => String::new(),
+        }
+    }
+}
+
+/// The name of a native file's tensor in a GGUF file, and whether that is a stack of experts' matrices.
+fn name(native: &str, form: GgufForm) -> (String, bool) {
+    if let Some((stem, rest)) = native.split_once("_exps.")
+        && let Some((_, leaf)) = rest.split_once('.')
+    {
+        return (format!("{stem}_exps.{leaf}"), true);
+    }
+    if !form.fused {
+        return (native.to_owned(), false);
+    }
+    let fused = [".attn_q.", ".attn_k.", ".attn_v."].iter().find(|part| native.contains(**part));
+    let name = match fused {
+        Some(part) => native.replace(part, ".attn_qkv."),
+        None => native.replace(".ffn_gate.", ".ffn_up."),
+    };
+    (name, false)
+}
+
+/// Rows of a head of a query or key projection (weight or bias); `None` for other tensors.
+fn interleaved(name: &str, spec: &Spec) -> Option<usize> {
+    let (block, leaf) = name.strip_prefix("blk.")?.split_once('.')?;
+    if !["attn_q.weight", "attn_q.bias", "attn_k.weight", "attn_k.bias"].contains(&leaf) {
+        return None;
+    }
+    let BlockSpec { mixer: MixerSpec::Attention(attention), .. } =
+        spec.blocks.get(block.parse::<usize>().ok()?)?;
+    Some(attention.head_dim)
+}
+
+/// The type that holds a tensor, exactly wherever there is one.
+fn stored_type(tensor: &CanonicalTensor, options: Options) -> TensorType {
+    match tensor.unchanged_type() {
+        Some(TensorType::Dense(dtype)) if tensor.kind != TensorKind::Vector => TensorType::Dense(dtype),
+        Some(TensorType::Packed(format)) if format.group_size().is_some() => {
+            TensorType::Ggml(block_type(format, options))
+        }
+        _ => TensorType::Dense(DType::F32),
+    }
+}
+
+/// The smallest block type that has room for a format's codes less its zero point.
+fn block_type(format: PackedFormat, options: Options) -> GgmlType {
+    let largest = i16::from(format.largest_code());
+    let zero = if format.is_affine() { largest } else { i16::from(format.zero()) };
+    match (-zero, largest - if format.is_affine() { 0 } else { zero }) {
+        (-8.., ..=7) => GgmlType::Q4_0,
+        _ if format.is_affine() && !options.exact => GgmlType::Q4_1,
+        (-16.., ..=15) => GgmlType::Q5_0,
+        _ => GgmlType::Q8_0,
+    }
+}
+
+/// A type for the rows of one tensor that would have `a` and `b` alone.
+fn common_type(a: TensorType, b: TensorType) -> TensorType {
+    use GgmlType::{Q4_0, Q5_0, Q8_0};
+    let is_symmetric = |ty| matches!(ty, TensorType::Ggml(Q4_0 | Q5_0 | Q8_0));
+    match () {
+        () if a == b => a,
+        () if is_symmetric(a) && is_symmetric(b) => TensorType::Ggml(Q8_0),
+        () => TensorType::Dense(DType::F32),
+    }
+}
