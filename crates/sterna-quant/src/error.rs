@@ -43,6 +43,9 @@ pub enum QuantError {
         /// Tokens given.
         found: usize,
     },
+    /// A format that does not exist.
+    #[error("no format of these bits and groups")]
+    NoFormat,
     /// Where the result goes.
     #[error("writing the result: {0}")]
     Output(String),

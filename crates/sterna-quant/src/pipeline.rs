@@ -9,13 +9,12 @@ use std::cmp::Ordering;
 
 use sterna_model::Layerwise;
 use sterna_model::layerwise::{FloatBlock, FloatLinear, LayerwiseScratch, vectors};
-use sterna_model::weights::{AttentionWeights, DenseWeights, FeedForwardWeights, MixerWeights};
 use sterna_tensor::{Compute, PackedFormat};
 
 use crate::awq::{self, Scaling};
 use crate::error::{QuantError, Result};
-use crate::observe::{Input, Observations};
-use crate::recipe::{Grid, Method, Recipe};
+use crate::observe::{Input, Observations, observed_names};
+use crate::recipe::{Grid, Method, Recipe, is_router};
 use crate::rounding::{
     Damping, Factor, Grids, Order, Quantized, Refit, Search, TokenWeight, gptq, refit, round_to_nearest,
 };
@@ -56,10 +55,11 @@ pub struct Pipeline<'a> {
 }
 
 impl<'a> Pipeline<'a> {
-    /// `sequences` are the calibration text, cut into pieces of tokens.
+    /// `sequences` are the calibration text, cut into pieces of tokens. Without any, `auto` searches the best range for
+    /// each group and does no more; `awq` and `gptq` need text.
     ///
     /// # Errors
-    /// When there is no text, or it has tokens that the model does not know.
+    /// When there is no text for a method that needs it, or it has tokens that the model does not know.
     pub fn new(
         network: &'a Layerwise,
         recipe: &'a Recipe,
@@ -68,11 +68,11 @@ impl<'a> Pipeline<'a> {
     ) -> Result<Pipeline<'a>> {
         let n_tokens: usize = sequences.iter().map(Vec::len).sum();
         let longest = sequences.iter().map(Vec::len).max().unwrap_or(0);
-        if n_tokens == 0 {
+        if n_tokens == 0 && matches!(recipe.method, Method::Awq | Method::Gptq) {
             return Err(QuantError::TooLittleText { expected: 1, found: 0 });
         }
         let streams = sequences.iter().map(|tokens| network.embed(tokens)).collect::<Result<_, _>>()?;
-        let n_samples = (SAMPLE_TOKENS / longest).clamp(1, sequences.len());
+        let n_samples = (SAMPLE_TOKENS / longest.max(1)).max(1).min(sequences.len());
         let mut sampled = vec![false; sequences.len()];
         (0..n_samples).for_each(|i| sampled[i * sequences.len() / n_samples] = true);
         Ok(Pipeline { network, recipe, compute, streams, sampled })
@@ -211,10 +211,10 @@ impl<'a> Pipeline<'a> {
     }
 
     fn end(&self, layer: &FloatLinear, grid: Grid, sink: &mut dyn Sink) -> Result<()> {
-        let Some(format) = grid.format().filter(|format| layer.cols.is_multiple_of(format.block_len()))
-        else {
+        let format = self.recipe.grid_of(&layer.name, grid).format();
+        if !layer.cols.is_multiple_of(format.block_len()) {
             return sink.float(layer);
-        };
+        }
         let FloatLinear { name, rows, cols, weight, .. } = layer;
         let quantized =
             round_to_nearest(weight, *rows, *cols, format, None, Search::Clip, &self.compute.pool);
@@ -224,9 +224,8 @@ impl<'a> Pipeline<'a> {
 
     /// What `layer` of a block is rounded to. Routers stay as they are, and so do rows that are no whole groups of 32.
     fn format_of(&self, layer: &FloatLinear) -> Option<PackedFormat> {
-        let is_router = layer.name.ends_with("ffn_gate_inp.weight");
-        let format = self.recipe.body.format().filter(|_| !is_router);
-        format.filter(|format| layer.cols.is_multiple_of(format.block_len()))
+        let format = self.recipe.grid_of(&layer.name, self.recipe.body).format();
+        (!is_router(&layer.name) && layer.cols.is_multiple_of(format.block_len())).then_some(format)
     }
 }
 
@@ -236,23 +235,4 @@ fn damping(method: Method) -> Damping {
         Method::Auto => Damping::Mean(0.1),
         _ => Damping::Mean(0.01),
     }
-}
-
-/// For each linear layer of `block`, in their order, the first layer that reads the same: the name under which its input
-/// is observed.
-fn observed_names(block: &FloatBlock) -> Vec<String> {
-    let of_network = |network: &DenseWeights<FloatLinear, Vec<f32>>| {
-        [&network.gate, &network.gate, &network.down].map(|layer| layer.name.clone())
-    };
-    let MixerWeights::Attention(AttentionWeights { q, o, .. }) = &block.mixer;
-    let mut names: Vec<String> = [q, q, q, o].map(|layer| layer.name.clone()).into();
-    match &block.feed_forward {
-        FeedForwardWeights::None => {}
-        FeedForwardWeights::Dense(dense) => names.extend(of_network(dense)),
-        FeedForwardWeights::Moe(moe) => {
-            names.push(moe.router.name.clone());
-            names.extend(moe.experts.iter().flat_map(of_network));
-        }
-    }
-    names
 }

@@ -1,4 +1,21 @@
-//! What is to become of a model: method, bits, groups.
+//! What is to become of a model: method, bits, groups, and where the rule has exceptions.
+//!
+//! As TOML, in files for `sterna quantize --recipe`:
+//!
+//! ```toml
+//! method = "auto"
+//! body = "a4g128"
+//! embedding = "s6g32"
+//! head = "s6g32"
+//!
+//! [layers]
+//! "blk.*.attn_v.weight" = "s6g64"
+//! "blk.0.*" = "s8g32"
+//! ```
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use sterna_tensor::PackedFormat;
@@ -19,6 +36,7 @@ pub enum Method {
 
 /// How a model is quantized.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Recipe {
     /// How weights are rounded.
     pub method: Method,
@@ -28,25 +46,133 @@ pub struct Recipe {
     pub embedding: Grid,
     /// Of the head, where it is not the embedding.
     pub head: Grid,
+    /// Exceptions by name, as native files name tensors, where `*` stands for any characters. Of several patterns that
+    /// match a name, the longest counts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub layers: BTreeMap<String, Grid>,
 }
 
-/// Bits and groups of a matrix.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Grid {
-    /// Bits of a code.
-    pub bits: usize,
-    /// Columns that share a scale.
-    pub group_size: usize,
-    /// No zero points: the middle code is zero.
-    pub symmetric: bool,
+impl Recipe {
+    /// What the matrix `name` is rounded to, where the rule for its kind is `usual`.
+    pub fn grid_of(&self, name: &str, usual: Grid) -> Grid {
+        let matching = self.layers.iter().filter(|(pattern, _)| matches(pattern, name));
+        matching.max_by_key(|(pattern, _)| pattern.len()).map_or(usual, |(_, grid)| *grid)
+    }
 }
+
+/// Bits and groups of a matrix, called as in native files: `a4g128` has 4 bits, zero points, and groups of 128 columns;
+/// `s6g32` has 6 bits and no zero points.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Grid(PackedFormat);
 
 impl Grid {
-    /// The format that holds such a matrix, if there is one.
-    pub fn format(self) -> Option<PackedFormat> {
-        match self.symmetric {
-            true => PackedFormat::symmetric(self.bits, self.group_size),
-            false => PackedFormat::affine(self.bits, self.group_size),
+    /// `bits` of a code and columns that share a scale; `symmetric` has no zero points. `None` where there is no such
+    /// format.
+    pub fn new(bits: usize, group_size: usize, symmetric: bool) -> Option<Grid> {
+        let format = match symmetric {
+            true => PackedFormat::symmetric(bits, group_size),
+            false => PackedFormat::affine(bits, group_size),
+        };
+        format.map(Grid)
+    }
+
+    /// The format that holds such a matrix.
+    pub fn format(self) -> PackedFormat {
+        self.0
+    }
+}
+
+impl fmt::Display for Grid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for Grid {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Grid, String> {
+        let format: PackedFormat = name.parse().map_err(|error| format!("{error}"))?;
+        match format.group_size() {
+            Some(_) => Ok(Grid(format)),
+            None => Err(format!("{name} is no format that weights are rounded to; try a4g128 or s6g32")),
         }
+    }
+}
+
+impl TryFrom<String> for Grid {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Grid, String> {
+        name.parse()
+    }
+}
+
+impl From<Grid> for String {
+    fn from(grid: Grid) -> String {
+        grid.to_string()
+    }
+}
+
+/// Whether the layer `name` picks experts. Such layers stay floats: they are small, and what they decide is no matter of
+/// degree.
+pub(crate) fn is_router(name: &str) -> bool {
+    name.ends_with("ffn_gate_inp.weight")
+}
+
+/// Whether `name` is `pattern` with something, or nothing, in place of each `*`.
+fn matches(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else { return false };
+    let mut parts: Vec<&str> = parts.collect();
+    let Some(last) = parts.pop() else { return rest.is_empty() };
+    for part in parts {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_is_anything() {
+        let name = "blk.12.ffn_up_exps.7.weight";
+        for pattern in [name, "*", "blk.12.*", "*.weight", "blk.*.ffn_up_exps.*.weight", "blk.12*.ffn*weight"]
+        {
+            assert!(matches(pattern, name), "{pattern}");
+        }
+        for pattern in ["", "blk.1", "blk.12", "blk.*.ffn_down*", "*.bias", "blk.*.weight.*", "ffn*"] {
+            assert!(!matches(pattern, name), "{pattern}");
+        }
+        assert!(!matches("ab*ba", "aba"));
+    }
+
+    #[test]
+    fn the_longest_pattern_counts() {
+        let grid = |name: &str| name.parse::<Grid>().unwrap();
+        let layers = [("blk.*", "s8g32"), ("blk.*.attn_v.weight", "s6g64"), ("blk.3.*", "a4g32")];
+        let recipe = Recipe {
+            method: Method::Auto,
+            body: grid("a4g128"),
+            embedding: grid("s6g32"),
+            head: grid("s6g32"),
+            layers: layers.map(|(pattern, name)| (pattern.to_owned(), grid(name))).into(),
+        };
+        let of = |name| recipe.grid_of(name, recipe.body).to_string();
+        assert_eq!(of("blk.3.attn_v.weight"), "s6g64");
+        assert_eq!(of("blk.3.attn_q.weight"), "a4g32");
+        assert_eq!(of("blk.4.attn_q.weight"), "s8g32");
+        assert_eq!(of("output.weight"), "a4g128");
+    }
+
+    #[test]
+    fn formats_of_other_makers_are_no_grids() {
+        assert!("Q4_K".parse::<Grid>().is_err());
+        assert!("a5g128".parse::<Grid>().is_err());
+        assert_eq!("Q4_0".parse::<Grid>().map(|grid| grid.to_string()).as_deref(), Ok("s4g32"));
     }
 }

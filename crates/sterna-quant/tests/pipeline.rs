@@ -42,8 +42,8 @@ impl Sink for Collected {
 fn quantize(name: &str, method: Method, n_threads: usize) -> (Collected, BTreeMap<String, f64>) {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/checkpoints").join(name);
     let network = Layerwise::open(&Checkpoint::open(&dir).unwrap()).unwrap();
-    let grid = Grid { bits: 4, group_size: 32, symmetric: false };
-    let recipe = Recipe { method, body: grid, embedding: grid, head: grid };
+    let grid = Grid::new(4, 32, false).unwrap();
+    let recipe = Recipe { method, body: grid, embedding: grid, head: grid, layers: BTreeMap::new() };
     let vocab_size = network.spec().vocab_size as u32;
     let text: Vec<Vec<u32>> =
         (0..4).map(|s| (0..40).map(|i| (i * i + 31 * s) % vocab_size).collect()).collect();

@@ -15,7 +15,7 @@ pub mod perplexity;
 mod progress;
 mod record;
 mod reference;
-mod row;
+pub(crate) mod row;
 mod source;
 pub mod statistics;
 pub mod task;

@@ -42,6 +42,34 @@ impl Row {
     }
 }
 
+/// `Σ p ln(p / q)` in nats, of what the logits `p` and `q` predict.
+pub(crate) fn divergence(p: &[f32], of_p: &Row, q: &[f32], of_q: &Row) -> f64 {
+    let blocks = p.chunks(BLOCK).zip(q.chunks(BLOCK));
+    let mean: f64 = blocks.map(|(p, q)| exp_weighted_sum(p, of_p.top_logit, q, of_q.top_logit)).sum();
+    let mean = mean / (of_p.log_sum_exp - f64::from(of_p.top_logit)).exp();
+    let normalised = |row: &Row| row.log_sum_exp - f64::from(row.top_logit);
+    // Of equal distributions rounding can leave a hair less than nothing.
+    (mean - normalised(of_p) + normalised(of_q)).max(0.0)
+}
+
+/// `Σ e^(p - p_top) ((p - p_top) - (q - q_top))`, in lanes as [`exp_sum`].
+fn exp_weighted_sum(p: &[f32], p_top: f32, q: &[f32], q_top: f32) -> f64 {
+    let term = |p: f32, q: f32| {
+        let p = p - p_top;
+        // The impossible has no weight.
+        if p == f32::NEG_INFINITY { 0.0 } else { exp(p) * (p - (q - q_top)) }
+    };
+    let ((p, p_tail), (q, q_tail)) = (p.as_chunks::<LANES>(), q.as_chunks::<LANES>());
+    let mut sums = [0.0f32; LANES];
+    for (p, q) in p.iter().zip(q) {
+        for (sum, (p, q)) in sums.iter_mut().zip(p.iter().zip(q)) {
+            *sum += term(*p, *q);
+        }
+    }
+    let tail = p_tail.iter().zip(q_tail).map(|(&p, &q)| term(p, q));
+    sums.iter().copied().chain(tail).map(f64::from).sum()
+}
+
 /// `Σ e^(x - shift)`, in lanes that a compiler can turn into vectors.
 fn exp_sum(block: &[f32], shift: f32) -> f64 {
     let (body, tail) = block.as_chunks::<LANES>();
@@ -75,6 +103,18 @@ fn exp(x: f32) -> f32 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn divergence_of_two_coins() {
+        // p = (1/2, 1/2), q = (1/4, 3/4): KL = ½ ln 2 + ½ ln ⅔.
+        let (p, q) = ([3.0, 3.0], [0.25f32.ln(), 0.75f32.ln()]);
+        let rows = [p, q].map(|logits| Row::of(&logits, 0).unwrap());
+        assert!((divergence(&p, &rows[0], &q, &rows[1]) - 0.5 * (4.0f64 / 3.0).ln()).abs() < 1e-6);
+        assert!(divergence(&q, &rows[1], &q, &rows[1]) < 1e-6);
+        let (p, q) = ([7.0, f32::NEG_INFINITY, 7.0], [1.0; 3]);
+        let rows = [p, q].map(|logits| Row::of(&logits, 0).unwrap());
+        assert!((divergence(&p, &rows[0], &q, &rows[1]) - 1.5f64.ln()).abs() < 1e-6);
+    }
 
     #[test]
     fn two_equal_tokens_share() {
