@@ -152,6 +152,9 @@ impl RowsDot<'_> {
 
 /// The sums of `w[r] * x[t]` lane by lane over the first `n` vectors. All indices but `k` are constants, and nothing else
 /// is done to the sums here, so that they stay in registers.
+///
+/// # Panics
+/// When one of the slices is not `n` long.
 #[inline(always)]
 fn sums_of_products<S: Simd, E: Element, const R: usize, const T: usize>(
     simd: S,
@@ -159,11 +162,16 @@ fn sums_of_products<S: Simd, E: Element, const R: usize, const T: usize>(
     x: &[&[[f32; LANES]]; T],
     n: usize,
 ) -> [[S::F32; T]; R] {
+    assert!(w.iter().all(|w| w.len() == n) && x.iter().all(|x| x.len() == n));
     let mut sums = [[simd.splat(0.0); T]; R];
     for k in 0..n {
         let mut tokens = [simd.splat(0.0); T];
-        unroll!(t < T, of 0 1 2 3 4 5 => { tokens[t] = simd.load(&x[t][k]) });
-        unroll!(r < R, of 0 1 2 3 => { add_products(simd, E::load(simd, &w[r][k]), &tokens, &mut sums[r]) });
+        // Checked indices would be half of the instructions here.
+        // SAFETY (both): all slices are `n` long.
+        unroll!(t < T, of 0 1 2 3 4 5 => { tokens[t] = simd.load(unsafe { x[t].get_unchecked(k) }) });
+        unroll!(r < R, of 0 1 2 3 => {
+            add_products(simd, E::load(simd, unsafe { w[r].get_unchecked(k) }), &tokens, &mut sums[r])
+        });
     }
     sums
 }
