@@ -104,10 +104,8 @@ impl<'a> Pipeline<'a> {
             };
             let input = observations.of(&observed);
             let is_new = factor.as_ref().is_none_or(|(of, _)| *of != observed);
-            if let (Method::Gptq | Method::Auto, Some(input), true) = (self.recipe.method, input, is_new) {
-                let made = Factor::new(&input.gram, damping(self.recipe.method), Order::Importance, c);
-                let made = made.map_err(|source| QuantError::Rounding { layer: observed.clone(), source })?;
-                factor = Some((observed, made));
+            if let (Some(input), true) = (input, is_new) {
+                factor = self.factor(&observed, input)?.map(|factor| (observed, factor));
             }
             let (quantized, error) =
                 self.round(layer, format, input, factor.as_ref().map(|(_, factor)| factor))?;
@@ -151,6 +149,18 @@ impl<'a> Pipeline<'a> {
             });
         }
         Ok(observations)
+    }
+
+    /// What error compensation follows for the layers that read `input`, where the method has it.
+    fn factor(&self, layer: &str, input: &Input) -> Result<Option<Factor>> {
+        let damping = match self.recipe.method {
+            Method::Gptq => Damping::Mean(0.01),
+            // Loses least on other text than it was fitted to.
+            Method::Auto => Damping::Mean(0.1),
+            Method::Rtn | Method::Awq => return Ok(None),
+        };
+        let factor = Factor::new(&input.gram, damping, Order::Importance, self.compute);
+        factor.map(Some).map_err(|source| QuantError::Rounding { layer: layer.to_owned(), source })
     }
 
     /// Rounds one layer by the recipe's method. Layers that no token came by are rounded to nearest.
@@ -197,42 +207,56 @@ impl<'a> Pipeline<'a> {
 
     /// The last norm, the embedding, and the head where it is not the embedding. To be called after all blocks.
     ///
+    /// An embedding that is the head too is fitted to what the head reads: an error there reaches the predictions
+    /// straight away.
+    ///
     /// # Errors
     /// As [`Pipeline::block`].
     pub fn ends(&mut self, sink: &mut dyn Sink) -> Result<()> {
         let network = self.network;
         sink.vector("output_norm.weight", network.final_norm())?;
         let embedding = network.embedding()?;
-        self.end(&embedding, self.recipe.embedding, sink)?;
-        if !network.spec().tied_embeddings {
-            self.end(&network.head()?, self.recipe.head, sink)?;
+        if network.spec().tied_embeddings {
+            return self.head(&embedding, self.recipe.embedding, sink);
         }
-        Ok(())
+        self.end(&embedding, self.recipe.embedding, None, None, sink)?;
+        drop(embedding);
+        self.head(&network.head()?, self.recipe.head, sink)
     }
 
-    fn end(&self, layer: &FloatLinear, grid: Grid, sink: &mut dyn Sink) -> Result<()> {
+    /// Rounds the matrix that makes logits.
+    fn head(&self, layer: &FloatLinear, grid: Grid, sink: &mut dyn Sink) -> Result<()> {
+        let mut observations = Observations::new(TokenWeight::Plain);
+        if self.recipe.method != Method::Rtn {
+            for x in &self.streams {
+                let input = self.network.head_input(self.compute, x);
+                observations.add(self.compute, &layer.name, layer.cols, &input, false);
+            }
+        }
+        let input = observations.of(&layer.name);
+        let factor = input.map(|input| self.factor(&layer.name, input)).transpose()?.flatten();
+        self.end(layer, grid, input, factor.as_ref(), sink)
+    }
+
+    fn end(
+        &self,
+        layer: &FloatLinear,
+        grid: Grid,
+        input: Option<&Input>,
+        factor: Option<&Factor>,
+        sink: &mut dyn Sink,
+    ) -> Result<()> {
         let format = self.recipe.grid_of(&layer.name, grid).format();
         if !layer.cols.is_multiple_of(format.block_len()) {
             return sink.float(layer);
         }
-        let FloatLinear { name, rows, cols, weight, .. } = layer;
-        let quantized =
-            round_to_nearest(weight, *rows, *cols, format, None, Search::Clip, &self.compute.pool);
-        let quantized = quantized.map_err(|source| QuantError::Rounding { layer: name.clone(), source })?;
-        sink.matrix(name, &quantized)
+        let (quantized, _) = self.round(layer, format, input, factor)?;
+        sink.matrix(&layer.name, &quantized)
     }
 
     /// What `layer` of a block is rounded to. Routers stay as they are, and so do rows that are no whole groups of 32.
     fn format_of(&self, layer: &FloatLinear) -> Option<PackedFormat> {
         let format = self.recipe.grid_of(&layer.name, self.recipe.body).format();
         (!is_router(&layer.name) && layer.cols.is_multiple_of(format.block_len())).then_some(format)
-    }
-}
-
-/// As published for GPTQ; ten times that for `auto`, which loses least on other text than it was fitted to.
-fn damping(method: Method) -> Damping {
-    match method {
-        Method::Auto => Damping::Mean(0.1),
-        _ => Damping::Mean(0.01),
     }
 }

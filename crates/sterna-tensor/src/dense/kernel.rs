@@ -167,10 +167,14 @@ fn sums_of_products<S: Simd, E: Element, const R: usize, const T: usize>(
     for k in 0..n {
         let mut tokens = [simd.splat(0.0); T];
         // Checked indices would be half of the instructions here.
-        // SAFETY (both): all slices are `n` long.
-        unroll!(t < T, of 0 1 2 3 4 5 => { tokens[t] = simd.load(unsafe { x[t].get_unchecked(k) }) });
+        unroll!(t < T, of 0 1 2 3 4 5 => {
+            // SAFETY: all slices are `n` long.
+            tokens[t] = simd.load(unsafe { x[t].get_unchecked(k) })
+        });
         unroll!(r < R, of 0 1 2 3 => {
-            add_products(simd, E::load(simd, unsafe { w[r].get_unchecked(k) }), &tokens, &mut sums[r])
+            // SAFETY: as above.
+            let w = E::load(simd, unsafe { w[r].get_unchecked(k) });
+            add_products(simd, w, &tokens, &mut sums[r])
         });
     }
     sums
