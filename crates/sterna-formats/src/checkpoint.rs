@@ -93,6 +93,11 @@ impl Checkpoint {
         Ok(Checkpoint { native: Some(native), ..Checkpoint::new(path, config, tensors) })
     }
 
+    /// A checkpoint that is in no file yet; `path` is what errors name.
+    pub fn of_parts(path: &Path, config: Config, tensors: Vec<Tensor>) -> Checkpoint {
+        Checkpoint::new(path, config, tensors)
+    }
+
     fn new(path: &Path, config: Config, tensors: Vec<Tensor>) -> Checkpoint {
         let by_name = tensors.iter().enumerate().map(|(i, tensor)| (tensor.name.clone(), i)).collect();
         Checkpoint { path: path.to_path_buf(), config, native: None, tensors, by_name }

@@ -166,6 +166,37 @@ fn tokens_that_only_fill_up_the_embedding_are_not_written() {
 }
 
 #[test]
+fn a_tokenizer_json_can_be_written_as_gguf_metadata() {
+    for (name, model, pre) in [
+        ("byte_level", "gpt2", "qwen2"),
+        ("digits", "gpt2", "smollm"),
+        ("sentence_piece", "llama", "default"),
+    ] {
+        let tokenizer = Tokenizer::from_file(&fixture(&format!("{name}.json"))).unwrap();
+        // Two rows of the embedding belong to no token.
+        let n_rows = tokenizer.vocab_size() + 2;
+        let metadata = tokenizer.to_gguf(n_rows).unwrap().to_metadata("tokenizer.gguf").unwrap();
+        assert_eq!(metadata.get::<&str>("tokenizer.ggml.model").unwrap(), Some(model));
+        assert_eq!(metadata.get::<&str>("tokenizer.ggml.pre").unwrap(), Some(pre));
+        let tokens = metadata.require::<Vec<&str>>("tokenizer.ggml.tokens").unwrap();
+        assert_eq!((tokens.len(), tokens[n_rows - 1]), (n_rows, &*format!("[PAD{}]", n_rows - 1)));
+        let read = Tokenizer::from_gguf(&metadata).unwrap();
+        compare(name, &read);
+        assert_eq!(read.bos(), tokenizer.bos());
+        assert_eq!(read.encode_with_bos("a").unwrap(), tokenizer.encode_with_bos("a").unwrap());
+    }
+}
+
+#[test]
+fn a_tokenizer_that_cuts_as_no_other_is_not_written_as_gguf_metadata() {
+    let json = std::fs::read_to_string(fixture("digits.json")).unwrap();
+    let json = json.replace(r#""individual_digits":true"#, r#""individual_digits":false"#);
+    let tokenizer = Tokenizer::from_json("tokenizer.json", &json).unwrap();
+    let message = tokenizer.to_gguf(tokenizer.vocab_size()).unwrap_err().to_string();
+    assert!(message.starts_with("tokenizer.json: pre_tokenizer: a way to cut text"), "{message}");
+}
+
+#[test]
 fn steps_that_no_gguf_file_asks_for_are_not_written() {
     let digits = Tokenizer::from_file(&fixture("digits.json")).unwrap();
     assert!(digits.to_json().unwrap_err().to_string().contains("pre_tokenizer"));

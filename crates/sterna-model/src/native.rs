@@ -18,7 +18,7 @@ use crate::weights::{
 };
 
 /// Divisors of rotary frequencies, which GGUF files keep as tensors.
-const ROPE_TENSORS: [&str; 3] =
+pub(crate) const ROPE_TENSORS: [&str; 3] =
     ["rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"];
 
 /// A tensor of a checkpoint, still in its file.

@@ -88,9 +88,17 @@ pub enum Regime {
 impl RopeSpec {
     /// The regime of a sequence of `length` tokens.
     pub fn regime(&self, length: usize) -> Regime {
-        match &self.scaling {
-            RopeScaling::LongRope { original_context, .. } if length > *original_context => Regime::Long,
+        match self.border() {
+            Some(border) if length > border => Regime::Long,
             _ => Regime::Short,
+        }
+    }
+
+    /// The longest sequence in [`Regime::Short`], where there are two regimes.
+    pub(crate) fn border(&self) -> Option<usize> {
+        match self.scaling {
+            RopeScaling::LongRope { original_context, .. } => Some(original_context),
+            _ => None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Metadata that is being written: keys and values, each as the bytes that a GGUF file holds.
 
-use std::ops::Range;
+use bytes::Bytes;
 
 use super::metadata::Metadata;
 use super::reader::Reader;
@@ -21,8 +21,8 @@ impl Entries {
     /// # Errors
     /// Those of parsing, which `metadata` has gone through before.
     pub fn of(metadata: &Metadata, is_wanted: impl Fn(&str) -> bool) -> Result<Entries> {
-        let head = metadata.head();
-        let mut reader = Reader::new(head.clone(), metadata.file().into());
+        let bytes: Bytes = metadata.to_file().into();
+        let mut reader = Reader::new(bytes.clone(), metadata.file().into());
         let n_entries = header::read(&mut reader)?.n_entries;
         let mut entries = Entries::default();
         for _ in 0..n_entries {
@@ -30,15 +30,11 @@ impl Entries {
             let key = reader.name("key", MAX_NAME)?;
             reader.value(&key)?;
             if is_wanted(&key) {
-                entries.copy(head, start..reader.position());
+                entries.bytes.extend_from_slice(&bytes[start..reader.position()]);
+                entries.count += 1;
             }
         }
         Ok(entries)
-    }
-
-    fn copy(&mut self, head: &[u8], range: Range<usize>) {
-        self.bytes.extend_from_slice(&head[range]);
-        self.count += 1;
     }
 
     /// Appends `key` with `value`; each key may be given once.
@@ -47,6 +43,12 @@ impl Entries {
         T::TYPE.write_id(&mut self.bytes);
         value.write(&mut self.bytes);
         self.count += 1;
+    }
+
+    /// Appends all of `other`.
+    pub fn append(&mut self, other: Entries) {
+        self.bytes.extend(other.bytes);
+        self.count += other.count;
     }
 
     /// How many there are.

@@ -31,11 +31,6 @@ impl Metadata {
         &self.file
     }
 
-    /// The file up to the end of the metadata.
-    pub(super) fn head(&self) -> &Bytes {
-        &self.head
-    }
-
     /// The metadata as a GGUF file of their own, byte for byte, without tensors.
     pub fn to_file(&self) -> Vec<u8> {
         let mut bytes = self.head.to_vec();

@@ -5,6 +5,8 @@
 //! letter case in tekken and gpt-4o, NFC) this follows Hugging Face, as that is what the models were trained
 //! with.
 
+use super::cut::{ByteLevel, Cut, Cutter, Normalize};
+
 /// What a GGUF file leaves out about its byte-level tokenizer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Family {
@@ -94,60 +96,110 @@ pub(super) fn family(name: &str) -> Option<Family> {
     })
 }
 
+/// A name for each way to cut; of several names one that most runtimes know.
+const NAMES: [&str; 26] = [
+    "gpt-2",
+    "olmo",
+    "smollm",
+    "command-r",
+    "llama-bpe",
+    "dbrx",
+    "jais-2",
+    "qwen2",
+    "qwen35",
+    "stablelm2",
+    "laguna",
+    "deepseek-llm",
+    "deepseek-coder",
+    "deepseek-v3",
+    "youtu",
+    "falcon",
+    "tekken",
+    "gpt-4o",
+    "tiny_aya",
+    "kimi-k2",
+    "superbpe",
+    "seed-coder",
+    "exaone-moe",
+    "minicpm5",
+    "bloom",
+    "viking",
+];
+
+/// A text that every family cuts in a way of its own.
+pub(super) const PROBE: &str = "I'LL say: don't,  \u{e9}e\u{301} World's\r\n\n  x += 12345678; // 漢字かなKana 안녕 Привет \t\
+    \u{301}a's `code` fooBarBAZ #tag/path 3.14 (a) [b]!\n\n\n end\u{3000}of\u{a0}text\n/ ৪৫       six  78 ";
+
+/// The name of the family that cuts text as `cutter` does.
+pub(super) fn name_of(cutter: &Cutter, whole_words: bool) -> Option<&'static str> {
+    let words = |cutter: &Cutter| {
+        let mut words = Vec::new();
+        let cut = cutter.words(&cutter.normalize(PROBE, true), |word| words.push(word.to_owned()));
+        cut.ok().map(|()| words)
+    };
+    let byte_level = cutter.byte_level.as_ref()?;
+    let wanted = words(cutter)?;
+    NAMES.into_iter().find(|name| {
+        let Some(family) = family(name).filter(|family| family.whole_words == whole_words) else {
+            return false;
+        };
+        let cutter = family.cutter(byte_level.add_prefix_space);
+        cutter.ok().and_then(|cutter| words(&cutter)).as_ref() == Some(&wanted)
+    })
+}
+
+impl Family {
+    /// The steps from text to words.
+    ///
+    /// # Errors
+    /// When a pattern does not compile.
+    pub(super) fn cutter(&self, add_prefix_space: bool) -> Result<Cutter, fancy_regex::Error> {
+        Ok(Cutter {
+            normalize: if self.nfc { vec![Normalize::Nfc] } else { Vec::new() },
+            cuts: self.cuts.iter().map(|cut| Cut::isolate(cut)).collect::<Result<_, _>>()?,
+            byte_level: Some(ByteLevel { add_prefix_space, cut: None }),
+        })
+    }
+}
+
 /// Name of the family whose patterns are GPT-2's, cut by `ByteLevel` itself in `tokenizer.json`.
 pub(super) const GPT2_PATTERN: &str = GPT2;
 
 #[cfg(test)]
 mod tests {
-    use super::super::cut::Cut;
     use super::*;
 
     fn words(name: &str, text: &str) -> Vec<String> {
         let family = family(name).unwrap();
         let cuts = family.cuts.iter().map(|cut| Cut::isolate(cut).unwrap()).collect();
         let mut words = Vec::new();
-        super::super::cut::Cutter { cuts, ..Default::default() }
-            .words(text, |word| words.push(word.to_owned()))
-            .unwrap();
+        Cutter { cuts, ..Cutter::default() }.words(text, |word| words.push(word.to_owned())).unwrap();
         words
     }
 
     #[test]
     fn every_pattern_compiles_and_keeps_all_text() {
         let text = "I'LL say: hello,  world!\r\n\n  x += 12345; // é 漢字かな 안녕 ГД \t\u{301}a's  ";
-        for name in [
-            "default",
-            "gpt-2",
-            "olmo",
-            "smollm",
-            "command-r",
-            "llama-bpe",
-            "dbrx",
-            "jais-2",
-            "qwen2",
-            "qwen35",
-            "stablelm2",
-            "laguna",
-            "deepseek-llm",
-            "deepseek-coder",
-            "deepseek-v3",
-            "youtu",
-            "falcon",
-            "tekken",
-            "gpt-4o",
-            "tiny_aya",
-            "kimi-k2",
-            "superbpe",
-            "bailingmoe",
-            "seed-coder",
-            "exaone-moe",
-            "minicpm5",
-            "bloom",
-            "viking",
-        ] {
+        for name in NAMES {
             assert_eq!(words(name, text).concat(), text, "{name}");
         }
         assert_eq!(family("no-such"), None);
+    }
+
+    #[test]
+    fn the_probe_tells_all_families_apart() {
+        for name in NAMES {
+            let family = family(name).unwrap();
+            for add_prefix_space in [false, true] {
+                let cutter = family.cutter(add_prefix_space).unwrap();
+                assert_eq!(name_of(&cutter, family.whole_words), Some(name));
+            }
+        }
+        let by_letter = Cutter {
+            cuts: vec![Cut::isolate(".").unwrap()],
+            ..family("gpt-2").unwrap().cutter(false).unwrap()
+        };
+        assert_eq!(name_of(&by_letter, false), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::added::MAX_CONTENT;
 use super::bpe::{Bpe, ListedMerges, Merges};
-use super::cut::{ByteLevel, Cut, Cutter, Normalize};
+use super::cut::{Cutter, Normalize};
 use super::{AddedToken, Frame, Parts, Spelling, Tokenizer, byte_token, families};
 use crate::error::{FormatError, Result};
 use crate::gguf::Metadata;
@@ -111,16 +111,10 @@ impl<'a> Vocab<'a> {
         let family = families::family(name).ok_or_else(|| {
             FormatError::unsupported(self.metadata.file(), key(PRE), format!("the pre-tokenizer {name:?}"))
         })?;
-        let cuts: Result<_, _> = family.cuts.iter().map(|cut| Cut::isolate(cut)).collect();
-        let cuts = cuts.map_err(|error| {
+        let add_prefix_space = self.metadata.get::<bool>(ADD_SPACE)?.unwrap_or(false);
+        let cutter = family.cutter(add_prefix_space).map_err(|error| {
             FormatError::unsupported(self.metadata.file(), key(PRE), format!("{name:?}: {error}"))
         })?;
-        let add_prefix_space = self.metadata.get::<bool>(ADD_SPACE)?.unwrap_or(false);
-        let cutter = Cutter {
-            normalize: if family.nfc { vec![Normalize::Nfc] } else { Vec::new() },
-            cuts,
-            byte_level: Some(ByteLevel { add_prefix_space, cut: None }),
-        };
         let merges = Merges::Listed(self.listed_merges()?);
         self.finish(Spelling::ByteLevel, cutter, merges, family.whole_words, family.add_bos)
     }

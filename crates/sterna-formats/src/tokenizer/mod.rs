@@ -17,6 +17,7 @@ mod families;
 mod gguf;
 mod json;
 mod stream;
+mod to_gguf;
 mod to_json;
 
 use std::collections::HashMap;
@@ -194,6 +195,11 @@ impl Tokenizer {
                 None => piece.replace('▁', " ").into_bytes(),
             },
         })
+    }
+
+    /// The text of a token as the vocabulary spells it; empty where there is none.
+    fn piece(&self, id: u32) -> &str {
+        self.pieces.get(id as usize).and_then(|piece| piece.as_deref()).unwrap_or_default()
     }
 
     /// The byte that token `id` is a fallback for.

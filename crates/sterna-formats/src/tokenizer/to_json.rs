@@ -38,11 +38,6 @@ impl Tokenizer {
         Ok(content.to_string())
     }
 
-    /// The text of a token as the vocabulary spells it.
-    fn piece(&self, id: u32) -> &str {
-        self.pieces.get(id as usize).and_then(|piece| piece.as_deref()).unwrap_or_default()
-    }
-
     fn unsupported(&self, field: &str, found: &str) -> FormatError {
         FormatError::unsupported(&self.file, field, found)
     }

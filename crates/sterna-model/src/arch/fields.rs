@@ -37,6 +37,7 @@ keys! {
     HEAD_DIM = "head_dim", "attention.key_length";
     VALUE_HEAD_DIM = "", "attention.value_length";
     SLIDING_WINDOW = "sliding_window", "attention.sliding_window";
+    SLIDING_WINDOW_PATTERN = "sliding_window_pattern", "attention.sliding_window_pattern";
     LOGIT_SOFTCAP = "final_logit_softcapping", "final_logit_softcapping";
     MOE_INTERMEDIATE_SIZE = "moe_intermediate_size", "expert_feed_forward_length";
     N_EXPERTS = "num_experts", "expert_count";

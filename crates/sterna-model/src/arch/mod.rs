@@ -9,6 +9,7 @@ pub(crate) mod names;
 mod parts;
 mod rope;
 mod table;
+pub(crate) mod to_gguf;
 
 use sterna_formats::Checkpoint;
 
@@ -36,8 +37,9 @@ pub struct Architecture {
     norms_less_one: bool,
     /// Query and key rows in GGUF files are permuted for an interleaved rotation.
     permuted_in_gguf: bool,
-    /// GGUF files have query, key and value projections in one tensor, and gate and up projections in another.
-    fused_in_gguf: bool,
+    /// GGUF files have query, key and value projections in one tensor, and gate and up projections in another; and they
+    /// say it where there is no window (llama.cpp would guess).
+    phi3_in_gguf: bool,
     /// The embedding is scaled by the square root of the width.
     scaled_embedding: bool,
     /// Settings of the family that change the network in a way that is not done here: flag, supported value.
@@ -68,8 +70,8 @@ pub(crate) struct GgufForm {
     pub(crate) architecture: &'static str,
     /// Query and key rows are permuted for an interleaved rotation.
     pub(crate) permuted_qk: bool,
-    /// Query, key and value are one tensor, and so are gate and up.
-    pub(crate) fused: bool,
+    /// Query, key and value are one tensor, and so are gate and up; no window is a window of 0.
+    pub(crate) is_phi3: bool,
 }
 
 /// The architectures there are.
@@ -125,7 +127,7 @@ impl Architecture {
                 // Mistral, which has no name of its own there, goes by that of Llama.
                 architecture: self.gguf.first().copied().unwrap_or("llama"),
                 permuted_qk: self.permuted_in_gguf,
-                fused: self.fused_in_gguf,
+                is_phi3: self.phi3_in_gguf,
             },
         })
     }

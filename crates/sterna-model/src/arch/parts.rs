@@ -154,12 +154,11 @@ pub(super) fn window_of_unrotated_blocks(fields: &Fields, block: usize) -> Resul
 
 /// All but every sixth block (or what the pattern or `layer_types` say) have the window (Gemma 3).
 pub(super) fn window_but_every_sixth(fields: &Fields, block: usize) -> Result<Option<usize>> {
-    const PATTERN: Key = Key { hf: "sliding_window_pattern", gguf: "attention.sliding_window_pattern" };
     const NEW_PATTERN: Key = Key { hf: "_sliding_window_pattern", gguf: "" };
     let is_sliding = match layer_type_is_sliding(fields, block)? {
         Some(is_sliding) => is_sliding,
         None => {
-            let pattern = match fields.opt_size(PATTERN, MAX_LAYERS)? {
+            let pattern = match fields.opt_size(keys::SLIDING_WINDOW_PATTERN, MAX_LAYERS)? {
                 None => fields.opt_size(NEW_PATTERN, MAX_LAYERS)?,
                 pattern => pattern,
             };

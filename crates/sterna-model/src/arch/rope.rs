@@ -13,15 +13,15 @@ pub(crate) enum Span {
     Sliding,
 }
 
-const THETA: Key = Key { hf: "rope_theta", gguf: "rope.freq_base" };
-const LOCAL_THETA: Key = Key { hf: "rope_local_base_freq", gguf: "rope.freq_base_swa" };
-const N_DIMS: Key = Key { hf: "", gguf: "rope.dimension_count" };
-const FACTOR: Key = Key { hf: "", gguf: "rope.scaling.factor" };
+pub(super) const THETA: Key = Key { hf: "rope_theta", gguf: "rope.freq_base" };
+pub(super) const LOCAL_THETA: Key = Key { hf: "rope_local_base_freq", gguf: "rope.freq_base_swa" };
+pub(super) const N_DIMS: Key = Key { hf: "", gguf: "rope.dimension_count" };
+pub(super) const FACTOR: Key = Key { hf: "", gguf: "rope.scaling.factor" };
 const OLD_FACTOR: Key = Key { hf: "", gguf: "rope.scale_linear" };
-const SCALING_TYPE: Key = Key { hf: "", gguf: "rope.scaling.type" };
-const ORIGINAL_CONTEXT: Key =
+pub(super) const SCALING_TYPE: Key = Key { hf: "", gguf: "rope.scaling.type" };
+pub(super) const ORIGINAL_CONTEXT: Key =
     Key { hf: "original_max_position_embeddings", gguf: "rope.scaling.original_context_length" };
-const ATTENTION_FACTOR: Key = Key { hf: "", gguf: "rope.scaling.attn_factor" };
+pub(super) const ATTENTION_FACTOR: Key = Key { hf: "", gguf: "rope.scaling.attn_factor" };
 
 /// What every family rotates by unless it says otherwise.
 const DEFAULT_THETA: f64 = 10_000.0;

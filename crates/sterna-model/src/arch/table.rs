@@ -51,7 +51,7 @@ pub(super) const TABLE: &[Architecture] = &[
         gguf: &["phi3"],
         defaults: &[("original_max_position_embeddings", 4096.0)],
         permuted_in_gguf: false,
-        fused_in_gguf: true,
+        phi3_in_gguf: true,
         attention: AttentionRule { window: window_everywhere, ..UNBIASED },
         dense: UNBIASED_SWIGLU,
         ..LLAMA_ROW
@@ -125,7 +125,7 @@ const LLAMA_ROW: Architecture = Architecture {
     tied_by_default: false,
     norms_less_one: false,
     permuted_in_gguf: true,
-    fused_in_gguf: false,
+    phi3_in_gguf: false,
     scaled_embedding: false,
     refused_flags: &[],
     attention: AttentionRule { window: window_of_gguf_mistral, ..LLAMA },

@@ -34,7 +34,7 @@ pub struct Written {
     pub from: String,
     /// Type in the output.
     pub to: String,
-    /// [`RoundingError::relative`]: 0 where the output holds exactly what the checkpoint does.
+    /// Root mean square of what rounding changed, over that of the values; 0 where nothing was.
     pub error: f64,
 }
 

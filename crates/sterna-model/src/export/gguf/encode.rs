@@ -4,7 +4,7 @@ use half::f16;
 use sterna_formats::ggml::write::{self, Codes};
 use sterna_formats::gguf::Writer;
 use sterna_formats::{GgmlType, TensorType};
-use sterna_tensor::{PackedFormat, PackedMatrix, UnpackedRows};
+use sterna_tensor::{DType, PackedFormat, PackedMatrix, UnpackedRows};
 
 use super::plan::{Part, Planned};
 use crate::error::{ModelError, Result};
@@ -24,8 +24,9 @@ impl Planned {
         for part in &self.parts {
             match part {
                 Part::Stored(tensor) => writer.append(&tensor.data)?,
+                Part::Values(values) => writer.append(&DType::F32.narrow(values))?,
                 Part::Canonical { tensor, interleaved } if tensor.kind == TensorKind::Vector => {
-                    let values: Vec<u8> = tensor.load()?.into_iter().flat_map(f32::to_le_bytes).collect();
+                    let values = DType::F32.narrow(&tensor.load()?);
                     writer.append(&interleave(values, tensor.cols, *interleaved))?;
                 }
                 Part::Canonical { tensor, interleaved } => {

@@ -1,9 +1,11 @@
 //! A checkpoint as a GGUF file.
 //!
-//! A GGUF checkpoint is copied. Of any other the tensors get the names, the order of rows and the types that
+//! A GGUF checkpoint is copied. Of any other, the metadata are made or taken from the origin, and the tensors get the names, the order of rows and the types that
 //! llama.cpp expects: weights of a few bits keep their codes and scales wherever a block type of 32 can hold them.
 
+mod check;
 mod encode;
+mod metadata;
 mod plan;
 
 use std::path::Path;
@@ -12,7 +14,8 @@ use sterna_formats::gguf::{Entries, Writer};
 use sterna_formats::{Checkpoint, Config};
 
 use super::{Export, Written};
-use crate::error::{ModelError, Result};
+use crate::arch;
+use crate::error::Result;
 use plan::Planned;
 
 /// What may be chosen.
@@ -32,43 +35,36 @@ pub struct GgufExport {
     done: usize,
 }
 
-/// The version of the block types' layout that is current; llama.cpp asks for it in files with such types.
-const QUANTIZATION_VERSION: u32 = 2;
-
 impl GgufExport {
     /// Begins to write `checkpoint` to `path`.
     ///
     /// # Errors
     /// Those of loading, and when the checkpoint cannot be expressed in a GGUF file, which is said by name.
     pub fn create(checkpoint: &Checkpoint, path: &Path, options: Options) -> Result<GgufExport> {
-        let Config::Gguf(metadata) = checkpoint.config() else {
-            return Err(ModelError::field(
-                checkpoint.path(),
-                "configuration",
-                "that of a GGUF file",
-                "another",
-            ));
-        };
-        let is_copy = checkpoint.native().is_none();
-        let tensors = if is_copy { plan::copy(checkpoint) } else { plan::tensors(checkpoint, options)? };
-        let mut entries = Entries::of(metadata, |key| {
-            !key.starts_with("split.") && key != ALIGNMENT && (is_copy || !is_of_weights(key))
-        })?;
-        if !is_copy {
-            entries.push("general.quantization_version", &QUANTIZATION_VERSION);
-            entries.push("general.file_type", &plan::file_type(&tensors));
+        if let (Config::Gguf(origin), None) = (checkpoint.config(), checkpoint.native()) {
+            return GgufExport::begin(path, &metadata::copied(origin)?, plan::copy(checkpoint));
         }
+        let reading = arch::read(checkpoint)?;
+        let mut tensors = plan::tensors(checkpoint, &reading, options)?;
+        let mut entries = match checkpoint.config() {
+            Config::Gguf(origin) => metadata::of_origin(origin)?,
+            Config::Hf(_) => {
+                let (entries, divisors) = metadata::made(checkpoint, &reading)?;
+                tensors.extend(divisors.into_iter().map(Planned::from));
+                entries
+            }
+        };
+        metadata::describe_weights(&mut entries, plan::file_type(&tensors));
+        let read_back = entries.to_metadata(&path.display().to_string())?;
+        check::is_expressible(path, &reading.spec, read_back, &tensors)?;
+        GgufExport::begin(path, &entries, tensors)
+    }
+
+    fn begin(path: &Path, entries: &Entries, tensors: Vec<Planned>) -> Result<GgufExport> {
         let infos = tensors.iter().map(|tensor| tensor.info.clone()).collect();
-        let writer = Writer::create(path, &entries, infos)?;
+        let writer = Writer::create(path, entries, infos)?;
         Ok(GgufExport { writer, tensors, done: 0 })
     }
-}
-
-const ALIGNMENT: &str = "general.alignment";
-
-/// Keys that say how the weights of the origin were stored.
-fn is_of_weights(key: &str) -> bool {
-    ["general.file_type", "general.quantization_version"].contains(&key) || key.starts_with("quantize.")
 }
 
 impl Export for GgufExport {
@@ -83,7 +79,7 @@ impl Export for GgufExport {
         Ok(Some(Written {
             name: tensor.info.name.clone(),
             shape: tensor.info.shape.clone(),
-            from: tensor.from(),
+            from: tensor.original_type(),
             to: tensor.info.ty.to_string(),
             error: error.relative(),
         }))

@@ -7,7 +7,8 @@ use sterna_formats::{Checkpoint, GgmlType, Tensor, TensorType};
 use sterna_tensor::{DType, PackedFormat};
 
 use super::Options;
-use crate::arch::{self, GgufForm};
+use crate::arch::to_gguf::Divisors;
+use crate::arch::{GgufForm, Reading};
 use crate::error::Result;
 use crate::native::{self, CanonicalTensor, TensorKind};
 use crate::spec::{BlockSpec, MixerSpec, Spec};
@@ -26,10 +27,20 @@ pub(super) enum Part {
     Stored(Tensor),
     /// A tensor of the checkpoint, its rows in the order of the file.
     Canonical {
-        tensor: CanonicalTensor,
+        tensor: Box<CanonicalTensor>,
         /// Rows of a head, within which the file has rows `i` and `i + head_dim / 2` side by side.
         interleaved: Option<usize>,
     },
+    /// What the checkpoint says in its configuration.
+    Values(Vec<f32>),
+}
+
+impl From<Divisors> for Planned {
+    fn from(Divisors { name, values }: Divisors) -> Planned {
+        let shape = vec![values.len()];
+        let info = TensorInfo { name: name.to_owned(), shape, ty: TensorType::Dense(DType::F32) };
+        Planned { info, parts: vec![Part::Values(values)] }
+    }
 }
 
 /// All tensors of a GGUF checkpoint.
@@ -42,8 +53,7 @@ pub(super) fn copy(checkpoint: &Checkpoint) -> Vec<Planned> {
 }
 
 /// The tensors of a checkpoint as llama.cpp names, orders and stacks them.
-pub(super) fn tensors(checkpoint: &Checkpoint, options: Options) -> Result<Vec<Planned>> {
-    let reading = arch::read(checkpoint)?;
+pub(super) fn tensors(checkpoint: &Checkpoint, reading: &Reading, options: Options) -> Result<Vec<Planned>> {
     let mut planned: Vec<Planned> = Vec::new();
     let mut by_name: HashMap<String, usize> = HashMap::new();
     for tensor in native::tensors(checkpoint)? {
@@ -51,7 +61,7 @@ pub(super) fn tensors(checkpoint: &Checkpoint, options: Options) -> Result<Vec<P
         let interleaved = interleaved(&tensor.name, &reading.spec).filter(|_| reading.gguf.permuted_qk);
         let ty = stored_type(&tensor, options);
         let (rows, cols, is_vector) = (tensor.rows, tensor.cols, tensor.kind == TensorKind::Vector);
-        let part = Part::Canonical { tensor, interleaved };
+        let part = Part::Canonical { tensor: Box::new(tensor), interleaved };
         match by_name.get(&name) {
             Some(&index) => planned[index].add(part, if is_vector { cols } else { rows }, ty, is_stacked),
             None => {
@@ -98,11 +108,11 @@ impl Planned {
     }
 
     /// Type of the parts in the checkpoint; of the first, where they differ.
-    pub(super) fn from(&self) -> String {
+    pub(super) fn original_type(&self) -> String {
         match self.parts.first() {
             Some(Part::Stored(tensor)) => tensor.ty.to_string(),
             Some(Part::Canonical { tensor, .. }) => tensor.ty.to_string(),
-            None => String::new(),
+            Some(Part::Values(_)) | None => "configuration".to_owned(),
         }
     }
 }
@@ -114,7 +124,7 @@ fn name(native: &str, form: GgufForm) -> (String, bool) {
     {
         return (format!("{stem}_exps.{leaf}"), true);
     }
-    if !form.fused {
+    if !form.is_phi3 {
         return (native.to_owned(), false);
     }
     let fused = [".attn_q.", ".attn_k.", ".attn_v."].iter().find(|part| native.contains(**part));

@@ -1,0 +1,174 @@
+//! A checkpoint and the GGUF file that it was exported to are the same network.
+
+mod common;
+
+use std::path::Path;
+
+use common::{CONFIGS, directory, expected, max_difference, native, open};
+use sterna_formats::{Checkpoint, GgmlType, TensorType};
+use sterna_model::export::gguf::{GgufExport, Options};
+use sterna_model::export::{Export, Written};
+use sterna_model::{ModelError, Reference, Spec};
+use sterna_tensor::{DType, PackedFormat};
+
+/// Every fixture but those whose weights are ternary, and one that scales scores as no Gemma in a GGUF file does.
+const FLOATS: [&str; 14] = [
+    "gemma3",
+    "llama3_rope",
+    "llama_gqa",
+    "llama_h256_sharded",
+    "llama_tied_fp16",
+    "mistral_swa",
+    "phi3_longrope_long",
+    "phi3_longrope_short",
+    "phi3_plain",
+    "qwen2",
+    "qwen3",
+    "qwen3_moe",
+    "qwen3_yarn",
+    "smollm3",
+];
+
+fn export(
+    checkpoint: &Checkpoint,
+    path: &Path,
+    options: Options,
+) -> Result<(Checkpoint, Vec<Written>), ModelError> {
+    let mut export: Box<dyn Export> = Box::new(GgufExport::create(checkpoint, path, options)?);
+    let n_tensors = export.n_tensors();
+    let mut written = Vec::new();
+    while let Some(tensor) = export.step()? {
+        written.push(tensor);
+    }
+    assert_eq!(written.len(), n_tensors);
+    let n_bytes = export.finish()?;
+    assert_eq!(n_bytes, std::fs::metadata(path).unwrap().len());
+    Ok((Checkpoint::open(path).unwrap(), written))
+}
+
+fn logits(checkpoint: &Checkpoint, ids: &[u32]) -> Vec<f32> {
+    Reference::load(checkpoint).unwrap().forward(ids).unwrap()
+}
+
+#[test]
+fn floats_of_every_family_give_the_same_logits() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    for name in FLOATS {
+        for config in CONFIGS {
+            let origin = open(name, config);
+            let (exported, written) = export(&origin, &path, Options::default()).unwrap();
+            assert!(written.iter().all(|tensor| tensor.error == 0.0), "{name}");
+            let ids = expected(name).input_ids;
+            let difference = max_difference(&logits(&exported, &ids), &logits(&origin, &ids));
+            // GGUF files hold divisors of frequencies, and the parameters of YaRN, in single precision.
+            let limit = if ["llama3_rope", "qwen3_yarn"].contains(&name) { 1e-4 } else { 0.0 };
+            assert!(difference <= limit, "{name}, {config}: logits differ by {difference}");
+        }
+    }
+}
+
+#[test]
+fn codes_and_scales_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    for (name, format, ty) in [
+        ("llama_gqa", "s4g32", GgmlType::Q4_0),
+        ("llama_gqa", "s2g32", GgmlType::Q4_0),
+        ("llama_tied_fp16", "s3g96", GgmlType::Q4_0),
+        ("qwen2", "a2g64", GgmlType::Q4_0),
+        ("qwen3", "a3g128", GgmlType::Q4_0),
+        ("phi3_plain", "a4g32", GgmlType::Q5_0),
+        ("gemma3", "a4g128", GgmlType::Q5_0),
+        ("mistral_swa", "s5g64", GgmlType::Q5_0),
+        ("qwen3_moe", "s6g64", GgmlType::Q8_0),
+        ("smollm3", "s8g32", GgmlType::Q8_0),
+        ("llama_gqa", "TERNARY", GgmlType::Q4_0),
+    ] {
+        let format: PackedFormat = format.parse().unwrap();
+        let packed = native::packed(&open(name, CONFIGS[0]), dir.path(), "packed.sterna", format);
+        let (exported, written) = export(&packed, &path, Options { exact: true }).unwrap();
+        let n = written.iter().filter(|tensor| tensor.to == ty.name()).count();
+        assert!(n > 0 && written.iter().all(|tensor| tensor.error == 0.0), "{name}, {format}: {n}");
+        let types = exported.tensors().map(|tensor| tensor.ty);
+        let others = types.filter(|found| *found != TensorType::Ggml(ty)).collect::<Vec<_>>();
+        assert!(others.iter().all(|ty| *ty == TensorType::Dense(DType::F32)), "{name}, {format}: {others:?}");
+        let ids = expected(name).input_ids;
+        assert_eq!(logits(&exported, &ids), logits(&packed, &ids), "{name}, {format}");
+    }
+}
+
+#[test]
+fn minima_of_four_bits_are_rounded_unless_all_is_to_be_exact() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    let packed = native::packed(
+        &open("llama_gqa", CONFIGS[0]),
+        dir.path(),
+        "packed.sterna",
+        "a4g128".parse().unwrap(),
+    );
+    let (exported, written) = export(&packed, &path, Options::default()).unwrap();
+    let worst = written.iter().map(|tensor| tensor.error).fold(0.0, f64::max);
+    assert!(worst > 0.0 && worst < 1e-3, "{worst}");
+    for tensor in written.iter().filter(|tensor| tensor.to == "Q4_1") {
+        let values = |checkpoint: &Checkpoint| {
+            let tensors = sterna_model::native::tensors(checkpoint).unwrap();
+            tensors.iter().find(|it| it.name == tensor.name).unwrap().load().unwrap()
+        };
+        let (before, after) = (values(&packed), values(&exported));
+        let sum = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>();
+        let pairs = before.iter().zip(&after).map(|(a, b)| f64::from(*a) - f64::from(*b));
+        let error = (sum(&mut pairs.into_iter()) / sum(&mut before.iter().map(|a| f64::from(*a)))).sqrt();
+        assert!((error - tensor.error).abs() < 1e-6, "{}: {error}, said {}", tensor.name, tensor.error);
+    }
+}
+
+#[test]
+fn a_gguf_file_is_copied_and_a_native_one_made_of_it_keeps_its_metadata() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["llama3_rope", "phi3_longrope_long", "gemma3", "qwen3_moe"] {
+        let [first, copy, again] =
+            ["first", "copy", "again"].map(|name| dir.path().join(format!("{name}.gguf")));
+        let (gguf, _) = export(&open(name, CONFIGS[0]), &first, Options::default()).unwrap();
+        export(&gguf, &copy, Options::default()).unwrap();
+        assert_eq!(std::fs::read(&first).unwrap(), std::fs::read(&copy).unwrap(), "{name}");
+
+        let format = PackedFormat::Q8_0;
+        let packed = native::packed(&gguf, dir.path(), "packed.sterna", format);
+        let (exported, _) = export(&packed, &again, Options::default()).unwrap();
+        assert_eq!(Spec::of(&exported).unwrap(), Spec::of(&gguf).unwrap(), "{name}");
+        let ids = expected(name).input_ids;
+        assert_eq!(logits(&exported, &ids), logits(&packed, &ids), "{name}");
+    }
+}
+
+#[test]
+fn what_metadata_cannot_say_is_refused_before_anything_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, from, to, complaint) in [
+        ("qwen2", r#"_window": false"#, r#"_window": true"#, "block 1"),
+        ("qwen3_moe", r#""norm_topk_prob": true"#, r#""norm_topk_prob": false"#, "block 0"),
+        (
+            "gemma3",
+            r#""hidden_activation": "gelu_pytorch_tanh""#,
+            r#""hidden_activation": "silu""#,
+            "block 0",
+        ),
+        ("gemma3_linear_rope", "", "", "scale: 0.158"),
+    ] {
+        let config = std::fs::read_to_string(directory(name).join(CONFIGS[0])).unwrap();
+        assert!(config.contains(from), "{name}: {config}");
+        let changed = dir.path().join(name);
+        std::fs::create_dir(&changed).unwrap();
+        std::fs::copy(directory(name).join("model.safetensors"), changed.join("model.safetensors")).unwrap();
+        let config =
+            config.replace(from, to).replace(r#""max_window_layers": 28"#, r#""max_window_layers": 1"#);
+        let config = config.replace(r#""sliding_window": null"#, r#""sliding_window": 8"#);
+        std::fs::write(changed.join("config.json"), config).unwrap();
+        let path = dir.path().join("model.gguf");
+        let error = export(&Checkpoint::open(&changed).unwrap(), &path, Options::default()).unwrap_err();
+        assert!(error.to_string().contains(complaint), "{name}: {error}");
+        assert!(!path.exists() && !dir.path().join("model.gguf.part").exists());
+    }
+}
