@@ -78,6 +78,7 @@ impl Checkpoint {
         let tensors = hf::open_weights(dir)?.ok_or_else(|| {
             FormatError::missing(dir.display().to_string(), format!("{} or {}", hf::SINGLE, hf::INDEX))
         })?;
+        let tensors = hf::quantized::gather(&config, tensors)?;
         Ok(Checkpoint::new(dir, Config::Hf(config), tensors))
     }
 

@@ -22,5 +22,5 @@ pub use chat_template::{ChatTemplate, Message, RenderOptions};
 pub use checkpoint::{Checkpoint, Config};
 pub use error::{FormatError, Result};
 pub use ggml::GgmlType;
-pub use tensor::{OtherType, RowOrder, Tensor, TensorType};
+pub use tensor::{OtherType, QuantizedRows, RowOrder, Tensor, TensorType};
 pub use tokenizer::{Special, TokenStream, Tokenizer};

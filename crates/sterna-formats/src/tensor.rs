@@ -9,6 +9,7 @@ use sterna_tensor::{DType, DenseMatrix, Matrix, PackedFormat, PackedMatrix, Pool
 
 use crate::error::{FormatError, Result};
 use crate::ggml::{self, GgmlType};
+use crate::hf::quantized::{QuantizedMatrix, QuantizedType};
 use crate::mapped;
 
 /// A tensor as its file holds it.
@@ -22,10 +23,36 @@ pub struct Tensor {
     pub shape: Vec<usize>,
     /// Type of the elements.
     pub ty: TensorType,
-    /// The elements, row after row; usually a slice of a mapped file.
+    /// The elements, row after row; usually a slice of a mapped file. For [`TensorType::Quantized`] the codes, of which
+    /// the tensor may be some rows.
     pub data: Bytes,
     /// Path of the file, for messages.
     pub file: Arc<str>,
+    /// What there is to know of [`TensorType::Quantized`].
+    quantized: Option<Box<QuantizedRows>>,
+}
+
+/// Some rows of a matrix that is several tensors in its file.
+#[derive(Debug, Clone)]
+pub struct QuantizedRows {
+    matrix: Arc<QuantizedMatrix>,
+    rows: Range<usize>,
+}
+
+impl QuantizedRows {
+    /// The weights of row `row`, into `out`: exactly what the file means.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    pub fn row(&self, row: usize, out: &mut [f32]) {
+        assert!(row < self.rows.len(), "row {row} of {}", self.rows.len());
+        self.matrix.row(self.rows.start + row, out);
+    }
+
+    /// Bytes in the file.
+    fn n_bytes(&self) -> usize {
+        (self.matrix.n_bytes() as u128 * self.rows.len() as u128 / self.matrix.rows().max(1) as u128) as usize
+    }
 }
 
 /// Type of a tensor's elements.
@@ -37,6 +64,8 @@ pub enum TensorType {
     Ggml(GgmlType),
     /// A matrix of quantized weights in the layout of the kernels, as native files hold them.
     Packed(PackedFormat),
+    /// A matrix that another tool has quantized and stored as several tensors.
+    Quantized(QuantizedType),
     /// Everything else: tensors of these types are data for a reader that knows them, not weights.
     Other(OtherType),
 }
@@ -78,12 +107,12 @@ impl TensorType {
         match self {
             TensorType::Ggml(ty) => ty.block_len(),
             TensorType::Packed(format) => format.block_len(),
-            TensorType::Dense(_) | TensorType::Other(_) => 1,
+            TensorType::Dense(_) | TensorType::Quantized(_) | TensorType::Other(_) => 1,
         }
     }
 
     /// Bytes of a tensor of `shape`; `None` when its innermost dimension is no multiple of the block length, when
-    /// a packed one is no matrix, or when the product does not fit.
+    /// a packed one is no matrix, when the product does not fit, or when they are in several tensors.
     pub fn n_bytes(self, shape: &[usize]) -> Option<usize> {
         let block_bytes = match self {
             TensorType::Dense(dtype) => dtype.size_of(),
@@ -93,6 +122,7 @@ impl TensorType {
                 [rows, cols] if rows > 0 && cols > 0 => return format.n_bytes(rows, cols),
                 _ => return None,
             },
+            TensorType::Quantized(_) => return None,
         };
         let (&cols, outer) = shape.split_last().unwrap_or((&1, &[]));
         let blocks = cols.is_multiple_of(self.block_len()).then(|| cols / self.block_len())?;
@@ -107,6 +137,7 @@ impl fmt::Display for TensorType {
             TensorType::Dense(dtype) => f.pad(&dtype.to_string()),
             TensorType::Ggml(ty) => f.pad(ty.name()),
             TensorType::Packed(format) => format.fmt(f),
+            TensorType::Quantized(ty) => ty.fmt(f),
             TensorType::Other(ty) => f.pad(&format!("{ty:?}")),
         }
     }
@@ -165,7 +196,8 @@ impl Tensor {
         ty: TensorType,
         data: Bytes,
     ) -> Result<Tensor> {
-        let tensor = Tensor { name: name.into(), shape, ty, data, file: file.into() };
+        let (name, file) = (name.into(), file.into());
+        let tensor = Tensor { name, shape, ty, data, file, quantized: None };
         match ty.n_bytes(&tensor.shape) {
             Some(n_bytes) if n_bytes == tensor.data.len() => Ok(tensor),
             Some(n_bytes) => {
@@ -176,6 +208,24 @@ impl Tensor {
                 format!("{:?}", tensor.shape),
             )),
         }
+    }
+
+    /// The matrix that several tensors of `file` are.
+    pub(crate) fn quantized(file: Arc<str>, name: String, matrix: QuantizedMatrix) -> Tensor {
+        let (ty, shape) = (TensorType::Quantized(matrix.ty()), vec![matrix.rows(), matrix.cols()]);
+        let (data, rows) = (matrix.codes().clone(), 0..matrix.rows());
+        let quantized = Some(Box::new(QuantizedRows { matrix: Arc::new(matrix), rows }));
+        Tensor { name, shape, ty, data, file, quantized }
+    }
+
+    /// The rows of a tensor of [`TensorType::Quantized`].
+    pub fn quantized_rows(&self) -> Option<&QuantizedRows> {
+        self.quantized.as_deref()
+    }
+
+    /// Bytes in the file, scales and all.
+    pub fn n_bytes(&self) -> usize {
+        self.quantized_rows().map_or(self.data.len(), QuantizedRows::n_bytes)
     }
 
     /// How many elements there are.
@@ -190,6 +240,11 @@ impl Tensor {
     /// When the type is not one of weights.
     pub fn to_f32(&self) -> Result<Vec<f32>> {
         let mut out = vec![0.0; self.n_elements()];
+        if let Some(quantized) = &self.quantized {
+            let rows = out.chunks_exact_mut(quantized.matrix.cols()).enumerate();
+            rows.for_each(|(row, out)| quantized.row(row, out));
+            return Ok(out);
+        }
         match self.ty {
             TensorType::Dense(dtype) => dtype.widen(&self.data, &mut out),
             TensorType::Ggml(ty) => ggml::dequantize(ty, &self.data, &mut out),
@@ -198,7 +253,9 @@ impl Tensor {
                 let rows = out.chunks_exact_mut(matrix.cols()).enumerate();
                 rows.for_each(|(row, out)| matrix.row(row, out));
             }
-            TensorType::Other(_) => return Err(self.invalid("a type of weights", self.ty.to_string())),
+            TensorType::Quantized(_) | TensorType::Other(_) => {
+                return Err(self.invalid("a type of weights", self.ty.to_string()));
+            }
         }
         Ok(out)
     }
@@ -216,6 +273,12 @@ impl Tensor {
         }
         if let TensorType::Packed(format) = self.ty {
             return self.tiles(format, range);
+        }
+        if let Some(QuantizedRows { matrix, rows }) = self.quantized_rows() {
+            let shape = [&[range.len()], inner].concat();
+            let rows = rows.start + range.start..rows.start + range.end;
+            let quantized = Some(Box::new(QuantizedRows { matrix: matrix.clone(), rows }));
+            return Ok(Tensor { shape, quantized, ..self.clone() });
         }
         let row_bytes = self.ty.n_bytes(inner);
         let row_bytes =
@@ -244,7 +307,8 @@ impl Tensor {
     /// becomes an exact float matrix.
     ///
     /// # Errors
-    /// When the tensor is not two-dimensional, its type is not one of weights, or `order` does not fit.
+    /// When the tensor is not two-dimensional, its type is not one of weights, or `order` does not fit; and when scales that
+    /// another tool has stored are not finite.
     pub fn matrix(&self, order: RowOrder, pool: &Pool) -> Result<Matrix> {
         let &[rows, cols] = self.shape.as_slice() else {
             return Err(self.invalid("two dimensions", format!("shape {:?}", self.shape)));
@@ -266,12 +330,18 @@ impl Tensor {
             _ => {}
         }
         mapped::prefetch(&self.data);
+        if let Some(QuantizedRows { matrix, rows }) = self.quantized_rows() {
+            if let Some(found) = matrix.not_finite(rows.clone()) {
+                return Err(self.invalid("finite scales", found));
+            }
+            return matrix.matrix(rows.clone(), order, pool).map_err(|error| self.no_matrix(&error));
+        }
         let matrix = match self.ty {
             TensorType::Dense(dtype) => {
                 DenseMatrix::new(rows, cols, dtype, self.reordered(rows, order)).map(Matrix::Dense)
             }
             TensorType::Ggml(ty) => ggml::matrix(ty, rows, cols, &self.data, order, pool),
-            TensorType::Packed(_) | TensorType::Other(_) => {
+            TensorType::Packed(_) | TensorType::Quantized(_) | TensorType::Other(_) => {
                 return Err(self.invalid("a type of weights", self.ty.to_string()));
             }
         };

@@ -1,6 +1,6 @@
 //! A network loaded to compute fast: its spec, its weights as matrices, its embedding still in the file.
 
-use sterna_formats::{Checkpoint, RowOrder, Tensor, TensorType, ggml, mapped};
+use sterna_formats::{Checkpoint, QuantizedRows, RowOrder, Tensor, TensorType, ggml, mapped};
 use sterna_tensor::{Bytes, Compute, Matrix, Pool};
 
 use crate::arch;
@@ -66,6 +66,8 @@ pub(crate) struct Embedding {
 enum Rows {
     /// A slice of the file for each row.
     Stored { ty: TensorType, row_bytes: usize, data: Bytes },
+    /// Codes and scales, still in the file.
+    Quantized(QuantizedRows),
     /// Tiles, shared with the head where that is the same matrix.
     Packed(Matrix),
 }
@@ -74,12 +76,13 @@ impl Embedding {
     /// `tensor` is `[vocab_size, hidden_size]`.
     pub(crate) fn new(tensor: Tensor) -> Result<Embedding> {
         let rows = match tensor.ty {
+            _ if let Some(rows) = tensor.quantized_rows() => Rows::Quantized(rows.clone()),
             TensorType::Packed(_) => Rows::Packed(tensor.matrix(RowOrder::AsStored, &Pool::new(1))?),
             TensorType::Dense(_) | TensorType::Ggml(_) => {
                 let n_rows = tensor.shape.first().copied().unwrap_or(1);
                 Rows::Stored { ty: tensor.ty, row_bytes: tensor.data.len() / n_rows, data: tensor.data }
             }
-            TensorType::Other(_) => {
+            TensorType::Quantized(_) | TensorType::Other(_) => {
                 return Err(ModelError::TensorValue {
                     file: tensor.file.to_string().into(),
                     tensor: tensor.name,
@@ -95,12 +98,13 @@ impl Embedding {
     pub(crate) fn row(&self, token: u32, scale: f32, out: &mut [f32]) {
         match &self.rows {
             Rows::Packed(matrix) => matrix.row(token as usize, out),
+            Rows::Quantized(rows) => rows.row(token as usize, out),
             Rows::Stored { ty, row_bytes, data } => {
                 let bytes = &data[token as usize * row_bytes..][..*row_bytes];
                 match *ty {
                     TensorType::Dense(dtype) => dtype.widen(bytes, out),
                     TensorType::Ggml(ty) => ggml::dequantize(ty, bytes, out),
-                    TensorType::Packed(_) | TensorType::Other(_) => {}
+                    TensorType::Packed(_) | TensorType::Quantized(_) | TensorType::Other(_) => {}
                 }
             }
         }

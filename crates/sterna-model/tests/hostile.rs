@@ -52,7 +52,6 @@ fn impossible_configurations_are_refused_by_name() {
         ("llama_gqa", ("rope_scaling", json!({"rope_type": "linear", "factor": 0})), "scaling"),
         ("llama_gqa", ("hidden_act", json!("tangent")), "hidden_act"),
         ("llama_gqa", ("max_position_embeddings", json!(0)), "max_position_embeddings"),
-        ("llama_gqa", ("quantization_config", json!({"quant_method": "gptq"})), "quant_method"),
         ("phi3_longrope_long", ("partial_rotary_factor", json!(0.5)), "scaling"),
         ("gemma3", ("layer_types", json!(["full_attention"])), "layer_types"),
         ("gemma3", ("use_bidirectional_attention", json!(true)), "use_bidirectional_attention"),

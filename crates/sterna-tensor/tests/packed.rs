@@ -11,10 +11,10 @@ use sterna_tensor::{
     Pool, Precision, ShapeError, UnpackedRows, linear,
 };
 
-/// Symmetric and affine formats beside [`PackedFormat::ALL`], which has some.
-const OWN: [&str; 12] = [
+/// Formats with run-time groups beside [`PackedFormat::ALL`], which has some.
+const OWN: [&str; 20] = [
     "s2g32", "s3g32", "s3g96", "s4g128", "s6g64", "s8g64", "s8g256", "a2g32", "a2g64", "a3g32", "a3g128",
-    "a4g96",
+    "a4g96", "m2g64", "m3g32", "m4g96", "m8g64", "w2g32", "w4g64", "w6g128", "w8g32",
 ];
 
 /// All formats of these tests.
@@ -62,7 +62,7 @@ impl BlockSource for RandomBlocks {
             *code = if self.fill == Fill::Largest { largest } else { random.next() as u8 & largest };
         }
         // All blocks of a group say the same scale and zero point.
-        let group = block * 32 / self.format.group_size().unwrap_or(32);
+        let group = block * self.format.block_len() / columns_per_scale(self.format);
         let mut random = Random(!self.seed ^ ((row as u64) << 32 | group as u64));
         out.zero = if self.fill == Fill::Largest { 0 } else { random.next() as u8 & largest & 15 };
         let mut scale = || match self.fill {
@@ -71,6 +71,9 @@ impl BlockSource for RandomBlocks {
             Fill::Random | Fill::Largest => f16::from_f32(random.float() * 0.01),
         };
         (out.d, out.m) = (scale(), scale());
+        // In whole thousandths, which no half float holds.
+        let wide = |half: f16| (half.to_f32() * 1e5).round() * 1e-3;
+        (out.wide_d, out.wide_m) = (wide(out.d), wide(out.m));
         for byte in out.scales.iter_mut().chain(&mut out.mins) {
             *byte = if self.fill == Fill::Largest { 63 } else { random.next() as u8 & 63 };
         }
@@ -87,6 +90,12 @@ fn is_signed(format: PackedFormat) -> bool {
     [PackedFormat::Q3_K, PackedFormat::Q6_K, PackedFormat::IQ4_XS].contains(&format)
 }
 
+/// Columns that share a scale, as the name of a format says.
+fn columns_per_scale(format: PackedFormat) -> usize {
+    let name = format.to_string();
+    name.split_once('g').map_or(format.block_len(), |(_, size)| size.parse().unwrap())
+}
+
 /// The weight of a column, by the table in [`Block`]'s documentation.
 fn weight(format: PackedFormat, block: &Block, column: usize) -> f32 {
     let (d, m) = (block.d.to_f32(), block.m.to_f32());
@@ -97,8 +106,10 @@ fn weight(format: PackedFormat, block: &Block, column: usize) -> f32 {
         d * f32::from(block.scales[column / 16] as i8) * centred
     } else if format.block_len() == 256 {
         d * f32::from(block.scales[column / 32]) * code - m * f32::from(block.mins[column / 32])
-    } else if [PackedFormat::Q4_1, PackedFormat::Q5_1].contains(&format) {
+    } else if format.to_string().starts_with('m') {
         d * code + m
+    } else if format.to_string().starts_with('w') {
+        block.wide_d.mul_add(code, block.wide_m)
     } else {
         d * centred
     }

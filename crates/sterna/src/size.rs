@@ -20,7 +20,7 @@ impl Size {
     /// Of one tensor.
     pub fn of_tensor(tensor: &Tensor) -> Size {
         let n_params = tensor.shape.iter().map(|n| *n as u64).product();
-        Size { n_params, n_bytes: tensor.data.len() as u64 }
+        Size { n_params, n_bytes: tensor.n_bytes() as u64 }
     }
 
     /// Both together.

@@ -130,6 +130,11 @@ impl<'a> ConfigView<'a> {
         self.object.get(key).filter(|value| !value.is_null())
     }
 
+    /// The names of all fields that are not `null`.
+    pub fn keys(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        self.object.iter().filter(|(_, value)| !value.is_null()).map(|(key, _)| key.as_str())
+    }
+
     /// Whether `key` is there and not `null`.
     pub fn has(&self, key: &str) -> bool {
         self.get(key).is_some()

@@ -3,6 +3,7 @@
 mod config;
 mod generation;
 pub mod json;
+pub mod quantized;
 mod safetensors;
 mod shards;
 mod writer;

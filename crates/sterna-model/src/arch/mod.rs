@@ -180,8 +180,9 @@ fn vocab_size(fields: &Fields) -> Result<usize> {
 fn projections(fields: &Fields) -> Result<Projections> {
     let Some(view) = fields.hf() else { return Ok(Projections::Stored) };
     let Some(config) = view.opt_sub("quantization_config")? else { return Ok(Projections::Stored) };
+    // Other methods are a matter of how tensors are stored, which sterna-formats has seen to.
     if config.opt_str("quant_method")? != Some("bitnet") {
-        return Err(config.wrong("quant_method", "bitnet, or no quantization_config").into());
+        return Ok(Projections::Stored);
     }
     let is_auto = match config.opt_str("linear_class")? {
         None | Some("bitlinear") => false,

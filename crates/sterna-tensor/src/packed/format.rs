@@ -22,6 +22,20 @@ pub(crate) enum Codes {
     U8,
 }
 
+impl Codes {
+    const fn of_bits(bits: usize) -> Option<Codes> {
+        Some(match bits {
+            2 => Codes::U2,
+            3 => Codes::U3,
+            4 => Codes::U4,
+            5 => Codes::U5,
+            6 => Codes::U6,
+            8 => Codes::U8,
+            _ => return None,
+        })
+    }
+}
+
 /// What scales stand beside the codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Scales {
@@ -29,8 +43,10 @@ pub(crate) enum Scales {
     Group { size: u32 },
     /// One `f16` and a zero point of four bits for every `size` columns: `w = d (code - zero point)`.
     Affine { size: u32 },
-    /// Two `f16` for every 32 columns: `w = d code + m`.
-    GroupMin,
+    /// Two `f16` for every `size` columns: `w = d code + m`.
+    Min { size: u32 },
+    /// The same in `f32`.
+    WideMin { size: u32 },
     /// Two `f16` for 256 columns, and two bytes for every 32: `w = d scale code - m min`.
     SuperMin,
     /// One `f16` for 256 columns, and a signed byte for every 16: `w = d scale (code - zero)`.
@@ -40,8 +56,9 @@ pub(crate) enum Scales {
 /// How quantized weights are held in memory.
 ///
 /// Formats of our own quantizer come from [`PackedFormat::symmetric`] and [`PackedFormat::affine`] and are called
-/// `s8g32` or `a4g128`: bits, and columns that share a scale. The constants carry the names of the GGUF types whose
-/// integers and scales they hold, without any change; some of those are symmetric formats.
+/// `s8g32` or `a4g128`: bits, and columns that share a scale. Those of other tools may need [`PackedFormat::minimum`]
+/// or [`PackedFormat::wide`], such as `m4g64`. The constants carry the names of the GGUF types whose integers and
+/// scales they hold, without any change; some of those are symmetric formats, or have minima.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PackedFormat {
     pub(crate) codes: Codes,
@@ -54,12 +71,14 @@ impl PackedFormat {
     pub const Q4_0: PackedFormat =
         PackedFormat { codes: Codes::U4, scales: Scales::Group { size: 32 }, zero: 8 };
     /// 4 bits, a scale and a minimum per 32.
-    pub const Q4_1: PackedFormat = PackedFormat { codes: Codes::U4, scales: Scales::GroupMin, zero: 0 };
+    pub const Q4_1: PackedFormat =
+        PackedFormat { codes: Codes::U4, scales: Scales::Min { size: 32 }, zero: 0 };
     /// 5 bits, a scale per 32.
     pub const Q5_0: PackedFormat =
         PackedFormat { codes: Codes::U5, scales: Scales::Group { size: 32 }, zero: 16 };
     /// 5 bits, a scale and a minimum per 32.
-    pub const Q5_1: PackedFormat = PackedFormat { codes: Codes::U5, scales: Scales::GroupMin, zero: 0 };
+    pub const Q5_1: PackedFormat =
+        PackedFormat { codes: Codes::U5, scales: Scales::Min { size: 32 }, zero: 0 };
     /// 8 bits (stored plus 128), a scale per 32.
     pub const Q8_0: PackedFormat =
         PackedFormat { codes: Codes::U8, scales: Scales::Group { size: 32 }, zero: 128 };
@@ -102,15 +121,7 @@ impl PackedFormat {
     /// `None` where there is no such format: other bits, or a `group_size` that is no multiple of 32. One that is larger
     /// than a row means the whole row.
     pub const fn symmetric(bits: usize, group_size: usize) -> Option<PackedFormat> {
-        let codes = match bits {
-            2 => Codes::U2,
-            3 => Codes::U3,
-            4 => Codes::U4,
-            5 => Codes::U5,
-            6 => Codes::U6,
-            8 => Codes::U8,
-            _ => return None,
-        };
+        let Some(codes) = Codes::of_bits(bits) else { return None };
         if !is_group_size(group_size) {
             return None;
         }
@@ -134,11 +145,30 @@ impl PackedFormat {
         Some(PackedFormat { codes, scales: Scales::Affine { size: group_size as u32 }, zero: 0 })
     }
 
+    /// `bits` of 2, 3, 4, 5, 6 or 8, and a scale and a minimum for every `group_size` columns of a row, both `f16`.
+    ///
+    /// `None` where there is no such format, as for [`PackedFormat::symmetric`].
+    pub const fn minimum(bits: usize, group_size: usize) -> Option<PackedFormat> {
+        let Some(codes) = Codes::of_bits(bits) else { return None };
+        if !is_group_size(group_size) {
+            return None;
+        }
+        Some(PackedFormat { codes, scales: Scales::Min { size: group_size as u32 }, zero: 0 })
+    }
+
+    /// As [`PackedFormat::minimum`] with scales and minima in `f32`: for those that `f16` does not hold exactly.
+    pub const fn wide(bits: usize, group_size: usize) -> Option<PackedFormat> {
+        let Some(PackedFormat { codes, zero, .. }) = PackedFormat::minimum(bits, group_size) else {
+            return None;
+        };
+        Some(PackedFormat { codes, scales: Scales::WideMin { size: group_size as u32 }, zero })
+    }
+
     /// Columns that share a scale, in formats with one level of scales and no minima: the symmetric and affine ones.
     pub fn group_size(self) -> Option<usize> {
         match self.scales {
             Scales::Group { size } | Scales::Affine { size } => Some(size as usize),
-            Scales::GroupMin | Scales::SuperMin | Scales::SuperSigned => None,
+            Scales::Min { .. } | Scales::WideMin { .. } | Scales::SuperMin | Scales::SuperSigned => None,
         }
     }
 
@@ -150,14 +180,20 @@ impl PackedFormat {
     /// Columns in a block, of which a row must be a multiple: 32 or 256.
     pub fn block_len(self) -> usize {
         match self.scales {
-            Scales::Group { .. } | Scales::Affine { .. } | Scales::GroupMin => 32,
             Scales::SuperMin | Scales::SuperSigned => 256,
+            _ => GROUP,
         }
     }
 
     /// Blocks that share their scales.
     pub(super) fn blocks_per_scale(self) -> usize {
-        self.group_size().map_or(1, |size| size / self.block_len())
+        match self.scales {
+            Scales::Group { size }
+            | Scales::Affine { size }
+            | Scales::Min { size }
+            | Scales::WideMin { size } => size as usize / GROUP,
+            Scales::SuperMin | Scales::SuperSigned => 1,
+        }
     }
 
     /// Bits for each weight, scales included, padding not.
@@ -166,7 +202,8 @@ impl PackedFormat {
         match self.scales {
             Scales::Group { size } => bits + 16.0 / f64::from(size),
             Scales::Affine { size } => bits + (16.0 + 4.0) / f64::from(size),
-            Scales::GroupMin => bits + 2.0 * (16.0 / 32.0),
+            Scales::Min { size } => bits + 2.0 * 16.0 / f64::from(size),
+            Scales::WideMin { size } => bits + 2.0 * 32.0 / f64::from(size),
             Scales::SuperMin => bits + (32.0 + 8.0 * 16.0) / 256.0,
             Scales::SuperSigned => bits + (16.0 + 16.0 * 8.0) / 256.0,
         }
@@ -207,6 +244,8 @@ impl fmt::Display for PackedFormat {
         let bits = self.code_bits();
         match self.scales {
             Scales::Affine { size } => f.pad(&format!("a{bits}g{size}")),
+            Scales::Min { size } => f.pad(&format!("m{bits}g{size}")),
+            Scales::WideMin { size } => f.pad(&format!("w{bits}g{size}")),
             Scales::Group { size } if self.zero == 1 << (bits - 1) => f.pad(&format!("s{bits}g{size}")),
             _ => {
                 let known = PackedFormat::ALL.iter().find(|(_, format)| format == self);
@@ -219,7 +258,8 @@ impl fmt::Display for PackedFormat {
 /// A name that no packed format has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "no packed format is called {0:?}; symmetric ones are called such as s8g32, affine ones such as a4g128"
+    "no packed format is called {0:?}; symmetric ones are called such as s8g32, affine ones such as a4g128, those with \
+     minima such as m4g64 or w4g64"
 )]
 pub struct UnknownFormat(pub String);
 
@@ -233,7 +273,7 @@ impl FromStr for PackedFormat {
     }
 }
 
-/// `s8g32` or `a4g128`.
+/// `s8g32`, `a4g128`, `m4g64` or `w4g64`.
 fn parse(name: &str) -> Option<PackedFormat> {
     let (bits, size) = name.get(1..)?.split_once('g')?;
     let number = |digits: &str| {
@@ -243,6 +283,8 @@ fn parse(name: &str) -> Option<PackedFormat> {
     match name.as_bytes()[0] {
         b's' => PackedFormat::symmetric(number(bits)?, number(size)?),
         b'a' => PackedFormat::affine(number(bits)?, number(size)?),
+        b'm' => PackedFormat::minimum(number(bits)?, number(size)?),
+        b'w' => PackedFormat::wide(number(bits)?, number(size)?),
         _ => None,
     }
 }
@@ -257,15 +299,29 @@ mod tests {
             assert_eq!(name.parse(), Ok(format));
             assert_eq!(format.to_string().parse(), Ok(format), "{name}");
         }
-        for name in ["a4g128", "a2g32", "a3g576", "s8g32", "s3g128", "s6g64"] {
+        for name in ["a4g128", "a2g32", "a3g576", "s8g32", "s3g128", "s6g64", "m4g32", "m8g64", "w5g96"] {
             assert_eq!(name.parse::<PackedFormat>().unwrap().to_string(), name);
         }
-        let none =
-            ["", "a", "ä4g128", "a4g", "a4g0", "a04g32", "a+4g32", "a4g33", "a8g32", "s7g32", "s4g33554432"];
+        let none = [
+            "",
+            "a",
+            "ä4g128",
+            "a4g",
+            "a4g0",
+            "a04g32",
+            "a+4g32",
+            "a4g33",
+            "a8g32",
+            "s7g32",
+            "m7g32",
+            "w4g48",
+            "s4g33554432",
+        ];
         for name in none {
             assert_eq!(name.parse::<PackedFormat>(), Err(UnknownFormat(name.to_owned())));
         }
         assert_eq!(PackedFormat::symmetric(4, 32), Some(PackedFormat::Q4_0));
+        assert_eq!(PackedFormat::minimum(5, 32), Some(PackedFormat::Q5_1));
     }
 
     #[test]

@@ -217,8 +217,8 @@ fn part_sums<S: Simd, C: CodeLayout, B: ScaleBlock, const T: usize>(
     part: usize,
 ) -> [S::I32; T] {
     let mut sums = [s.splat_i32(0); T];
-    // Formats with minima have no zero point.
-    if const { !B::HAS_MIN } {
+    // Formats with minima have no zero point, but the instructions may take something off every code.
+    if !B::HAS_MIN || offset != 0 {
         for_tokens!(t < T => {
             let sum = if B::PARTS == 1 { x[t].sum } else { x[t].half_sums[part] };
             sums[t] = s.splat_i32(sum.wrapping_mul(-offset));

@@ -157,23 +157,33 @@ impl PackedFormat {
     /// Calls `visitor` with the types of this format.
     fn visit<V: Visitor>(self, visitor: V) -> V::Output {
         use codes::{U2, U3, U4, U5, U6, U8};
-        use scales::{Affine, Group, GroupMin, SuperMin, SuperSigned};
+        use scales::{Affine, Group, Min, SuperMin, SuperSigned, WideMin};
         match (self.codes, self.scales) {
             (Codes::U2, Scales::Group { .. }) => visitor.visit::<U2, Group>(),
             (Codes::U2, Scales::Affine { .. }) => visitor.visit::<U2, Affine>(),
+            (Codes::U2, Scales::Min { .. }) => visitor.visit::<U2, Min>(),
+            (Codes::U2, Scales::WideMin { .. }) => visitor.visit::<U2, WideMin>(),
             (Codes::U3, Scales::Group { .. }) => visitor.visit::<U3, Group>(),
             (Codes::U3, Scales::Affine { .. }) => visitor.visit::<U3, Affine>(),
-            (Codes::U4, Scales::Affine { .. }) => visitor.visit::<U4, Affine>(),
+            (Codes::U3, Scales::Min { .. }) => visitor.visit::<U3, Min>(),
+            (Codes::U3, Scales::WideMin { .. }) => visitor.visit::<U3, WideMin>(),
             (Codes::U4, Scales::Group { .. }) => visitor.visit::<U4, Group>(),
-            (Codes::U4, Scales::GroupMin) => visitor.visit::<U4, GroupMin>(),
+            (Codes::U4, Scales::Affine { .. }) => visitor.visit::<U4, Affine>(),
+            (Codes::U4, Scales::Min { .. }) => visitor.visit::<U4, Min>(),
+            (Codes::U4, Scales::WideMin { .. }) => visitor.visit::<U4, WideMin>(),
             (Codes::U4, Scales::SuperMin) => visitor.visit::<U4, SuperMin>(),
             (Codes::U4, Scales::SuperSigned) => visitor.visit::<U4, SuperSigned>(),
             (Codes::U5, Scales::Group { .. }) => visitor.visit::<U5, Group>(),
-            (Codes::U5, Scales::GroupMin) => visitor.visit::<U5, GroupMin>(),
+            (Codes::U5, Scales::Min { .. }) => visitor.visit::<U5, Min>(),
+            (Codes::U5, Scales::WideMin { .. }) => visitor.visit::<U5, WideMin>(),
             (Codes::U5, Scales::SuperMin) => visitor.visit::<U5, SuperMin>(),
             (Codes::U6, Scales::Group { .. }) => visitor.visit::<U6, Group>(),
+            (Codes::U6, Scales::Min { .. }) => visitor.visit::<U6, Min>(),
+            (Codes::U6, Scales::WideMin { .. }) => visitor.visit::<U6, WideMin>(),
             (Codes::U6, Scales::SuperSigned) => visitor.visit::<U6, SuperSigned>(),
             (Codes::U8, Scales::Group { .. }) => visitor.visit::<U8, Group>(),
+            (Codes::U8, Scales::Min { .. }) => visitor.visit::<U8, Min>(),
+            (Codes::U8, Scales::WideMin { .. }) => visitor.visit::<U8, WideMin>(),
             (Codes::U8, Scales::SuperSigned) => visitor.visit::<U8, SuperSigned>(),
             (codes, scales) => unreachable!("no format has {codes:?} codes with {scales:?} scales"),
         }

@@ -48,9 +48,17 @@ pub(super) struct Group {
 /// `d` and `m` of each row.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
-pub(super) struct GroupMin {
+pub(super) struct Min {
     d: [u16; LANES],
     m: [u16; LANES],
+}
+
+/// `d` and `m` of each row in full.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct WideMin {
+    d: [f32; LANES],
+    m: [f32; LANES],
 }
 
 /// `d` of each row, and its zero point in four bits: that of row `i < 8` in the low half of byte `i`, that of row `i + 8`
@@ -106,14 +114,14 @@ impl ScaleBlock for Group {
     }
 }
 
-impl ScaleBlock for GroupMin {
+impl ScaleBlock for Min {
     const GROUPS: usize = 1;
-    const SHARED: bool = false;
+    const SHARED: bool = true;
     const PARTS: usize = 1;
     const HAS_MIN: bool = true;
 
     fn pack(rows: &[Block; LANES]) -> Self {
-        GroupMin {
+        Min {
             d: rows.each_ref().map(|block| block.d.to_bits()),
             m: rows.each_ref().map(|block| block.m.to_bits()),
         }
@@ -121,6 +129,29 @@ impl ScaleBlock for GroupMin {
     #[inline(always)]
     fn head<S: Simd>(&self, s: S) -> (S::F32, S::F32) {
         (s.load_f16(&self.d), s.load_f16(&self.m))
+    }
+    #[inline(always)]
+    fn scale<S: Simd>(&self, _: S, head: (S::F32, S::F32), _: usize, _: usize) -> S::F32 {
+        head.0
+    }
+    #[inline(always)]
+    fn min<S: Simd>(&self, _: S, head: (S::F32, S::F32), _: usize) -> S::F32 {
+        head.1
+    }
+}
+
+impl ScaleBlock for WideMin {
+    const GROUPS: usize = 1;
+    const SHARED: bool = true;
+    const PARTS: usize = 1;
+    const HAS_MIN: bool = true;
+
+    fn pack(rows: &[Block; LANES]) -> Self {
+        WideMin { d: rows.each_ref().map(|block| block.wide_d), m: rows.each_ref().map(|block| block.wide_m) }
+    }
+    #[inline(always)]
+    fn head<S: Simd>(&self, s: S) -> (S::F32, S::F32) {
+        (s.load(&self.d), s.load(&self.m))
     }
     #[inline(always)]
     fn scale<S: Simd>(&self, _: S, head: (S::F32, S::F32), _: usize, _: usize) -> S::F32 {

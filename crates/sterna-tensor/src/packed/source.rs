@@ -15,7 +15,8 @@ use crate::activation::GROUP;
 /// |---|---|
 /// | symmetric ones (Q4_0, Q5_0, Q8_0, IQ4_NL, TERNARY among them) | `d (code - `[`PackedFormat::zero`]`)` |
 /// | affine ones | `d (code - zero)` |
-/// | Q4_1, Q5_1 | `d code + m` |
+/// | those with a minimum (Q4_1, Q5_1 among them) | `d code + m` |
+/// | wide ones | `wide_d code + wide_m` |
 /// | Q4_K, Q5_K | `d scales[g] code - m mins[g]` |
 /// | Q3_K, Q6_K, IQ4_XS | `d scales[h] (code - `[`PackedFormat::zero`]`)`, the scales being the bits of an `i8` |
 ///
@@ -28,6 +29,10 @@ pub struct Block {
     pub d: f16,
     /// Minimum, or the scale of the minima.
     pub m: f16,
+    /// Scale of wide formats.
+    pub wide_d: f32,
+    /// Minimum of wide formats.
+    pub wide_m: f32,
     /// Zero point, 0 to 15.
     pub zero: u8,
     /// Integer scales per group.
@@ -38,7 +43,8 @@ pub struct Block {
 
 impl Default for Block {
     fn default() -> Block {
-        Block { codes: [0; 256], d: f16::ZERO, m: f16::ZERO, zero: 0, scales: [0; 16], mins: [0; 16] }
+        let (d, m) = (f16::ZERO, f16::ZERO);
+        Block { codes: [0; 256], d, m, wide_d: 0.0, wide_m: 0.0, zero: 0, scales: [0; 16], mins: [0; 16] }
     }
 }
 

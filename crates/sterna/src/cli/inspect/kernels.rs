@@ -105,5 +105,5 @@ fn ternary_growth(tensor: &Tensor) -> f64 {
 }
 
 fn bits_per_weight(tensor: &Tensor) -> f64 {
-    8.0 * tensor.data.len() as f64 / tensor.n_elements().max(1) as f64
+    8.0 * tensor.n_bytes() as f64 / tensor.n_elements().max(1) as f64
 }

@@ -263,7 +263,7 @@ impl Row {
             name: tensor.name.clone(),
             shape: tensor.shape.clone(),
             r#type: tensor.ty.to_string(),
-            size_bytes: tensor.data.len() as u64,
+            size_bytes: tensor.n_bytes() as u64,
             kernel: used.kernel.clone(),
         }
     }
