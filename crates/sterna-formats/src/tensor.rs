@@ -28,8 +28,8 @@ pub struct Tensor {
     pub data: Bytes,
     /// Path of the file, for messages.
     pub file: Arc<str>,
-    /// What there is to know of [`TensorType::Quantized`].
-    quantized: Option<Box<QuantizedRows>>,
+    /// The rows of a tensor of [`TensorType::Quantized`]; of no other.
+    pub quantized: Option<Box<QuantizedRows>>,
 }
 
 /// Some rows of a matrix that is several tensors in its file.
@@ -211,21 +211,16 @@ impl Tensor {
     }
 
     /// The matrix that several tensors of `file` are.
-    pub(crate) fn quantized(file: Arc<str>, name: String, matrix: QuantizedMatrix) -> Tensor {
+    pub(crate) fn of_parts(file: Arc<str>, name: String, matrix: QuantizedMatrix) -> Tensor {
         let (ty, shape) = (TensorType::Quantized(matrix.ty()), vec![matrix.rows(), matrix.cols()]);
         let (data, rows) = (matrix.codes().clone(), 0..matrix.rows());
         let quantized = Some(Box::new(QuantizedRows { matrix: Arc::new(matrix), rows }));
         Tensor { name, shape, ty, data, file, quantized }
     }
 
-    /// The rows of a tensor of [`TensorType::Quantized`].
-    pub fn quantized_rows(&self) -> Option<&QuantizedRows> {
-        self.quantized.as_deref()
-    }
-
     /// Bytes in the file, scales and all.
     pub fn n_bytes(&self) -> usize {
-        self.quantized_rows().map_or(self.data.len(), QuantizedRows::n_bytes)
+        self.quantized.as_ref().map_or(self.data.len(), |rows| rows.n_bytes())
     }
 
     /// How many elements there are.
@@ -274,7 +269,7 @@ impl Tensor {
         if let TensorType::Packed(format) = self.ty {
             return self.tiles(format, range);
         }
-        if let Some(QuantizedRows { matrix, rows }) = self.quantized_rows() {
+        if let Some(QuantizedRows { matrix, rows }) = self.quantized.as_deref() {
             let shape = [&[range.len()], inner].concat();
             let rows = rows.start + range.start..rows.start + range.end;
             let quantized = Some(Box::new(QuantizedRows { matrix: matrix.clone(), rows }));
@@ -330,7 +325,7 @@ impl Tensor {
             _ => {}
         }
         mapped::prefetch(&self.data);
-        if let Some(QuantizedRows { matrix, rows }) = self.quantized_rows() {
+        if let Some(QuantizedRows { matrix, rows }) = self.quantized.as_deref() {
             if let Some(found) = matrix.not_finite(rows.clone()) {
                 return Err(self.invalid("finite scales", found));
             }

@@ -76,7 +76,7 @@ impl Embedding {
     /// `tensor` is `[vocab_size, hidden_size]`.
     pub(crate) fn new(tensor: Tensor) -> Result<Embedding> {
         let rows = match tensor.ty {
-            _ if let Some(rows) = tensor.quantized_rows() => Rows::Quantized(rows.clone()),
+            TensorType::Quantized(_) if let Some(rows) = tensor.quantized => Rows::Quantized(*rows),
             TensorType::Packed(_) => Rows::Packed(tensor.matrix(RowOrder::AsStored, &Pool::new(1))?),
             TensorType::Dense(_) | TensorType::Ggml(_) => {
                 let n_rows = tensor.shape.first().copied().unwrap_or(1);

@@ -150,7 +150,7 @@ fn gather_as(format: &dyn Format, tensors: Vec<Tensor>) -> Result<Vec<Tensor>> {
                 let field = format!("tensor {name}");
                 return Err(FormatError::invalid(&*file, field, "it quantized or not", "both"));
             }
-            gathered.push(Tensor::quantized(parts.file().clone(), name, matrix));
+            gathered.push(Tensor::of_parts(parts.file().clone(), name, matrix));
         }
     }
     Ok(gathered)

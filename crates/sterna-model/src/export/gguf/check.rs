@@ -60,7 +60,8 @@ fn sketch(Planned { info, parts }: &Planned, file: &str) -> Result<Tensor> {
         _ => None,
     };
     let data = divisors.map_or_else(Bytes::new, |divisors| DType::F32.narrow(&divisors).into());
-    Ok(Tensor { name: info.name.clone(), shape: info.shape.clone(), ty: info.ty, data, file: file.into() })
+    let (name, shape, file) = (info.name.clone(), info.shape.clone(), file.into());
+    Ok(Tensor { name, shape, ty: info.ty, data, file, quantized: None })
 }
 
 /// What is said of the network as a whole.
