@@ -327,7 +327,7 @@ impl Tensor {
         mapped::prefetch(&self.data);
         if let Some(QuantizedRows { matrix, rows }) = self.quantized.as_deref() {
             if let Some(found) = matrix.not_finite(rows.clone()) {
-                return Err(self.invalid("finite scales", found));
+                return Err(self.invalid("scales of finite weights", found));
             }
             return matrix.matrix(rows.clone(), order, pool).map_err(|error| self.no_matrix(&error));
         }

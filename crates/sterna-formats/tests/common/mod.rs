@@ -4,6 +4,7 @@
 
 pub mod gguf;
 pub mod native;
+pub mod quantized;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

@@ -203,7 +203,7 @@ impl QuantizedMatrix {
         }
     }
 
-    /// The first scale or minimum of the rows `rows` that is not finite, and where it is.
+    /// The first scale or minimum of the rows `rows` with which weights may not be finite, and where it is.
     pub(crate) fn not_finite(&self, rows: Range<usize>) -> Option<String> {
         let n_groups = match &self.groups {
             Groups::Of(size) => self.cols.div_ceil(*size),
@@ -211,9 +211,10 @@ impl QuantizedMatrix {
         };
         let mut cells = rows.flat_map(|row| (0..n_groups).map(move |group| (row, group)));
         cells.find_map(|(row, group)| {
-            let level = self.level(row, group);
-            let value = if level.d.is_finite() { level.m } else { level.d };
-            (!value.is_finite()).then(|| format!("{value} in row {row}, group {group}"))
+            let Level { d, m, .. } = self.level(row, group);
+            let largest = d.abs() * f32::from(self.largest_code()) + m.abs();
+            let value = if m.is_finite() { d } else { m };
+            (!largest.is_finite()).then(|| format!("{value} in row {row}, group {group}"))
         })
     }
 }

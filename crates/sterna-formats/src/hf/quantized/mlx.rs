@@ -16,10 +16,10 @@ use serde_json::Value;
 use super::matrix::{Groups, QuantizedMatrix, Zeros};
 use super::parts::Parts;
 use super::tables::{Along, Floats, Integers, Layout, two_dimensions, wrong};
-use super::{Format, Tool};
+use super::{Format, Tool, suffix};
 use crate::error::Result;
 use crate::hf::ConfigView;
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, TensorType};
 
 const CODES: Layout = Layout { along: Along::Cols, transposed: false, interleaved: false };
 
@@ -96,6 +96,13 @@ impl Format for Mlx {
 
     fn others(&self) -> &'static [&'static str] {
         &["biases", "weight"]
+    }
+
+    fn is_part(&self, tensor: &Tensor) -> bool {
+        match suffix(tensor) {
+            "weight" => !matches!(tensor.ty, TensorType::Dense(_)),
+            suffix => ["scales", "biases"].contains(&suffix),
+        }
     }
 
     fn read(&self, parts: &Parts) -> Result<Vec<(String, QuantizedMatrix)>> {

@@ -74,6 +74,11 @@ trait Format {
     /// Its other parts.
     fn others(&self) -> &'static [&'static str];
 
+    /// Whether `tensor` can only be a part of a matrix, so that it must not be left over.
+    fn is_part(&self, tensor: &Tensor) -> bool {
+        self.anchor() == suffix(tensor) || self.others().contains(&suffix(tensor))
+    }
+
     /// The matrices that `parts` are, each with its name.
     ///
     /// # Errors
@@ -129,11 +134,11 @@ fn gather_as(format: &dyn Format, tensors: Vec<Tensor>) -> Result<Vec<Tensor>> {
         matrices.insert(stem(tensor).to_owned(), Parts::new(tensor));
     }
     let mut gathered = Vec::with_capacity(tensors.len());
-    let is_part = |suffix: &str| suffix == format.anchor() || format.others().contains(&suffix);
+    let is_named = |suffix: &str| suffix == format.anchor() || format.others().contains(&suffix);
     for tensor in tensors {
         match matrices.get_mut(stem(&tensor)) {
-            Some(parts) if is_part(suffix(&tensor)) => parts.add(tensor),
-            None if is_part(suffix(&tensor)) && suffix(&tensor) != "weight" => {
+            Some(parts) if is_named(suffix(&tensor)) => parts.add(tensor),
+            None if format.is_part(&tensor) => {
                 let anchor = format!("{}.{}", stem(&tensor), format.anchor());
                 return Err(tables::wrong(&tensor, format!("{anchor} beside it"), "it alone"));
             }
