@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use crate::error::{FormatError, Result};
 
 /// A file that is being written, as `NAME.part` beside the place where it will be. Dropped before
-/// [`AtomicFile::finish`], it leaves nothing, and what had the name before still has it.
+/// [`AtomicFile::finish`], it leaves nothing unless it was told to [`keep`](AtomicFile::keep) what there is, and what had
+/// the name before still has it.
 #[derive(Debug)]
 pub(crate) struct AtomicFile {
     target: PathBuf,
@@ -16,6 +17,8 @@ pub(crate) struct AtomicFile {
     file: Option<File>,
     /// Bytes appended.
     len: u64,
+    /// Whether it may be dropped unfinished and gone on with later.
+    keep: bool,
 }
 
 impl AtomicFile {
@@ -24,11 +27,46 @@ impl AtomicFile {
     /// # Errors
     /// When it cannot be created.
     pub(crate) fn create(path: &Path) -> Result<AtomicFile> {
-        let mut part = path.as_os_str().to_owned();
-        part.push(".part");
-        let part = PathBuf::from(part);
+        let part = part_of(path);
         let file = File::create(&part).map_err(FormatError::io(&part))?;
-        Ok(AtomicFile { target: path.to_owned(), part, file: Some(file), len: 0 })
+        Ok(AtomicFile { target: path.to_owned(), part, file: Some(file), len: 0, keep: false })
+    }
+
+    /// Goes on with a file that was kept, after its first `len` bytes; `None` where it has not as many.
+    ///
+    /// # Errors
+    /// When it cannot be opened or cut.
+    pub(crate) fn resume(path: &Path, len: u64) -> Result<Option<AtomicFile>> {
+        let part = part_of(path);
+        let wrong = FormatError::io(&part);
+        let mut file = match File::options().write(true).open(&part) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(wrong(error)),
+        };
+        let position = file.metadata().and_then(|metadata| match metadata.len() >= len {
+            true => file.set_len(len).and_then(|()| file.seek(SeekFrom::End(0))).map(Some),
+            false => Ok(None),
+        });
+        let kept =
+            AtomicFile { target: path.to_owned(), part: part.clone(), file: Some(file), len, keep: true };
+        Ok(position.map_err(wrong)?.map(|_| kept))
+    }
+
+    /// Waits until all that was appended is on the medium, and leaves the file there when it is dropped unfinished.
+    ///
+    /// # Errors
+    /// When the medium says no.
+    pub(crate) fn keep(&mut self) -> Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        file.sync_data().map_err(FormatError::io(&self.part))?;
+        self.keep = true;
+        Ok(())
+    }
+
+    /// Where the file is until it is finished.
+    pub(crate) fn part_path(&self) -> &Path {
+        &self.part
     }
 
     /// Where the file will be.
@@ -65,7 +103,7 @@ impl AtomicFile {
     /// name in place of what may have had it.
     ///
     /// # Errors
-    /// When the file cannot be written or renamed; then nothing is left of it, and what was there before still is.
+    /// When the file cannot be written or renamed; then it is as if it was dropped, and what was there before still is.
     pub(crate) fn finish(mut self, beginning: &[u8]) -> Result<()> {
         let Some(mut file) = self.file.take() else { return Ok(()) };
         let written = file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(beginning));
@@ -82,9 +120,11 @@ impl AtomicFile {
         }
     }
 
-    /// Nothing can be done about a file that cannot be removed.
     fn remove(&self) {
-        let _ = fs::remove_file(&self.part);
+        if !self.keep {
+            // Nothing can be done about a file that cannot be removed.
+            let _ = fs::remove_file(&self.part);
+        }
     }
 }
 
@@ -95,6 +135,13 @@ impl Drop for AtomicFile {
             self.remove();
         }
     }
+}
+
+/// Where the file that will be at `path` is until then.
+pub(crate) fn part_of(path: &Path) -> PathBuf {
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
+    PathBuf::from(part)
 }
 
 /// The new name is on the medium too.

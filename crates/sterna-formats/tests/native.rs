@@ -327,3 +327,79 @@ fn the_writer_refuses_what_no_reader_would_take() {
     }
     assert_eq!(names(dir.path()), ["model.sterna"]);
 }
+
+/// Everything that an interrupted writer leaves beside `path`.
+fn left_beside(path: &Path) -> Vec<String> {
+    let entries = fs::read_dir(path.parent().unwrap()).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// The file of [`write`] in two runs, with what a killed program leaves between.
+fn write_interrupted(path: &Path, unsaved: &[u8]) {
+    let format = PackedFormat::affine(4, 128).unwrap();
+    let mut writer = Writer::create(path, &documents()).unwrap();
+    writer.add_f32("norm", &[3], &[1.0, 2.0, 3.0]).unwrap();
+    writer.checkpoint(&json!({"blocks": 0})).unwrap();
+    writer.add("router", &[2, 2], TensorType::Dense(DType::F16), &[0, 60, 0, 64, 0, 66, 0, 68]).unwrap();
+    writer.checkpoint(&json!({"blocks": 1})).unwrap();
+    writer.add_f32("lost", &[1], &[9.0]).unwrap();
+    drop(writer);
+    assert_eq!(left_beside(path), ["it.sterna.part", "it.sterna.part.json"]);
+    let part = path.with_extension("sterna.part");
+    let mut bytes = fs::read(&part).unwrap();
+    bytes.extend(unsaved);
+    fs::write(&part, bytes).unwrap();
+
+    let mut resumed = Writer::resume(path).unwrap().unwrap();
+    assert_eq!(resumed.state, json!({"blocks": 1}));
+    let names: Vec<&str> = resumed.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+    assert_eq!(names, ["norm", "router"]);
+    assert_eq!(resumed.tensors[0].data.as_ref(), floats(&[1.0, 2.0, 3.0]));
+    assert!(resumed.writer.add_f32("norm", &[1], &[0.0]).is_err(), "the name is taken");
+    resumed.writer.add("w", &[17, 64], TensorType::Packed(format), &packed(format)).unwrap();
+    resumed.writer.finish(&about()).unwrap();
+}
+
+#[test]
+fn an_interrupted_file_is_gone_on_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, interrupted) = (dir.path().join("a/it.sterna"), dir.path().join("b/it.sterna"));
+    [&whole, &interrupted].map(|path| fs::create_dir(path.parent().unwrap()).unwrap());
+    write(&whole);
+    write_interrupted(&interrupted, &[7; 1000]);
+    assert_eq!(left_beside(&interrupted), ["it.sterna"]);
+    assert!(fs::read(&whole).unwrap() == fs::read(&interrupted).unwrap());
+}
+
+#[test]
+fn what_was_not_noted_is_not_gone_on_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("it.sterna");
+    assert!(Writer::resume(&path).unwrap().is_none());
+    let begin = || {
+        let mut writer = Writer::create(&path, &documents()).unwrap();
+        writer.add_f32("norm", &[3], &[1.0, 2.0, 3.0]).unwrap();
+        writer
+    };
+    begin().checkpoint(&json!(1)).unwrap();
+    // A new beginning forgets the old one.
+    drop(begin());
+    assert!(Writer::resume(&path).unwrap().is_none());
+
+    begin().checkpoint(&json!(2)).unwrap();
+    let part = dir.path().join("it.sterna.part");
+    let mut bytes = fs::read(&part).unwrap();
+    let norm = bytes.windows(4).rposition(|four| four == 3.0f32.to_le_bytes()).unwrap();
+    bytes[norm] ^= 1;
+    fs::write(&part, &bytes).unwrap();
+    let error = Writer::resume(&path).unwrap_err().to_string();
+    assert!(error.contains("tensor norm") && error.contains("SHA-256"), "{error}");
+    fs::write(&part, &bytes[..bytes.len() - 1]).unwrap();
+    assert!(Writer::resume(&path).unwrap().is_none(), "shorter than noted");
+    fs::write(dir.path().join("it.sterna.part.json"), "{}").unwrap();
+    let error = Writer::resume(&path).unwrap_err().to_string();
+    assert!(error.contains("it.sterna.part.json") && error.contains("journal"), "{error}");
+}

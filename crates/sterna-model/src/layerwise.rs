@@ -22,8 +22,8 @@ use crate::rows;
 use crate::spec::{Projections, Spec};
 use crate::state::MixerState;
 use crate::weights::{
-    self, AttentionWeights, BlockWeights, CheckOnly, FeedForwardWeights, Leaves, LinearTensors, MixerWeights,
-    Weights,
+    self, AttentionWeights, BlockWeights, CheckOnly, DenseWeights, FeedForwardWeights, Leaves, LinearTensors,
+    MixerWeights, Weights,
 };
 
 /// A checkpoint to be read block by block.
@@ -302,27 +302,33 @@ impl FloatLinear {
 }
 
 /// The norms and biases of a block, `index` in its network, by their names in native files.
-pub fn vectors(block: &FloatBlock, index: usize) -> Vec<(String, &[f32])> {
-    let mut vectors: Vec<(Role, Option<&Vec<f32>>)> = vec![
-        (Role::MixerNorm, Some(&block.mixer_norm)),
-        (Role::MixerPostNorm, block.mixer_post_norm.as_ref()),
-        (Role::FeedForwardNorm, block.feed_forward_norm.as_ref()),
-        (Role::FeedForwardPostNorm, block.feed_forward_post_norm.as_ref()),
+pub fn vectors_mut(block: &mut FloatBlock, index: usize) -> Vec<(String, &mut Vec<f32>)> {
+    let MixerWeights::Attention(AttentionWeights { q, k, v, o, q_norm, k_norm, sub_norm, .. }) =
+        &mut block.mixer;
+    let mut linears = vec![q, k, v, o];
+    let mut norms = vec![
+        (Role::MixerNorm, Some(&mut block.mixer_norm)),
+        (Role::MixerPostNorm, block.mixer_post_norm.as_mut()),
+        (Role::FeedForwardNorm, block.feed_forward_norm.as_mut()),
+        (Role::FeedForwardPostNorm, block.feed_forward_post_norm.as_mut()),
+        (Role::QNorm, q_norm.as_mut()),
+        (Role::KNorm, k_norm.as_mut()),
+        (Role::AttentionSubNorm, sub_norm.as_mut()),
     ];
-    let MixerWeights::Attention(attention) = &block.mixer;
-    vectors.extend([
-        (Role::QNorm, attention.q_norm.as_ref()),
-        (Role::KNorm, attention.k_norm.as_ref()),
-        (Role::AttentionSubNorm, attention.sub_norm.as_ref()),
-    ]);
-    if let FeedForwardWeights::Dense(dense) = &block.feed_forward {
-        vectors.push((Role::FeedForwardSubNorm, dense.sub_norm.as_ref()));
+    match &mut block.feed_forward {
+        FeedForwardWeights::None => {}
+        FeedForwardWeights::Dense(DenseWeights { gate, up, down, sub_norm }) => {
+            linears.extend([gate, up, down]);
+            norms.push((Role::FeedForwardSubNorm, sub_norm.as_mut()));
+        }
+        FeedForwardWeights::Moe(moe) => {
+            linears.push(&mut moe.router);
+            linears.extend(moe.experts.iter_mut().flat_map(DenseWeights::linears_mut));
+        }
     }
-    let norms = vectors
-        .into_iter()
-        .filter_map(|(role, values)| Some((Names::Native.of(role, index), values?.as_slice())));
-    let linears = block.linears().into_iter();
-    let biases = linears.filter_map(|linear| Some((weights::bias_of(&linear.name), linear.bias.as_deref()?)));
+    let norms = norms.into_iter().filter_map(|(role, values)| Some((Names::Native.of(role, index), values?)));
+    let biases = linears.into_iter();
+    let biases = biases.filter_map(|linear| Some((weights::bias_of(&linear.name), linear.bias.as_mut()?)));
     norms.chain(biases).collect()
 }
 

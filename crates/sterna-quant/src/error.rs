@@ -46,6 +46,15 @@ pub enum QuantError {
     /// A format that does not exist.
     #[error("no format of these bits and groups")]
     NoFormat,
+    /// A tensor that an earlier run should have made.
+    #[error("{name}: not in the unfinished file, or of another shape")]
+    Missing {
+        /// Its name.
+        name: String,
+    },
+    /// What was written so far.
+    #[error("reading back the result: {0}")]
+    Written(String),
     /// Where the result goes.
     #[error("writing the result: {0}")]
     Output(String),

@@ -8,7 +8,7 @@
 use std::cmp::Ordering;
 
 use sterna_model::Layerwise;
-use sterna_model::layerwise::{FloatBlock, FloatLinear, LayerwiseScratch, vectors};
+use sterna_model::layerwise::{FloatBlock, FloatLinear, LayerwiseScratch, vectors_mut};
 use sterna_tensor::{Compute, PackedFormat};
 
 use crate::awq::{self, Scaling};
@@ -91,7 +91,7 @@ impl<'a> Pipeline<'a> {
             let format_of = |layer: &FloatLinear| self.format_of(layer);
             report.scalings = awq::scale_block(network, index, &mut block, &mut observations, &format_of, c)?;
         }
-        for (name, values) in vectors(&block, index) {
+        for (name, values) in vectors_mut(&mut block, index) {
             sink.vector(&name, values)?;
         }
         // Layers that read the same share one factor, and follow one another.
@@ -115,6 +115,33 @@ impl<'a> Pipeline<'a> {
         }
         self.advance(index, &block)?;
         Ok(report)
+    }
+
+    /// Passes over block `index`, which was quantized in an earlier run that this one goes on with: `written` has what
+    /// the sink was given then, by name.
+    ///
+    /// # Errors
+    /// As [`Pipeline::block`]; [`QuantError::Missing`].
+    pub fn pass_over(
+        &mut self,
+        index: usize,
+        written: &dyn Fn(&str) -> Result<Option<Vec<f32>>>,
+    ) -> Result<()> {
+        let mut block = self.network.block(index)?;
+        let fill = |name: &str, values: &mut Vec<f32>| match written(name)? {
+            Some(found) if found.len() == values.len() => {
+                *values = found;
+                Ok(())
+            }
+            _ => Err(QuantError::Missing { name: name.to_owned() }),
+        };
+        for (name, values) in vectors_mut(&mut block, index) {
+            fill(&name, values)?;
+        }
+        for layer in block.linears_mut() {
+            fill(&layer.name, &mut layer.weight)?;
+        }
+        self.advance(index, &block)
     }
 
     /// Moves the streams through what was made of block `index`.

@@ -12,13 +12,14 @@ use sterna_tensor::DType;
 use super::documents::is_file_name;
 use super::{ALIGNMENT, DATA_START, Kind, MAX_NAME, header};
 use crate::error::{FormatError, Result};
+use crate::mapped;
 use crate::tensor::{Tensor, TensorType};
 
 /// As many dimensions as any tensor has.
 const MAX_DIMS: usize = 4;
 
 /// Fields that are not known here are overlooked: later minor versions may have them.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Directory {
     pub(super) made_by: String,
     pub(super) origin: String,
@@ -42,7 +43,7 @@ pub(super) struct Part {
 }
 
 /// A tensor.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Entry {
     pub(super) name: String,
     #[serde(rename = "type")]
@@ -53,7 +54,7 @@ pub(super) struct Entry {
 }
 
 /// A document.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Named {
     pub(super) name: String,
     pub(super) data: Part,
@@ -79,12 +80,29 @@ impl Directory {
     }
 
     /// Everything that has a checksum, with its name for messages.
-    pub(super) fn parts(&self) -> impl Iterator<Item = (String, &Part)> {
+    fn parts(&self) -> impl Iterator<Item = (String, &Part)> {
         let documents = self.documents.iter().map(|it| (format!("document {}", it.name), &it.data));
         let reports = [("recipe", &self.recipe), ("quality", &self.quality)];
         let reports = reports.into_iter().filter_map(|(name, part)| Some((name.to_owned(), part.as_ref()?)));
         let tensors = self.tensors.iter().map(|entry| (field(&entry.name), &entry.data));
         documents.chain(reports).chain(tensors)
+    }
+
+    /// Compares every part of `bytes` with its checksum; how many bytes that were.
+    pub(super) fn verify(&self, file: &str, bytes: &Bytes) -> Result<u64> {
+        let mut n_bytes = 0;
+        for (name, part) in self.parts() {
+            let contents = bytes.slice(part.range());
+            let found = sha256(&contents);
+            mapped::release(&contents);
+            if found != part.sha256 {
+                let (expected, found) = (hex(&part.sha256), hex(&found));
+                let expected = format!("contents with the SHA-256 {expected}");
+                return Err(FormatError::invalid(file, name, expected, found));
+            }
+            n_bytes += contents.len() as u64;
+        }
+        Ok(n_bytes)
     }
 
     /// The tensors, each a slice of `bytes`.
@@ -111,7 +129,7 @@ impl Directory {
     }
 
     /// Parts are aligned, lie between header and directory, and do not overlap; names are names, each given once.
-    fn check(&self, file: &str, end: usize) -> Result<()> {
+    pub(super) fn check(&self, file: &str, end: usize) -> Result<()> {
         let mut parts: Vec<_> = self.parts().collect();
         parts.sort_by_key(|(_, part)| part.offset);
         let mut free = DATA_START;
@@ -182,7 +200,7 @@ pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
 }
 
 /// Lower-case hex.
-pub(super) fn hex(bytes: &[u8]) -> String {
+fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

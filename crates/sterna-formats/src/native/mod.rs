@@ -11,6 +11,7 @@
 mod directory;
 mod documents;
 mod header;
+mod journal;
 mod writer;
 
 use std::path::Path;
@@ -19,7 +20,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 pub use documents::{Document, Documents, Kind};
-pub use writer::Writer;
+pub use writer::{Resumed, Writer};
 
 use crate::error::{FormatError, Result};
 use crate::hf::json;
@@ -155,17 +156,5 @@ pub(crate) fn is_native(path: &Path) -> bool {
 pub fn verify(path: &Path) -> Result<u64> {
     let (file, bytes) = (path.display().to_string(), mapped::open(path)?);
     let (_, directory) = Directory::read(&file, &bytes)?;
-    let mut n_bytes = 0;
-    for (name, part) in directory.parts() {
-        let contents = bytes.slice(part.range());
-        let found = directory::sha256(&contents);
-        mapped::release(&contents);
-        if found != part.sha256 {
-            let (expected, found) = (directory::hex(&part.sha256), directory::hex(&found));
-            let expected = format!("contents with the SHA-256 {expected}");
-            return Err(FormatError::invalid(file, name, expected, found));
-        }
-        n_bytes += contents.len() as u64;
-    }
-    Ok(n_bytes)
+    directory.verify(&file, &bytes)
 }

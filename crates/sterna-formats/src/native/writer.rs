@@ -8,13 +8,15 @@ use serde_json::Value;
 use sterna_tensor::{DType, PackedMatrix};
 
 use super::directory::{self, Directory, Entry, Named, Part};
+use super::journal::Journal;
 use super::{ALIGNMENT, About, DATA_START, Documents, MAX_NAME, documents, header};
-use crate::atomic_file::AtomicFile;
+use crate::atomic_file::{AtomicFile, part_of};
 use crate::error::{FormatError, Result};
-use crate::tensor::TensorType;
+use crate::mapped;
+use crate::tensor::{Tensor, TensorType};
 
 /// A native file that is being written, as `NAME.part` beside the place where it will be. Dropped before
-/// [`Writer::finish`], it leaves nothing.
+/// [`Writer::finish`], it leaves nothing, or, after a [`Writer::checkpoint`], what [`Writer::resume`] goes on with.
 #[derive(Debug)]
 pub struct Writer {
     file: AtomicFile,
@@ -23,12 +25,25 @@ pub struct Writer {
     names: HashSet<String>,
 }
 
+/// A file that is gone on with.
+#[derive(Debug)]
+pub struct Resumed {
+    /// To add what is missing to.
+    pub writer: Writer,
+    /// What was given to the last [`Writer::checkpoint`].
+    pub state: Value,
+    /// What was added until then, mapped.
+    pub tensors: Vec<Tensor>,
+}
+
 impl Writer {
     /// Begins the file that will be at `path` with the documents of its origin.
     ///
     /// # Errors
     /// When the file cannot be created or written, or a document's name is no file name.
     pub fn create(path: &Path, documents: &Documents) -> Result<Writer> {
+        // A note about an earlier file would be wrong about this one.
+        Journal::remove(&part_of(path))?;
         let mut writer = Writer {
             file: AtomicFile::create(path)?,
             directory: Directory {
@@ -50,6 +65,35 @@ impl Writer {
             writer.directory.documents.push(Named { name, data });
         }
         Ok(writer)
+    }
+
+    /// Notes on the medium that all is well so far. Whatever happens to the program from here on, [`Writer::resume`] finds
+    /// what was added until now, and `state`.
+    ///
+    /// # Errors
+    /// When the file or the note cannot be written.
+    pub fn checkpoint(&mut self, state: &Value) -> Result<()> {
+        self.file.keep()?;
+        let journal =
+            Journal { directory: self.directory.clone(), len: self.file.len(), state: state.clone() };
+        journal.write(self.file.part_path())
+    }
+
+    /// Goes on with the file that would have been at `path`, from its last [`Writer::checkpoint`]; `None` where there is
+    /// none. All tensors are compared with their checksums.
+    ///
+    /// # Errors
+    /// When the file or the note cannot be read, or are not what was written.
+    pub fn resume(path: &Path) -> Result<Option<Resumed>> {
+        let part = part_of(path);
+        let Some(Journal { directory, len, state }) = Journal::read(&part)? else { return Ok(None) };
+        let Some(file) = AtomicFile::resume(path, len)? else { return Ok(None) };
+        let name = part.display().to_string();
+        let bytes = mapped::open(&part)?;
+        directory.verify(&name, &bytes)?;
+        let tensors = directory.tensors(&name, &bytes)?;
+        let names = directory.tensors.iter().map(|entry| entry.name.clone()).collect();
+        Ok(Some(Resumed { writer: Writer { file, directory, names }, state, tensors }))
     }
 
     /// Writes a tensor: little-endian floats, or the bytes of a packed matrix ([`PackedMatrix::as_bytes`]).
@@ -110,9 +154,10 @@ impl Writer {
         let directory = serde_json::to_vec(&self.directory)
             .map_err(|error| self.invalid("directory", "what JSON can write", error.to_string()))?;
         self.file.align(ALIGNMENT as u64)?;
-        let offset = self.file.len();
+        let (offset, part) = (self.file.len(), self.file.part_path().to_owned());
         self.file.append(&directory)?;
-        self.file.finish(&header::write(offset, &directory))
+        self.file.finish(&header::write(offset, &directory))?;
+        Journal::remove(&part)
     }
 
     /// A report as JSON text, if there is one.

@@ -31,6 +31,9 @@ pub(in crate::cli) struct Args {
     /// Most tokens of that text [default: 16k; 4k of the model's own]
     #[arg(long, value_parser = positive, value_name = "TOKENS", help_heading = "Calibration")]
     pub(super) calib_tokens: Option<usize>,
+    /// Go on where an interrupted run with the same arguments stopped
+    #[arg(long)]
+    pub(super) resume: bool,
     #[command(flatten)]
     pub(super) threads: ThreadsArg,
 }

@@ -4,6 +4,7 @@ mod args;
 mod budget;
 mod calibration;
 mod own_text;
+mod resume;
 mod sink;
 
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use sterna_quant::pipeline::{BlockReport, Pipeline};
 use super::terminal::{EXIT_INTERRUPTED, Interruptible, handle_interrupts, note, step_bar};
 use super::{Global, model_arg, units};
 pub(super) use args::Args;
+use resume::{Progress, Request};
 use sink::NativeSink;
 
 pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
@@ -43,24 +45,58 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let interrupted = Ok(ExitCode::from(EXIT_INTERRUPTED));
     let sequences = calibration::sequences(&args.calib, args.calib_tokens, &checkpoint, n_threads, cancel)?;
     let Some(sequences) = sequences else { return interrupted };
-    if let Some(bpw) = args.bpw() {
-        let layers =
-            budget::spend(bpw, args.symmetric(), &checkpoint, &network, &sequences, &compute, cancel)?;
-        let Some(layers) = layers else { return interrupted };
-        recipe.layers = layers;
-    }
+    let request = Request::new(&checkpoint, &sequences, &recipe, args.bpw());
+    let unfinished = if args.resume { NativeSink::resume(&output, &compute.pool)? } else { None };
+    let unfinished =
+        unfinished.map(|(sink, state)| anyhow::Ok((sink, request.progress(state)?))).transpose()?;
+    let (mut sink, mut progress) = match unfinished {
+        Some(unfinished) => unfinished,
+        None => {
+            if args.resume {
+                note(format_args!("nothing unfinished at {}: beginning", output.display()));
+            }
+            if let Some(bpw) = args.bpw() {
+                let layers = budget::spend(
+                    bpw,
+                    args.symmetric(),
+                    &checkpoint,
+                    &network,
+                    &sequences,
+                    &compute,
+                    cancel,
+                )?;
+                let Some(layers) = layers else { return interrupted };
+                recipe.layers = layers;
+            }
+            let sink = NativeSink::create(&output, &checkpoint, &compute.pool)?;
+            (sink, Progress { request, recipe, n_blocks: 0 })
+        }
+    };
 
+    let recipe = progress.recipe.clone();
     let mut pipeline = Pipeline::new(&network, &recipe, &sequences, &compute)?;
-    let mut sink = NativeSink::create(&output, &checkpoint, &compute.pool)?;
     let n_blocks = network.spec().blocks.len();
     let bar = step_bar("quantizing", n_blocks);
     for index in 0..n_blocks {
         if cancel.load(Ordering::SeqCst) {
+            bar.finish_and_clear();
+            if progress.n_blocks > 0 {
+                note(format_args!(
+                    "{} of {n_blocks} blocks are done; go on with --resume",
+                    progress.n_blocks
+                ));
+            }
             return interrupted;
         }
-        let report = pipeline.block(index, &mut sink)?;
-        if global.verbose {
-            bar.suspend(|| describe(&report));
+        if index < progress.n_blocks {
+            pipeline.pass_over(index, &|name| sink.read(name))?;
+        } else {
+            let report = pipeline.block(index, &mut sink)?;
+            progress.n_blocks = index + 1;
+            sink.checkpoint(&progress)?;
+            if global.verbose {
+                bar.suspend(|| describe(&report));
+            }
         }
         bar.inc(1);
     }

@@ -1,11 +1,12 @@
 //! Quantized layers on their way into a native file.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sterna::{Checkpoint, Pool, TensorType};
-use sterna_formats::native::{About, Documents, Writer};
+use sterna::{Checkpoint, Pool, RowOrder, Tensor, TensorType};
+use sterna_formats::FormatError;
+use sterna_formats::native::{About, Documents, Resumed, Writer};
 use sterna_model::layerwise::FloatLinear;
 use sterna_model::native::CanonicalTensor;
 use sterna_quant::pipeline::Sink;
@@ -14,12 +15,15 @@ use sterna_quant::rounding::Quantized;
 use sterna_quant::{QuantError, Result};
 use sterna_tensor::DType;
 
+use super::resume::Progress;
+
 /// A native file that is being written.
 pub(super) struct NativeSink<'a> {
     path: PathBuf,
     writer: Writer,
     pool: &'a Pool,
-    written: HashSet<String>,
+    /// By name, mapped where an earlier run wrote it.
+    written: HashMap<String, Option<Tensor>>,
 }
 
 impl<'a> NativeSink<'a> {
@@ -30,12 +34,43 @@ impl<'a> NativeSink<'a> {
         pool: &'a Pool,
     ) -> anyhow::Result<NativeSink<'a>> {
         let writer = Writer::create(path, &Documents::of(checkpoint)?)?;
-        Ok(NativeSink { path: path.to_owned(), writer, pool, written: HashSet::new() })
+        Ok(NativeSink { path: path.to_owned(), writer, pool, written: HashMap::new() })
+    }
+
+    /// Goes on with the file that an earlier run left, if there is one; returns what that run noted last.
+    pub(super) fn resume(
+        path: &Path,
+        pool: &'a Pool,
+    ) -> anyhow::Result<Option<(NativeSink<'a>, serde_json::Value)>> {
+        let Some(Resumed { writer, state, tensors }) = Writer::resume(path)? else { return Ok(None) };
+        let written = tensors.into_iter().map(|tensor| (tensor.name.clone(), Some(tensor))).collect();
+        Ok(Some((NativeSink { path: path.to_owned(), writer, pool, written }, state)))
+    }
+
+    /// What an earlier run wrote under `name`.
+    pub(super) fn read(&self, name: &str) -> Result<Option<Vec<f32>>> {
+        let Some(Some(tensor)) = self.written.get(name) else { return Ok(None) };
+        let wrong = |error: FormatError| QuantError::Written(error.to_string());
+        let values = match tensor.ty {
+            TensorType::Packed(_) => {
+                let matrix = tensor.matrix(RowOrder::AsStored, self.pool).map_err(wrong)?;
+                let mut values = vec![0.0; matrix.rows() * matrix.cols()];
+                values.chunks_exact_mut(matrix.cols()).enumerate().for_each(|(r, row)| matrix.row(r, row));
+                values
+            }
+            _ => tensor.to_f32().map_err(wrong)?,
+        };
+        Ok(Some(values))
+    }
+
+    /// Notes how far things are, so that a later run can go on from here.
+    pub(super) fn checkpoint(&mut self, progress: &Progress) -> anyhow::Result<()> {
+        Ok(self.writer.checkpoint(&serde_json::to_value(progress)?)?)
     }
 
     /// Copies a tensor that the quantizer knows nothing of, such as divisors of rotary frequencies.
     pub(super) fn add_if_missing(&mut self, tensor: &CanonicalTensor) -> anyhow::Result<()> {
-        if !self.written.contains(&tensor.name) {
+        if !self.written.contains_key(&tensor.name) {
             self.floats(&tensor.name, &[tensor.cols], &tensor.load()?)?;
         }
         Ok(())
@@ -55,7 +90,7 @@ impl<'a> NativeSink<'a> {
     }
 
     fn add(&mut self, name: &str, shape: &[usize], ty: TensorType, bytes: &[u8]) -> Result<()> {
-        self.written.insert(name.to_owned());
+        self.written.insert(name.to_owned(), None);
         self.writer.add(name, shape, ty, bytes).map_err(|error| QuantError::Output(error.to_string()))
     }
 }
