@@ -49,6 +49,11 @@ impl QuantizedRows {
         self.matrix.row(self.rows.start + row, out);
     }
 
+    /// The format in which [`Tensor::matrix`] packs them; `None` where they become floats.
+    pub fn packed_format(&self) -> Option<PackedFormat> {
+        self.matrix.format(self.rows.clone())
+    }
+
     /// Bytes in the file.
     fn n_bytes(&self) -> usize {
         (self.matrix.n_bytes() as u128 * self.rows.len() as u128 / self.matrix.rows().max(1) as u128) as usize

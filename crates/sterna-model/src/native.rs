@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use sterna_formats::{Checkpoint, Config, RowOrder, Tensor, TensorType};
-use sterna_tensor::{Matrix, PackedMatrix, Pool};
+use sterna_tensor::{Matrix, PackedFormat, PackedMatrix, Pool};
 
 use crate::arch;
 use crate::arch::names::{Names, Role};
@@ -145,14 +145,24 @@ impl CanonicalTensor {
         (!is_changed).then_some(self.ty)
     }
 
-    /// The matrix itself where it is packed in the checkpoint, with its codes and scales ([`PackedMatrix::unpack`]).
+    /// The format that holds its codes and scales as they are in the checkpoint, if there is one.
+    pub fn packed_format(&self) -> Option<PackedFormat> {
+        match (self.unchanged_type()?, &self.source) {
+            (TensorType::Packed(format), _) => Some(format),
+            (TensorType::Quantized(_), Source::Matrix { weight, .. }) => {
+                weight.quantized.as_ref()?.packed_format()
+            }
+            _ => None,
+        }
+    }
+
+    /// The matrix in its [`CanonicalTensor::packed_format`], for whoever wants codes and scales
+    /// ([`PackedMatrix::unpack`]).
     ///
     /// # Errors
-    /// When the tensor is no matrix.
+    /// When the tensor is no matrix, or its scales are not finite.
     pub fn packed(&self) -> Result<Option<PackedMatrix>> {
-        let (Some(TensorType::Packed(_)), Source::Matrix { weight, order, .. }) =
-            (self.unchanged_type(), &self.source)
-        else {
+        let (Some(_), Source::Matrix { weight, order, .. }) = (self.packed_format(), &self.source) else {
             return Ok(None);
         };
         match weight.matrix(*order, &Pool::new(1))? {

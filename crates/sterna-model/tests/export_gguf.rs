@@ -99,6 +99,40 @@ fn codes_and_scales_are_kept() {
 }
 
 #[test]
+fn checkpoints_of_other_tools_keep_their_weights() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    let ids: Vec<u32> = (1..20).collect();
+    for (name, ty) in [
+        ("awq_gemm", "Q5_0"),
+        ("gptq_v1", "Q4_0"),
+        ("gptq_act_order", "F32"),
+        ("compressed_symmetric", "Q4_0"),
+        ("mlx_f16", "Q4_1"),
+        ("mlx_bf16", "F32"),
+    ] {
+        let origin = Checkpoint::open(&directory("../quantized").join(name)).unwrap();
+        let (exported, written) = export(&origin, &path, Options { exact: true }).unwrap();
+        let of_type = written.iter().filter(|tensor| tensor.to == ty && tensor.from != "F32");
+        assert!(
+            of_type.count() > 0 && written.iter().all(|tensor| tensor.error == 0.0),
+            "{name}: {written:?}"
+        );
+        assert_eq!(logits(&exported, &ids), logits(&origin, &ids), "{name}");
+
+        match export(&origin, &path, Options::default()) {
+            Ok((_, written)) => {
+                assert!(written.iter().all(|tensor| tensor.error < 1e-3), "{name}: {written:?}")
+            }
+            // One of its matrices has scales that are tiny on purpose.
+            Err(error) => {
+                assert!(error.to_string().contains("weights in the range of F16"), "{name}: {error}")
+            }
+        }
+    }
+}
+
+#[test]
 fn minima_of_four_bits_are_rounded_unless_all_is_to_be_exact() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.gguf");

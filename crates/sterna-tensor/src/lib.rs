@@ -28,8 +28,6 @@ pub use isa::{Isa, IsaError};
 pub use kv::{KvPage, KvType, KvView};
 pub use linear::linear;
 pub use matrix::Matrix;
-pub use packed::{
-    Block, BlockSource, GroupedCodes, PackedFormat, PackedMatrix, UnknownFormat, UnpackedRows,
-};
+pub use packed::{Block, BlockSource, GroupedCodes, PackedFormat, PackedMatrix, UnknownFormat, UnpackedRows};
 pub use pool::{Disjoint, Pool};
 pub use shape::ShapeError;

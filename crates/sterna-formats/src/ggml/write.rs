@@ -17,8 +17,13 @@ pub fn q4_1(d: f16, m: f16, codes: &Codes) -> [u8; 20] {
 
 /// A Q5_0 block of the weights `d (code - 16)`; codes have five bits.
 pub fn q5_0(d: f16, codes: &Codes) -> [u8; 22] {
-    let fifth_bits = codes.iter().rev().fold(0, |bits: u32, code| bits << 1 | u32::from(code >> 4 & 1));
-    joined([&d.to_le_bytes(), &fifth_bits.to_le_bytes(), &nibbles(codes)])
+    joined([&d.to_le_bytes(), &fifth_bits(codes).to_le_bytes(), &nibbles(codes)])
+}
+
+/// A Q5_1 block of the weights `d code + m`; codes have five bits.
+pub fn q5_1(d: f16, m: f16, codes: &Codes) -> [u8; 24] {
+    let fifth_bits = fifth_bits(codes).to_le_bytes();
+    joined([&d.to_le_bytes(), &m.to_le_bytes(), &fifth_bits, &nibbles(codes)])
 }
 
 /// A Q8_0 block of the weights `d (code - 128)`.
@@ -29,6 +34,11 @@ pub fn q8_0(d: f16, codes: &Codes) -> [u8; 34] {
 /// Byte `j` holds the low four bits of codes `j` and `j + 16`.
 fn nibbles(codes: &Codes) -> [u8; 16] {
     std::array::from_fn(|j| (codes[j] & 0x0f) | codes[j + 16] << 4)
+}
+
+/// Bit `j` is that of code `j`.
+fn fifth_bits(codes: &Codes) -> u32 {
+    codes.iter().rev().fold(0, |bits, code| bits << 1 | u32::from(code >> 4 & 1))
 }
 
 fn joined<const N: usize, const PARTS: usize>(parts: [&[u8]; PARTS]) -> [u8; N] {
@@ -64,6 +74,9 @@ mod tests {
             let bytes: [u8; 22] = std::array::from_fn(random(seed));
             legacy::q5_0(&bytes, &mut block);
             assert_eq!(q5_0(block.d, &codes(&block)), bytes);
+            let bytes: [u8; 24] = std::array::from_fn(random(seed));
+            legacy::q5_1(&bytes, &mut block);
+            assert_eq!(q5_1(block.d, block.m, &codes(&block)), bytes);
             let bytes: [u8; 34] = std::array::from_fn(random(seed));
             legacy::q8_0(&bytes, &mut block);
             assert_eq!(q8_0(block.d, &codes(&block)), bytes);

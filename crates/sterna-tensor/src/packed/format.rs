@@ -172,6 +172,19 @@ impl PackedFormat {
         }
     }
 
+    /// Columns that share a scale, and a minimum if there is one, in all formats whose scales are one level of `f16`.
+    pub fn scale_group(self) -> Option<usize> {
+        match self.scales {
+            Scales::Group { size } | Scales::Affine { size } | Scales::Min { size } => Some(size as usize),
+            Scales::WideMin { .. } | Scales::SuperMin | Scales::SuperSigned => None,
+        }
+    }
+
+    /// Whether every group has a minimum in `f16`, in formats with one level of scales.
+    pub fn has_minima(self) -> bool {
+        matches!(self.scales, Scales::Min { .. })
+    }
+
     /// Whether every group has a zero point.
     pub fn is_affine(self) -> bool {
         matches!(self.scales, Scales::Affine { .. })

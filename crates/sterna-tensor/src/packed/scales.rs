@@ -25,17 +25,18 @@ pub(super) trait ScaleBlock: Pod {
     fn scale<S: Simd>(&self, s: S, head: (S::F32, S::F32), group: usize, part: usize) -> S::F32;
     /// What is added to the weights of group `group`; only if [`ScaleBlock::HAS_MIN`].
     fn min<S: Simd>(&self, s: S, head: (S::F32, S::F32), group: usize) -> S::F32;
-    /// What there is for row `lane`, in symmetric and affine formats.
+    /// What there is for row `lane`, in formats with one level of `f16` scales.
     fn group(&self, lane: usize) -> Option<RowGroup> {
         let _ = lane;
         None
     }
 }
 
-/// The scale of one group of one row, and its zero point in affine formats.
+/// The scale of one group of one row, and its zero point or minimum in formats that have one.
 pub(super) struct RowGroup {
     pub(super) d: f16,
     pub(super) zero_point: Option<u8>,
+    pub(super) minimum: Option<f16>,
 }
 
 /// `d` of each row.
@@ -110,7 +111,7 @@ impl ScaleBlock for Group {
         head.1
     }
     fn group(&self, lane: usize) -> Option<RowGroup> {
-        Some(RowGroup { d: f16::from_bits(self.d[lane]), zero_point: None })
+        Some(RowGroup { d: f16::from_bits(self.d[lane]), zero_point: None, minimum: None })
     }
 }
 
@@ -137,6 +138,10 @@ impl ScaleBlock for Min {
     #[inline(always)]
     fn min<S: Simd>(&self, _: S, head: (S::F32, S::F32), _: usize) -> S::F32 {
         head.1
+    }
+    fn group(&self, lane: usize) -> Option<RowGroup> {
+        let [d, m] = [self.d[lane], self.m[lane]].map(f16::from_bits);
+        Some(RowGroup { d, zero_point: None, minimum: Some(m) })
     }
 }
 
@@ -193,7 +198,7 @@ impl ScaleBlock for Affine {
     fn group(&self, lane: usize) -> Option<RowGroup> {
         let pair = self.zeros[lane % (LANES / 2)];
         let zero_point = if lane < LANES / 2 { pair & 0x0f } else { pair >> 4 };
-        Some(RowGroup { d: f16::from_bits(self.d[lane]), zero_point: Some(zero_point) })
+        Some(RowGroup { d: f16::from_bits(self.d[lane]), zero_point: Some(zero_point), minimum: None })
     }
 }
 

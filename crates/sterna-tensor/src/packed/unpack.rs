@@ -1,4 +1,4 @@
-//! The reverse of packing: codes, scales and zero points of a range of rows, as a quantizer made them.
+//! The reverse of packing: codes, scales, and zero points or minima of a range of rows, as a quantizer made them.
 
 use std::ops::Range;
 
@@ -11,52 +11,59 @@ use crate::activation::GROUP;
 use crate::simd::{Kernel, LANES, Simd};
 use crate::{Isa, ShapeError};
 
-/// Rows of a symmetric or affine matrix, taken apart. [`super::GroupedCodes`] of the same contents pack to the same
+/// Rows of a matrix, taken apart. [`super::GroupedCodes`] of the same contents pack to the same symmetric or affine
 /// matrix.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct UnpackedRows {
     /// `[rows, cols]`.
     pub codes: Vec<u8>,
-    /// `[rows, groups]`, where a group is [`super::PackedFormat::group_size`] columns, the last maybe fewer.
+    /// `[rows, groups]`, where a group is [`super::PackedFormat::scale_group`] columns, the last maybe fewer.
     pub scales: Vec<f16>,
-    /// `[rows, groups]`; empty for symmetric formats, where [`super::PackedFormat::zero`] is that of all groups.
+    /// `[rows, groups]` in affine formats, else empty: [`super::PackedFormat::zero`] is that of all groups.
     pub zero_points: Vec<u8>,
+    /// `[rows, groups]` in formats with minima, else empty.
+    pub minima: Vec<f16>,
 }
 
 impl PackedMatrix {
     /// Takes the rows `range` apart. Whole tiles of [`PackedMatrix::TILE_ROWS`] are the least work.
     ///
     /// # Errors
-    /// When the format is neither symmetric nor affine.
+    /// When the format has other scales than one level of `f16`.
     ///
     /// # Panics
     /// When there are no such rows.
     pub fn unpack(&self, range: Range<usize>) -> Result<UnpackedRows, ShapeError> {
         assert!(range.start <= range.end && range.end <= self.rows, "rows {range:?} of {}", self.rows);
-        let Some(group_size) = self.format.group_size() else {
-            return Err(ShapeError::Format { expected: "a symmetric or affine format", found: self.format });
+        let Some(group_size) = self.format.scale_group() else {
+            return Err(ShapeError::Format {
+                expected: "a format whose scales are one level of f16",
+                found: self.format,
+            });
         };
         let n_groups = range.len() * self.cols.div_ceil(group_size);
+        let room_if = |is_there| if is_there { n_groups } else { 0 };
         let mut out = UnpackedRows {
             codes: vec![0; range.len() * self.cols],
             scales: Vec::with_capacity(n_groups),
-            zero_points: Vec::with_capacity(if self.format.is_affine() { n_groups } else { 0 }),
+            zero_points: Vec::with_capacity(room_if(self.format.is_affine())),
+            minima: Vec::with_capacity(room_if(self.format.has_minima())),
         };
-        let mut codes = out.codes.chunks_exact_mut(self.cols.max(1));
+        let UnpackedRows { codes, scales, zero_points, minima } = &mut out;
+        let mut codes = codes.chunks_exact_mut(self.cols.max(1));
         let mut first = range.start;
         while first < range.end {
             let tile = first / LANES;
             let lanes = first % LANES..(range.end - tile * LANES).min(LANES);
             first += lanes.len();
             let rows: Vec<&mut [u8]> = codes.by_ref().take(lanes.len()).collect();
-            let (scales, zero_points) = (&mut out.scales, &mut out.zero_points);
-            self.format.visit(Unpack { matrix: self, tile, lanes, rows, scales, zero_points });
+            self.format.visit(Unpack { matrix: self, tile, lanes, rows, scales, zero_points, minima });
         }
         Ok(out)
     }
 }
 
-/// Appends to scales and zero points, and fills codes, for the rows `lanes` of one tile.
+/// Appends to scales, zero points and minima, and fills codes, for the rows `lanes` of one tile.
 struct Unpack<'a> {
     matrix: &'a PackedMatrix,
     tile: usize,
@@ -64,6 +71,7 @@ struct Unpack<'a> {
     rows: Vec<&'a mut [u8]>,
     scales: &'a mut Vec<f16>,
     zero_points: &'a mut Vec<u8>,
+    minima: &'a mut Vec<f16>,
 }
 
 impl Visitor for Unpack<'_> {
@@ -75,6 +83,7 @@ impl Visitor for Unpack<'_> {
             for group in tile.scales.iter().filter_map(|scales| scales.group(lane)) {
                 self.scales.push(group.d);
                 self.zero_points.extend(group.zero_point);
+                self.minima.extend(group.minimum);
             }
         }
         Isa::best().run(TileCodes { tile, first_lane: self.lanes.start, rows: self.rows });

@@ -169,7 +169,7 @@ impl QuantizedMatrix {
     }
 
     /// The packed format that holds the rows `rows` exactly, if there is one.
-    fn format(&self, rows: Range<usize>) -> Option<PackedFormat> {
+    pub(crate) fn format(&self, rows: Range<usize>) -> Option<PackedFormat> {
         let Groups::Of(size) = self.groups else { return None };
         if !self.cols.is_multiple_of(BLOCK) {
             return None;

@@ -14,6 +14,9 @@ use crate::native::{CanonicalTensor, TensorKind};
 /// Weights that are in memory at a time, about.
 const BAND_WEIGHTS: usize = 1 << 22;
 
+/// Relative error of a tensor of floats with which it is still the same: some more than that of rounding to f16.
+const MAX_FLOAT_ERROR: f64 = 1e-3;
+
 /// Weights of a block.
 const BLOCK: usize = 32;
 
@@ -55,10 +58,16 @@ impl Planned {
                     let unpacked = matrix.unpack(rows).map_err(|found| unfit(tensor, "codes", found))?;
                     blocks(tensor, matrix.format(), &unpacked, ty, error)?
                 }
-                (_, TensorType::Dense(dtype)) => dtype.narrow(&tensor.load_rows(rows)?),
+                (_, TensorType::Dense(dtype)) => floats(&tensor.load_rows(rows)?, dtype, error),
                 (_, ty) => return Err(unfit(tensor, &format!("what becomes {ty}"), tensor.ty)),
             };
             writer.append(&interleave(bytes, n_rows, interleaved))?;
+        }
+        // Values below the range of f16 are lost, and with them what the network has learnt.
+        if matches!(self.info.ty, TensorType::Dense(_)) && error.relative() > MAX_FLOAT_ERROR {
+            let expected =
+                format!("weights in the range of {}; in an exact export they stay F32", self.info.ty);
+            return Err(unfit(tensor, &expected, format!("a relative error of {:.1e}", error.relative())));
         }
         Ok(())
     }
@@ -80,6 +89,21 @@ fn interleave(bytes: Vec<u8>, n_rows: usize, head_dim: Option<usize>) -> Vec<u8>
     out
 }
 
+/// `values` as elements of type `dtype`.
+fn floats(values: &[f32], dtype: DType, error: &mut RoundingError) -> Vec<u8> {
+    let bytes = dtype.narrow(values);
+    if dtype != DType::F32 {
+        let mut rounded = vec![0.0; values.len()];
+        dtype.widen(&bytes, &mut rounded);
+        let pairs = values.iter().zip(&rounded).map(|(&a, &b)| (f64::from(a), f64::from(b)));
+        for (value, rounded) in pairs {
+            error.squared_error += (value - rounded).powi(2);
+            error.squares += value.powi(2);
+        }
+    }
+    bytes
+}
+
 /// Blocks of type `ty` with the codes and scales of `rows`, which are of `tensor` and in `format`.
 fn blocks(
     tensor: &CanonicalTensor,
@@ -89,7 +113,7 @@ fn blocks(
     error: &mut RoundingError,
 ) -> Result<Vec<u8>> {
     let cols = tensor.cols;
-    let group_size = format.group_size().unwrap_or(cols);
+    let group_size = format.scale_group().unwrap_or(cols);
     let n_groups = cols.div_ceil(group_size);
     let mut out = Vec::with_capacity(rows.codes.len() / BLOCK * ty.block_bytes());
     for (row, codes) in rows.codes.chunks_exact(cols).enumerate() {
@@ -97,20 +121,14 @@ fn blocks(
             let group = row * n_groups + block * BLOCK / group_size;
             let d = rows.scales[group];
             let zero = rows.zero_points.get(group).copied().unwrap_or(format.zero());
+            let minimum = rows.minima.get(group).copied();
+            let mut minimum = || minimum.unwrap_or_else(|| rounded_minimum(d, zero, codes, error));
             match ty {
-                GgmlType::Q4_1 => {
-                    let m = rounded_minimum(d, zero, codes, error);
-                    out.extend_from_slice(&write::q4_1(d, m, codes));
-                }
-                GgmlType::Q4_0 => {
-                    out.extend_from_slice(&write::q4_0(d, &recentred::<4>(tensor, codes, zero)?))
-                }
-                GgmlType::Q5_0 => {
-                    out.extend_from_slice(&write::q5_0(d, &recentred::<5>(tensor, codes, zero)?))
-                }
-                GgmlType::Q8_0 => {
-                    out.extend_from_slice(&write::q8_0(d, &recentred::<8>(tensor, codes, zero)?))
-                }
+                GgmlType::Q4_0 => out.extend(write::q4_0(d, &recentred::<4>(tensor, codes, zero)?)),
+                GgmlType::Q4_1 => out.extend(write::q4_1(d, minimum(), codes)),
+                GgmlType::Q5_0 => out.extend(write::q5_0(d, &recentred::<5>(tensor, codes, zero)?)),
+                GgmlType::Q5_1 => out.extend(write::q5_1(d, minimum(), codes)),
+                GgmlType::Q8_0 => out.extend(write::q8_0(d, &recentred::<8>(tensor, codes, zero)?)),
                 _ => return Err(unfit(tensor, &format!("what becomes {ty}"), tensor.ty)),
             }
         }

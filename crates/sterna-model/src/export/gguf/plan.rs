@@ -95,6 +95,7 @@ pub(super) fn file_type(tensors: &[Planned]) -> u32 {
         Some(TensorType::Ggml(GgmlType::Q4_1)) => 3,
         Some(TensorType::Ggml(GgmlType::Q8_0)) => 7,
         Some(TensorType::Ggml(GgmlType::Q5_0)) => 8,
+        Some(TensorType::Ggml(GgmlType::Q5_1)) => 9,
         _ => 0,
     }
 }
@@ -146,27 +147,38 @@ fn interleaved(name: &str, spec: &Spec) -> Option<usize> {
     Some(attention.head_dim)
 }
 
-/// The type that holds a tensor, exactly wherever there is one.
+/// The type that holds a tensor: exactly wherever there is one that is not much larger.
 fn stored_type(tensor: &CanonicalTensor, options: Options) -> TensorType {
-    match tensor.unchanged_type() {
-        Some(TensorType::Dense(dtype)) if tensor.kind != TensorKind::Vector => TensorType::Dense(dtype),
-        Some(TensorType::Packed(format)) if format.group_size().is_some() => {
-            TensorType::Ggml(block_type(format, options))
-        }
-        _ => TensorType::Dense(DType::F32),
+    if tensor.kind == TensorKind::Vector {
+        return TensorType::Dense(DType::F32);
+    }
+    match (tensor.unchanged_type(), tensor.packed_format().and_then(|format| block_type(format, options))) {
+        (Some(TensorType::Dense(dtype)), _) => TensorType::Dense(dtype),
+        (_, Some(ty)) => TensorType::Ggml(ty),
+        _ if options.exact => TensorType::Dense(DType::F32),
+        _ => TensorType::Dense(DType::F16),
     }
 }
 
-/// The smallest block type that has room for a format's codes less its zero point.
-fn block_type(format: PackedFormat, options: Options) -> GgmlType {
+/// The smallest block type that has room for a format's codes, less its zero point if it has one.
+fn block_type(format: PackedFormat, options: Options) -> Option<GgmlType> {
+    format.scale_group()?;
     let largest = i16::from(format.largest_code());
-    let zero = if format.is_affine() { largest } else { i16::from(format.zero()) };
-    match (-zero, largest - if format.is_affine() { 0 } else { zero }) {
+    if format.has_minima() {
+        return match largest {
+            ..=15 => Some(GgmlType::Q4_1),
+            16..=31 => Some(GgmlType::Q5_1),
+            _ => None,
+        };
+    }
+    let zero = i16::from(format.zero());
+    let (least, most) = if format.is_affine() { (-largest, largest) } else { (-zero, largest - zero) };
+    Some(match (least, most) {
         (-8.., ..=7) => GgmlType::Q4_0,
         _ if format.is_affine() && !options.exact => GgmlType::Q4_1,
         (-16.., ..=15) => GgmlType::Q5_0,
         _ => GgmlType::Q8_0,
-    }
+    })
 }
 
 /// A type for the rows of one tensor that would have `a` and `b` alone.
