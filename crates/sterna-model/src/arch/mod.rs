@@ -5,6 +5,7 @@
 //! `MixerSpec` and a file in `mixer/`; the loop over blocks stays as it is.
 
 pub(crate) mod fields;
+pub(crate) mod hf_config;
 pub(crate) mod names;
 mod parts;
 mod rope;
@@ -18,7 +19,9 @@ use self::names::{Exceptions, Names};
 use self::parts::{AttentionRule, DenseRule, MAX_LAYERS, MAX_WIDTH, attention};
 use self::table::TABLE;
 use crate::error::{ModelError, Result};
-use crate::spec::{BlockSpec, FeedForwardSpec, NormPlacement, Projections, Spec, TernaryStorage};
+use crate::spec::{
+    AttentionSpec, BlockSpec, FeedForwardSpec, NormPlacement, Projections, Spec, TernaryStorage,
+};
 
 /// A family of networks.
 pub struct Architecture {
@@ -28,18 +31,26 @@ pub struct Architecture {
     pub hf: &'static [&'static str],
     /// Values of `general.architecture` in GGUF files.
     pub gguf: &'static [&'static str],
+    /// The class in the `transformers` library; empty where there is none.
+    hf_class: &'static str,
+    /// What its `config.json` says beyond what all say.
+    hf_fields: fn(&Spec, &AttentionSpec) -> hf_config::Config,
+    /// Activations leave the range of f16, so that it is not to be computed in.
+    pub(crate) exceeds_f16: bool,
     defaults: Defaults,
     /// Tensors with names of their own in Hugging Face files.
     hf_names: Exceptions,
     /// The head is the embedding, when `config.json` does not say.
     tied_by_default: bool,
     /// Norm weights in Hugging Face files are stored less one. (GGUF converters add it.)
-    norms_less_one: bool,
+    pub(crate) norms_less_one: bool,
     /// Query and key rows in GGUF files are permuted for an interleaved rotation.
     permuted_in_gguf: bool,
     /// GGUF files have query, key and value projections in one tensor, and gate and up projections in another; and they
     /// say it where there is no window (llama.cpp would guess).
     phi3_in_gguf: bool,
+    /// Hugging Face files have query, key and value projections in one tensor, and gate and up in another.
+    pub(crate) fused_in_hf: bool,
     /// The embedding is scaled by the square root of the width.
     scaled_embedding: bool,
     /// Settings of the family that change the network in a way that is not done here: flag, supported value.
@@ -106,6 +117,11 @@ pub(crate) fn read(checkpoint: &Checkpoint) -> Result<Reading> {
 }
 
 impl Architecture {
+    /// The names of tensors in Hugging Face files of language models alone.
+    pub(crate) fn hf_names(&self) -> Names {
+        Names::hf(self.hf_names, |_| true)
+    }
+
     fn read(&self, fields: &Fields, kind: Kind) -> Result<Reading> {
         for flag in self.refused_flags {
             if fields.flag(flag, false)? {

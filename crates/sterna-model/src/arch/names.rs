@@ -107,6 +107,68 @@ fn native_pattern(role: Role) -> Pattern {
     }
 }
 
+/// All roles but those of several matrices in one, which native files do not have.
+const ROLES: [Role; 22] = [
+    Role::Embedding,
+    Role::FinalNorm,
+    Role::Head,
+    Role::MixerNorm,
+    Role::MixerPostNorm,
+    Role::FeedForwardNorm,
+    Role::FeedForwardPostNorm,
+    Role::Q,
+    Role::K,
+    Role::V,
+    Role::O,
+    Role::QNorm,
+    Role::KNorm,
+    Role::AttentionSubNorm,
+    Role::Gate,
+    Role::Up,
+    Role::Down,
+    Role::FeedForwardSubNorm,
+    Role::Router,
+    Role::ExpertGate,
+    Role::ExpertUp,
+    Role::ExpertDown,
+];
+
+/// What a tensor of a native file is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) role: Role,
+    /// 0 for what is in no block.
+    pub(crate) block: usize,
+    /// 0 for what is of no expert.
+    pub(crate) expert: usize,
+    /// The bias of the matrix with this role.
+    pub(crate) is_bias: bool,
+}
+
+impl Place {
+    /// The place of the tensor that native files call `name`, unless it is of none that is known.
+    pub(crate) fn of_native(name: &str) -> Option<Place> {
+        let bias = name.strip_suffix(".bias").map(|stem| format!("{stem}.weight"));
+        ROLES.into_iter().find_map(|role| {
+            let numbers = numbers(native_pattern(role), bias.as_deref().unwrap_or(name))?;
+            let number = |index: usize| numbers.get(index).copied().unwrap_or(0);
+            Some(Place { role, block: number(0), expert: number(1), is_bias: bias.is_some() })
+        })
+    }
+}
+
+/// The numbers that stand in `name` where `pattern` has braces, if the rest is the same.
+fn numbers(mut pattern: &str, mut name: &str) -> Option<Vec<usize>> {
+    let mut numbers = Vec::new();
+    while let Some((before, after)) = pattern.split_once('{') {
+        name = name.strip_prefix(before)?;
+        let n_digits = name.bytes().take_while(u8::is_ascii_digit).count();
+        numbers.push(name[..n_digits].parse().ok()?);
+        (pattern, name) = (after.split_once('}')?.1, &name[n_digits..]);
+    }
+    (pattern == name).then_some(numbers)
+}
+
 /// The vocabulary of one checkpoint.
 #[derive(Debug, Clone)]
 pub(crate) enum Names {
@@ -158,5 +220,26 @@ impl Names {
         let name = self.of(role, block);
         let is_stack = !name.contains("{e}");
         (name.replace("{e}", &expert.to_string()), is_stack)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn native_names_say_their_place() {
+        for (index, role) in ROLES.into_iter().enumerate() {
+            let (name, _) = Names::Native.of_expert(role, 7, 3);
+            let place = Place::of_native(&name).unwrap();
+            assert_eq!((place.role, place.is_bias), (role, false), "{name}");
+            assert_eq!(place.block, if index < 3 { 0 } else { 7 }, "{name}");
+            assert_eq!(place.expert, if name.contains("_exps") { 3 } else { 0 }, "{name}");
+        }
+        let bias = Place { role: Role::Q, block: 12, expert: 0, is_bias: true };
+        assert_eq!(Place::of_native("blk.12.attn_q.bias"), Some(bias));
+        for name in ["rope_freqs.weight", "blk.x.attn_q.weight", "blk.1.attn_q", "blk..attn_q.weight", ""] {
+            assert_eq!(Place::of_native(name), None);
+        }
     }
 }

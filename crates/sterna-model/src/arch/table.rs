@@ -1,6 +1,7 @@
 //! The table of families. A row says in what a family differs; what it does not say is as in Llama.
 
 use super::Architecture;
+use super::hf_config::*;
 use super::names::Role;
 use super::parts::*;
 use crate::spec::{Activation, NormPlacement};
@@ -12,6 +13,8 @@ pub(super) const TABLE: &[Architecture] = &[
         name: "mistral",
         hf: &["mistral"],
         gguf: &[],
+        hf_class: "MistralForCausalLM",
+        hf_fields: mistral_fields,
         attention: AttentionRule { window: window_everywhere, ..UNBIASED },
         dense: UNBIASED_SWIGLU,
         ..LLAMA_ROW
@@ -20,6 +23,8 @@ pub(super) const TABLE: &[Architecture] = &[
         name: "qwen2",
         hf: &["qwen2"],
         gguf: &["qwen2"],
+        hf_class: "Qwen2ForCausalLM",
+        hf_fields: qwen_fields,
         permuted_in_gguf: false,
         attention: AttentionRule { qkv_bias: Bias::Always, window: window_of_late_blocks, ..UNBIASED },
         dense: UNBIASED_SWIGLU,
@@ -29,6 +34,8 @@ pub(super) const TABLE: &[Architecture] = &[
         name: "qwen3",
         hf: &["qwen3"],
         gguf: &["qwen3"],
+        hf_class: "Qwen3ForCausalLM",
+        hf_fields: qwen_fields,
         defaults: &[("head_dim", 128.0)],
         permuted_in_gguf: false,
         attention: AttentionRule { qk_norm: true, window: window_of_late_blocks, ..LLAMA },
@@ -39,6 +46,8 @@ pub(super) const TABLE: &[Architecture] = &[
         name: "qwen3_moe",
         hf: &["qwen3_moe"],
         gguf: &["qwen3moe"],
+        hf_class: "Qwen3MoeForCausalLM",
+        hf_fields: qwen3_moe_fields,
         permuted_in_gguf: false,
         attention: AttentionRule { qk_norm: true, window: window_if_used, ..LLAMA },
         dense: UNBIASED_SWIGLU,
@@ -49,9 +58,12 @@ pub(super) const TABLE: &[Architecture] = &[
         name: "phi3",
         hf: &["phi3"],
         gguf: &["phi3"],
+        hf_class: "Phi3ForCausalLM",
+        hf_fields: mistral_fields,
         defaults: &[("original_max_position_embeddings", 4096.0)],
         permuted_in_gguf: false,
         phi3_in_gguf: true,
+        fused_in_hf: true,
         attention: AttentionRule { window: window_everywhere, ..UNBIASED },
         dense: UNBIASED_SWIGLU,
         ..LLAMA_ROW
@@ -60,6 +72,9 @@ pub(super) const TABLE: &[Architecture] = &[
         name: "gemma3",
         hf: &["gemma3_text"],
         gguf: &["gemma3"],
+        hf_class: "Gemma3ForCausalLM",
+        hf_fields: gemma3_fields,
+        exceeds_f16: true,
         defaults: &[
             ("vocab_size", 262_208.0),
             ("hidden_size", 2304.0),
@@ -96,6 +111,8 @@ pub(super) const TABLE: &[Architecture] = &[
         name: "smollm3",
         hf: &["smollm3"],
         gguf: &["smollm3"],
+        hf_class: "SmolLM3ForCausalLM",
+        hf_fields: smollm3_fields,
         defaults: &[("rope_theta", 2e6)],
         tied_by_default: true,
         attention: AttentionRule {
@@ -111,6 +128,7 @@ pub(super) const TABLE: &[Architecture] = &[
         name: "bitnet_silu",
         hf: &[],
         gguf: &["bitnet"],
+        hf_class: "",
         dense: DenseRule { activation: Activation::Silu, ..BITNET_ROW.dense },
         ..BITNET_ROW
     },
@@ -120,12 +138,16 @@ const LLAMA_ROW: Architecture = Architecture {
     name: "llama",
     hf: &["llama"],
     gguf: &["llama"],
+    hf_class: "LlamaForCausalLM",
+    hf_fields: llama_fields,
+    exceeds_f16: false,
     defaults: &[],
     hf_names: &[],
     tied_by_default: false,
     norms_less_one: false,
     permuted_in_gguf: true,
     phi3_in_gguf: false,
+    fused_in_hf: false,
     scaled_embedding: false,
     refused_flags: &[],
     attention: AttentionRule { window: window_of_gguf_mistral, ..LLAMA },
@@ -138,6 +160,8 @@ const BITNET_ROW: Architecture = Architecture {
     name: "bitnet",
     hf: &["bitnet"],
     gguf: &["bitnet-b1.58", "bitnet-25"],
+    hf_class: "BitNetForCausalLM",
+    hf_fields: bitnet_fields,
     defaults: &[("rope_theta", 5e5)],
     permuted_in_gguf: false,
     attention: AttentionRule { sub_norm: true, ..LLAMA },

@@ -2,6 +2,7 @@
 //! is never in memory as a whole. One module per format; `docs/export.md` says what becomes what.
 
 pub mod gguf;
+pub mod hf;
 
 use crate::error::Result;
 

@@ -4,7 +4,7 @@ mod gguf;
 mod report;
 
 use std::io::{Write, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -12,6 +12,7 @@ use std::time::Instant;
 use clap::ValueEnum;
 use sterna::Checkpoint;
 use sterna_model::export::Export;
+use sterna_model::export::hf::{self, HfExport};
 
 use super::terminal::{EXIT_INTERRUPTED, Interruptible, handle_interrupts, note, step_bar};
 use super::{model_arg, units};
@@ -40,6 +41,14 @@ pub(super) struct Args {
 enum Target {
     /// llama.cpp and what builds on it: one file
     Gguf,
+    /// transformers and most others: a folder with weights of 16 bits
+    Hf,
+    /// vLLM, SGLang, transformers: a folder with the 4 bits that the model has
+    Awq,
+    /// The same runtimes: a folder with the 2, 3, 4 or 8 bits that the model has
+    Gptq,
+    /// mlx-lm: a folder with the 2 to 8 bits that the model has
+    Mlx,
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -48,6 +57,10 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let checkpoint = Checkpoint::open(&path)?;
     let export = match args.to {
         Target::Gguf => gguf::create(&checkpoint, &args.output, args.exact)?,
+        Target::Hf => folder(&checkpoint, &args.output, hf::Target::Dense)?,
+        Target::Awq => folder(&checkpoint, &args.output, hf::Target::Awq)?,
+        Target::Gptq => folder(&checkpoint, &args.output, hf::Target::Gptq)?,
+        Target::Mlx => folder(&checkpoint, &args.output, hf::Target::Mlx)?,
     };
     handle_interrupts()?;
     let interruptible = Interruptible::start();
@@ -61,6 +74,10 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (output, seconds) = (args.output.display(), start.elapsed().as_secs_f64());
     note(format_args!("{output}: {}, {seconds:.1} s", units::bytes(report.n_bytes)));
     Ok(ExitCode::SUCCESS)
+}
+
+fn folder(checkpoint: &Checkpoint, output: &Path, target: hf::Target) -> anyhow::Result<Box<dyn Export>> {
+    Ok(Box::new(HfExport::create(checkpoint, output, target)?))
 }
 
 /// Writes all of `export`, with a bar on a terminal; `None` when Ctrl-C was pressed.
