@@ -4,35 +4,11 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::{Home, fixture};
+use common::{Home, bytewise};
 use serde_json::{Value, json};
 
 /// The model's context is 2048, its vocabulary 256.
 const SMALL: &str = "llama_tied_fp16";
-
-/// A copy of a checkpoint of 256 tokens or more, with a tokenizer that has a token for each byte.
-fn checkpoint(home: &Home, name: &str) -> String {
-    let directory = home.path().join(name);
-    std::fs::create_dir(&directory).expect("a directory");
-    for file in ["config.json", "model.safetensors"] {
-        std::fs::copy(fixture("checkpoints").join(name).join(file), directory.join(file)).expect("copied");
-    }
-    let spelled = |byte: u8| {
-        let printable = |b: u8| matches!(b, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
-        let before = (0..byte).filter(|b| !printable(*b)).count() as u32;
-        if printable(byte) { char::from(byte) } else { char::from_u32(256 + before).expect("a character") }
-    };
-    let vocab: serde_json::Map<String, Value> =
-        (0..=255u8).map(|byte| (spelled(byte).to_string(), byte.into())).collect();
-    let bytes =
-        json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
-    let tokenizer = json!({
-        "version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": bytes, "post_processor": null,
-        "decoder": bytes, "model": {"type": "BPE", "vocab": vocab, "merges": []},
-    });
-    std::fs::write(directory.join("tokenizer.json"), tokenizer.to_string()).expect("written");
-    directory.display().to_string()
-}
 
 fn write(home: &Home, name: &str, content: &str) -> String {
     let path = home.path().join(name);
@@ -61,7 +37,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 #[test]
 fn perplexity_has_its_windows_and_its_error() {
     let home = Home::new();
-    let (model, text) = (checkpoint(&home, SMALL), text(&home));
+    let (model, text) = (bytewise(&home, SMALL), text(&home));
     let report = read(&home.ok(&["eval", &model, "--text", &text, "--window", "100", "--json"], ""));
     let result = &report["models"][0];
     assert_eq!(
@@ -83,7 +59,7 @@ fn perplexity_has_its_windows_and_its_error() {
 #[test]
 fn a_model_beside_itself_loses_nothing_and_the_second_time_comes_from_the_cache() {
     let home = Home::new();
-    let (model, text) = (checkpoint(&home, SMALL), text(&home));
+    let (model, text) = (bytewise(&home, SMALL), text(&home));
     let lines: String = (1..5).map(|i| format!("{{\"text\": \"the tide is {i} hours late\"}}\n")).collect();
     let lambada = format!("lambada={}", write(&home, "late.jsonl", &lines));
     let args = [
@@ -131,7 +107,7 @@ fn a_model_beside_itself_loses_nothing_and_the_second_time_comes_from_the_cache(
 #[test]
 fn earlier_results_are_shown_on_one_page() {
     let home = Home::new();
-    let (model, text) = (checkpoint(&home, SMALL), text(&home));
+    let (model, text) = (bytewise(&home, SMALL), text(&home));
     let args = ["eval", &model, "--against", &model, "--text", &text, "--window", "64", "--json"];
     let earlier = write(&home, "earlier.json", &home.ok(&args, ""));
     let page = home.path().join("page.html").display().to_string();
@@ -157,7 +133,7 @@ fn an_interrupted_run_leaves_nothing() {
     use std::time::{Duration, Instant};
 
     let home = Home::new();
-    let model = checkpoint(&home, SMALL);
+    let model = bytewise(&home, SMALL);
     let text = write(&home, "long.txt", &"The ferry leaves when the tide allows it. ".repeat(50_000));
     let mut child = Command::new(env!("CARGO_BIN_EXE_sterna"))
         .args(["eval", &model, "--against", &model, "--text", &text, "--window", "256"])
@@ -181,7 +157,7 @@ fn an_interrupted_run_leaves_nothing() {
 #[test]
 fn what_cannot_be_judged_is_said() {
     let home = Home::new();
-    let (model, text) = (checkpoint(&home, SMALL), text(&home));
+    let (model, text) = (bytewise(&home, SMALL), text(&home));
     let error = home.error(&["eval", &model, "--text", &text, "--window", "2k"], "");
     assert!(error.contains("the text has 1000 tokens, but one window takes 2048"), "{error}");
     let error = home.error(&["eval", &model, "--text", "no/such.txt"], "");
@@ -189,7 +165,7 @@ fn what_cannot_be_judged_is_said() {
     let bad = format!("choice={}", write(&home, "bad.jsonl", "\n{\"question\": \"?\"}\n"));
     let error = home.error(&["eval", &model, "--task", &bad], "");
     assert!(error.contains("bad.jsonl: line 2: missing field `choices`"), "{error}");
-    let other = checkpoint(&home, "qwen3");
+    let other = bytewise(&home, "qwen3");
     let error = home.error(&["eval", &model, "--against", &other, "--text", &text, "--window", "64"], "");
     assert!(error.contains("cannot be compared"), "{error}");
     for wrong in [

@@ -62,13 +62,16 @@ impl<'a> Measurement<'a> {
     /// Begins with the embedding. Looks at some of `sequences` and tries `grids`.
     ///
     /// # Errors
-    /// Tokens that the model does not know, weights that cannot be rounded.
+    /// No text, tokens that the model does not know, weights that cannot be rounded.
     pub fn new(
         network: &'a Layerwise,
         grids: &'a [Grid],
         sequences: &[Vec<u32>],
         c: &'a Compute,
     ) -> Result<Measurement<'a>> {
+        if sequences.iter().all(Vec::is_empty) {
+            return Err(QuantError::TooLittleText { expected: 1, found: 0 });
+        }
         let tokens = sample(sequences);
         let streams = tokens.iter().map(|tokens| network.embed(tokens)).collect::<Result<_, _>>()?;
         let reference = Grid::new(4, 128, false).ok_or(QuantError::NoFormat)?;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// A fresh `$STERNA_HOME`, gone when dropped.
@@ -56,4 +57,29 @@ pub(crate) fn fixture(path: &str) -> PathBuf {
 #[allow(dead_code, reason = "each test file is a crate of its own and uses what it needs")]
 pub(crate) fn checkpoint(name: &str) -> String {
     fixture("checkpoints").join(name).display().to_string()
+}
+
+/// A copy of a checkpoint of 256 tokens or more, with a tokenizer that has a token for each byte.
+#[allow(dead_code, reason = "each test file is a crate of its own and uses what it needs")]
+pub(crate) fn bytewise(home: &Home, name: &str) -> String {
+    let directory = home.path().join(name);
+    std::fs::create_dir_all(&directory).expect("a directory");
+    for file in ["config.json", "model.safetensors"] {
+        std::fs::copy(fixture("checkpoints").join(name).join(file), directory.join(file)).expect("copied");
+    }
+    let spelled = |byte: u8| {
+        let printable = |b: u8| matches!(b, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
+        let before = (0..byte).filter(|b| !printable(*b)).count() as u32;
+        if printable(byte) { char::from(byte) } else { char::from_u32(256 + before).expect("a character") }
+    };
+    let vocab: serde_json::Map<String, Value> =
+        (0..=255u8).map(|byte| (spelled(byte).to_string(), byte.into())).collect();
+    let bytes =
+        json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
+    let tokenizer = json!({
+        "version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": bytes, "post_processor": null,
+        "decoder": bytes, "model": {"type": "BPE", "vocab": vocab, "merges": []},
+    });
+    std::fs::write(directory.join("tokenizer.json"), tokenizer.to_string()).expect("written");
+    directory.display().to_string()
 }

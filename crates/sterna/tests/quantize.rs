@@ -1,0 +1,141 @@
+//! `sterna quantize` on tiny checkpoints: what it can be asked for, and what is left when it is stopped.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use common::{Home, bytewise};
+use serde_json::Value;
+
+/// Some English, long enough to be calibration text.
+const TEXT: &str = include_str!("../../sterna-quant/src/calibration/prose.txt");
+
+/// What `inspect` says of `model`.
+fn inspect(home: &Home, model: &str) -> Value {
+    serde_json::from_str(&home.ok(&["inspect", model, "--verify", "--tensors", "--json"], "")).expect("JSON")
+}
+
+fn path_in(home: &Home, name: &str) -> String {
+    home.path().join(name).display().to_string()
+}
+
+#[test]
+fn a_recipe_says_everything_layer_by_layer() {
+    let home = Home::new();
+    let (recipe, small) = (path_in(&home, "recipe.toml"), path_in(&home, "small.sterna"));
+    let text = "method = \"gptq\"\nbody = \"a4g32\"\nembedding = \"s8g32\"\nhead = \"s6g32\"\n\
+                [layers]\n\"blk.0.*\" = \"s5g64\"\n\"blk.*.ffn_down.weight\" = \"a3g32\"\n";
+    fs::write(&recipe, text).expect("a file");
+    home.ok(&["quantize", &bytewise(&home, "llama_gqa"), "-o", &small, "--recipe", &recipe], "");
+    let tensors = inspect(&home, &small)["tensors"].clone();
+    let types = tensors.as_array().expect("tensors").iter();
+    let type_of = |name: &str| {
+        let tensor = types.clone().find(|tensor| tensor["name"] == name).expect(name);
+        tensor["type"].as_str().expect("a type").to_owned()
+    };
+    assert_eq!(type_of("blk.0.attn_q.weight"), "s5g64");
+    assert_eq!(type_of("blk.0.ffn_down.weight"), "a3g32");
+    assert_eq!(type_of("blk.1.attn_q.weight"), "a4g32");
+    assert_eq!(type_of("token_embd.weight"), "s8g32");
+
+    fs::write(&recipe, text.replace("a4g32", "a7g32")).expect("a file");
+    let error =
+        home.error(&["quantize", &bytewise(&home, "llama_gqa"), "-o", &small, "--recipe", &recipe], "");
+    assert!(error.contains("recipe.toml") && error.contains("a7g32"), "{error}");
+}
+
+#[test]
+fn a_budget_of_bits_is_kept_and_spent() {
+    let home = Home::new();
+    for (name, budget) in [("llama_gqa", 5.0), ("gemma3", 6.5), ("qwen3_moe", 5.5)] {
+        let small = path_in(&home, "small.sterna");
+        home.ok(&["quantize", &bytewise(&home, name), "-o", &small, "--bpw", &budget.to_string()], "");
+        let bits = inspect(&home, &small)["bits_per_weight"].as_f64().expect("a number");
+        assert!(bits <= budget && bits > 0.9 * budget, "{name}: {bits} of {budget}");
+    }
+    let small = path_in(&home, "less.sterna");
+    let error = home.error(&["quantize", &bytewise(&home, "llama_gqa"), "-o", &small, "--bpw", "2"], "");
+    assert!(error.contains("at least"), "{error}");
+    assert!(!Path::new(&small).exists());
+}
+
+#[test]
+fn calibration_text_may_be_the_models_own_or_none() {
+    let home = Home::new();
+    let small = path_in(&home, "small.sterna");
+    let model = bytewise(&home, "llama_gqa");
+    home.ok(&["quantize", &model, "-o", &small, "--calib", "self", "--calib-tokens", "100"], "");
+    inspect(&home, &small);
+    home.ok(&["quantize", &model, "-o", &small, "--calib", "none"], "");
+    inspect(&home, &small);
+    let error = home.error(&["quantize", &model, "-o", &small, "--calib", "none", "--method", "awq"], "");
+    assert!(error.contains("calibration text"), "{error}");
+    let error = home.error(&["quantize", &model, "-o", &small, "--calib", "none", "--bpw", "5"], "");
+    assert!(error.contains("calibration text"), "{error}");
+    let short = path_in(&home, "short.txt");
+    fs::write(&short, "too short").expect("a file");
+    let error = home.error(&["quantize", &model, "-o", &small, "--calib", &short], "");
+    assert!(error.contains("tokens"), "{error}");
+}
+
+#[test]
+fn a_run_that_is_killed_again_and_again_makes_the_same_file() {
+    let home = Home::new();
+    let text = path_in(&home, "text");
+    fs::write(&text, TEXT).expect("a file");
+    let model = bytewise(&home, "qwen3_moe");
+    let whole = path_in(&home, "whole.sterna");
+    let common = ["--calib", &text, "--bpw", "5.5", "-t", "1"];
+    let mut args = vec!["quantize", &model, "-o", &whole];
+    args.extend(common);
+    home.ok(&args, "");
+
+    let killed = path_in(&home, "killed.sterna");
+    fs::write(&killed, "an older file").expect("a file");
+    args[3] = &killed;
+    args.push("--resume");
+    let mut kills = 0;
+    loop {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_sterna"))
+            .args(&args)
+            .env("STERNA_HOME", home.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("sterna starts");
+        // A little longer each time, so that every run comes further than the one before, and the last one to the end.
+        std::thread::sleep(Duration::from_millis(20 + 50 * kills));
+        child.kill().expect("a child");
+        if child.wait().expect("a child").success() {
+            break;
+        }
+        assert!(fs::read(&killed).expect("the older file") == b"an older file", "after {kills} kills");
+        kills += 1;
+    }
+    assert!(kills > 2, "{kills} kills");
+    assert!(fs::read(&whole).expect("a file") == fs::read(&killed).expect("a file"));
+    let names =
+        fs::read_dir(home.path()).expect("a folder").map(|entry| entry.expect("an entry").file_name());
+    assert!(names.into_iter().all(|name| !name.to_string_lossy().contains(".part")));
+}
+
+#[test]
+fn another_request_does_not_go_on_with_the_file() {
+    let home = Home::new();
+    let small = path_in(&home, "small.sterna");
+    let model = bytewise(&home, "llama_gqa");
+    // A run that fails at its very end, because the place of the file is taken by a folder.
+    fs::create_dir(&small).expect("a folder");
+    fs::write(Path::new(&small).join("file"), "").expect("a file");
+    home.error(&["quantize", &model, "-o", &small, "--calib", "none"], "");
+    assert!(Path::new(&format!("{small}.part.json")).exists());
+    let error =
+        home.error(&["quantize", &model, "-o", &small, "--calib", "none", "--bits", "3", "--resume"], "");
+    assert!(error.contains("another way of rounding"), "{error}");
+    fs::remove_dir_all(&small).expect("a folder");
+    home.ok(&["quantize", &model, "-o", &small, "--calib", "none", "--resume"], "");
+    inspect(&home, &small);
+}
