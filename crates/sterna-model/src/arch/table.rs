@@ -1,7 +1,7 @@
 //! The table of families. A row says in what a family differs; what it does not say is as in Llama.
 
 use super::Architecture;
-use super::hf_config::*;
+use super::hf_config::families::*;
 use super::names::Role;
 use super::parts::*;
 use crate::spec::{Activation, NormPlacement};

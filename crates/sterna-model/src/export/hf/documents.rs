@@ -86,23 +86,27 @@ fn from_gguf(
     dtype: DType,
     quantization: Option<(&str, Value)>,
 ) -> Result<Vec<Document>> {
-    let tokenizer = Tokenizer::from_gguf(metadata)?;
-    let padding = metadata.get::<u32>("tokenizer.ggml.padding_token_id")?;
     let mut config = hf_config::hf_config(checkpoint, reading)?;
     config.insert("torch_dtype".to_owned(), json!(dtype_name(dtype)));
+    config.extend(quantization.map(|(field, value)| (field.to_owned(), value)));
+    let document = |name: &str, bytes: Vec<u8>| Document { name: name.to_owned(), bytes: bytes.into() };
+    // A file of weights alone is a model too.
+    if metadata.value("tokenizer.ggml.model").is_none() {
+        return Ok(vec![document(CONFIG, pretty(config))]);
+    }
+    let tokenizer = Tokenizer::from_gguf(metadata)?;
+    let padding = metadata.get::<u32>("tokenizer.ggml.padding_token_id")?;
     config.insert("bos_token_id".to_owned(), json!(tokenizer.bos()));
     config.insert("eos_token_id".to_owned(), json!(tokenizer.eos()));
     // Said even where there is none: some classes have a default that is beyond the vocabulary.
     config.insert("pad_token_id".to_owned(), json!(padding));
-    config.extend(quantization.map(|(field, value)| (field.to_owned(), value)));
-    let template = checkpoint.chat_template()?;
-    let context = reading.spec.context_length;
-    let document = |name: &str, bytes: Vec<u8>| Document { name: name.to_owned(), bytes: bytes.into() };
+    let generation = generation_config(checkpoint, &tokenizer, padding)?;
+    let of_tokenizer = tokenizer_config(checkpoint, &tokenizer, padding, reading.spec.context_length)?;
     Ok(vec![
         document(CONFIG, pretty(config)),
-        document("generation_config.json", pretty(generation_config(checkpoint, &tokenizer, padding)?)),
+        document("generation_config.json", pretty(generation)),
         document("tokenizer.json", tokenizer.to_json()?.into_bytes()),
-        document("tokenizer_config.json", pretty(tokenizer_config(&tokenizer, padding, template, context)?)),
+        document("tokenizer_config.json", pretty(of_tokenizer)),
     ])
 }
 
@@ -131,9 +135,9 @@ fn generation_config(
 
 /// `tokenizer_config.json`: special tokens, chat template.
 fn tokenizer_config(
+    checkpoint: &Checkpoint,
     tokenizer: &Tokenizer,
     padding: Option<u32>,
-    template: Option<String>,
     context: usize,
 ) -> Result<Map<String, Value>> {
     let text = |id: Option<u32>| {
@@ -151,7 +155,7 @@ fn tokenizer_config(
         ("pad_token", text(padding)),
         ("clean_up_tokenization_spaces", json!(false)),
         ("model_max_length", json!(context)),
-        ("chat_template", json!(template)),
+        ("chat_template", json!(checkpoint.chat_template()?)),
     ];
     Ok(present(fields))
 }
