@@ -9,9 +9,10 @@
 //! `w` is `groups / 8`, rounded up, and further up to an even number for groups of 64 and a multiple of four for groups of
 //! 32. Zero points are what they say. Source: `awq/modules/linear` of github.com/casper-hansen/AutoAWQ.
 
+use super::integers::{Along, Integers, Layout};
 use super::matrix::{Groups, QuantizedMatrix, Zeros};
 use super::parts::Parts;
-use super::tables::{Along, Floats, Integers, Layout, two_dimensions, wrong};
+use super::tables::{Floats, two_dimensions, wrong};
 use super::{Format, Tool, group_size};
 use crate::error::Result;
 use crate::hf::ConfigView;

@@ -12,9 +12,10 @@
 //! A configuration may have several schemes, for layers that it lists by name, pattern or class. Which one a layer has is told
 //! by its shapes. Source: `compressed_tensors/compressors/pack_quantized` of github.com/vllm-project/compressed-tensors.
 
+use super::integers::{Along, Integers, Layout};
 use super::matrix::{Groups, QuantizedMatrix, Zeros};
 use super::parts::Parts;
-use super::tables::{Along, Floats, Integers, Layout, list, listed_groups, two_dimensions, wrong};
+use super::tables::{Floats, list, listed_groups, two_dimensions, wrong};
 use super::{Format, Tool};
 use crate::error::Result;
 use crate::hf::ConfigView;

@@ -12,9 +12,10 @@
 //! every file tells which it is, but symmetric ones give themselves away: their zero points are all the middle code.
 //! Source: `gptqmodel/nn_modules/qlinear` of github.com/ModelCloud/GPTQModel.
 
+use super::integers::{Along, Integers, Layout};
 use super::matrix::{Groups, QuantizedMatrix, Zeros};
 use super::parts::Parts;
-use super::tables::{Along, Floats, Integers, Layout, listed_groups, two_dimensions, wrong};
+use super::tables::{Floats, listed_groups, two_dimensions, wrong};
 use super::{Format, Tool, group_size};
 use crate::error::Result;
 use crate::hf::ConfigView;

@@ -8,13 +8,14 @@ use sterna_tensor::{
     Block, BlockSource, DType, DenseMatrix, Matrix, PackedFormat, PackedMatrix, Pool, ShapeError,
 };
 
-use super::tables::{Floats, Integers};
+use super::integers::Integers;
+use super::tables::Floats;
 use super::{QuantizedType, Tool};
 use crate::mapped;
 use crate::tensor::RowOrder;
 
-/// Columns that are decoded at a time.
-const BLOCK: usize = 32;
+/// Columns that are decoded at a time: a block of the packed formats.
+const BLOCK: usize = super::integers::RUN;
 
 /// Weights `[rows, cols]` as codes with scales: one for each row and *group* of columns.
 #[derive(Debug)]
@@ -153,7 +154,10 @@ impl QuantizedMatrix {
         order: RowOrder,
         pool: &Pool,
     ) -> Result<Matrix, ShapeError> {
-        let source = Rows { matrix: self, first: rows.start, order };
+        // Twice the codes in memory for a moment, of this matrix alone.
+        let turned = self.codes.is_column_wise().then(|| self.codes.turned(pool));
+        let codes = turned.as_ref().unwrap_or(&self.codes);
+        let source = Rows { matrix: self, codes, first: rows.start, order };
         let matrix = match self.format(rows.clone()) {
             Some(format) => {
                 PackedMatrix::pack(format, rows.len(), self.cols, &source, pool).map(Matrix::Packed)
@@ -222,6 +226,7 @@ impl QuantizedMatrix {
 /// Rows of a matrix, to pack from.
 struct Rows<'a> {
     matrix: &'a QuantizedMatrix,
+    codes: &'a Integers,
     first: usize,
     order: RowOrder,
 }
@@ -235,19 +240,22 @@ impl Rows<'_> {
 impl BlockSource for Rows<'_> {
     #[inline]
     fn block(&self, row: usize, block: usize, out: &mut Block) {
-        let row = self.stored_row(row);
-        self.matrix.codes.read(row, block * BLOCK, &mut out.codes[..BLOCK]);
-        let Level { d, zero, m } = self.matrix.level(row, self.matrix.groups.of(block * BLOCK));
-        (out.d, out.m, out.zero) = (f16::from_f32(d), f16::from_f32(m), zero);
-        // Exact where the scale is a half float or shorter, or the zero point a power of two.
-        (out.wide_d, out.wide_m) = (d, m - d * f32::from(zero));
+        let (row, first) = (self.stored_row(row), block * BLOCK);
+        self.codes.read(row, first, &mut out.codes[..BLOCK]);
+        if let Groups::Of(size) = self.matrix.groups
+            && first.is_multiple_of(size)
+        {
+            let Level { d, zero, m } = self.matrix.level(row, first / size);
+            (out.d, out.m, out.zero) = (f16::from_f32(d), f16::from_f32(m), zero);
+            // Exact where the scale is a half float or shorter, or the zero point a power of two.
+            (out.wide_d, out.wide_m) = (d, m - d * f32::from(zero));
+        }
     }
 
     fn done(&self, rows: Range<usize>) {
         // In another order the rows lie all over the tensor, whose memory goes back when all of it is packed.
         if self.order == RowOrder::AsStored
-            && let Some(bytes) =
-                self.matrix.codes.bytes_of_rows(rows.start + self.first..rows.end + self.first)
+            && let Some(bytes) = self.codes.bytes_of_rows(rows.start + self.first..rows.end + self.first)
         {
             mapped::release(&bytes);
         }

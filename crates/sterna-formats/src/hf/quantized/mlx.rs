@@ -13,9 +13,10 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
+use super::integers::{Along, Integers, Layout};
 use super::matrix::{Groups, QuantizedMatrix, Zeros};
 use super::parts::Parts;
-use super::tables::{Along, Floats, Integers, Layout, two_dimensions, wrong};
+use super::tables::{Floats, two_dimensions, wrong};
 use super::{Format, Tool, suffix};
 use crate::error::Result;
 use crate::hf::ConfigView;

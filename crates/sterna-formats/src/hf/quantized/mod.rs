@@ -2,13 +2,14 @@
 //!
 //! Such a checkpoint has several tensors for a weight matrix, `X.qweight`, `X.qzeros` and `X.scales` for instance.
 //! [`gather`] makes one [`Tensor`] of them, called `X.weight` and of shape `[out, in]` as in the original, so that
-//! nobody else needs to know. Codes and scales stay what they are: see [`matrix`] for how they are packed. What a layer is,
+//! nobody else needs to know. Codes and scales stay what they are: `matrix.rs` says how they are packed. What a layer is,
 //! its tensors say; `config.json` has to agree with them. Layers that were left alone stay float tensors.
 //! `docs/quantized-checkpoints.md` describes the formats.
 
 mod awq;
 mod compressed_tensors;
 mod gptq;
+mod integers;
 mod matrix;
 mod mlx;
 mod parts;
