@@ -11,7 +11,7 @@ use sterna_model::Layerwise;
 use sterna_model::layerwise::{FloatBlock, FloatLinear, LayerwiseScratch, vectors_mut};
 use sterna_tensor::{Compute, PackedFormat};
 
-use crate::awq::{self, Scaling};
+use crate::awq::{self, Powers, Scaling};
 use crate::error::{QuantError, Result};
 use crate::observe::{Input, Observations, observed_names};
 use crate::recipe::{Grid, Method, Recipe, is_router};
@@ -89,7 +89,9 @@ impl<'a> Pipeline<'a> {
         let mut report = BlockReport { index, ..BlockReport::default() };
         if matches!(self.recipe.method, Method::Awq | Method::Auto) {
             let format_of = |layer: &FloatLinear| self.format_of(layer);
-            report.scalings = awq::scale_block(network, index, &mut block, &mut observations, &format_of, c)?;
+            let powers = if self.recipe.method == Method::Awq { Powers::All } else { Powers::CoarseToFine };
+            report.scalings =
+                awq::scale_block(network, index, &mut block, &mut observations, &format_of, powers, c)?;
         }
         for (name, values) in vectors_mut(&mut block, index) {
             sink.vector(&name, values)?;

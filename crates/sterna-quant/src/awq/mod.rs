@@ -20,8 +20,17 @@ use crate::error::{QuantError, Result};
 use crate::observe::{Input, Observations};
 use crate::rounding::{Search, round_to_nearest};
 
-/// Powers that are tried: 0, 1/20, … 19/20.
+/// Powers that may be tried: 0, 1/20, … 19/20.
 const N_POWERS: usize = 20;
+
+/// Which of the powers are tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Powers {
+    /// All of them, as published.
+    All,
+    /// Every other one, and the neighbours of the best of those: the error has one valley, give or take noise.
+    CoarseToFine,
+}
 
 /// What scaling did to one input.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,12 +57,13 @@ pub fn scale_block(
     block: &mut FloatBlock,
     observations: &mut Observations,
     format_of: &dyn Fn(&FloatLinear) -> Option<PackedFormat>,
+    powers: Powers,
     c: &Compute,
 ) -> Result<Vec<Scaling>> {
     let mut scalings = Vec::new();
     for fold in folds(&network.spec().blocks[index], block) {
         let Some(input) = observations.of(&fold.readers[0]) else { continue };
-        let trial = Trial { network, index, fold: &fold, input, format_of, c };
+        let trial = Trial { network, index, fold: &fold, input, format_of, powers, c };
         let (scaling, scales) = trial.search(block)?;
         fold.apply(block, &scales);
         // What is read is now smaller by the scales; experts are observed under names of their own.
@@ -74,6 +84,7 @@ struct Trial<'a> {
     fold: &'a Fold,
     input: &'a Input,
     format_of: &'a dyn Fn(&FloatLinear) -> Option<PackedFormat>,
+    powers: Powers,
     c: &'a Compute,
 }
 
@@ -83,22 +94,30 @@ impl Trial<'_> {
         let mut runnable = self.network.runnable(self.index, block)?;
         let mut scratch = LayerwiseScratch::default();
         let wanted = self.outputs(&runnable, &mut scratch);
-        let mut best: Option<(Scaling, Vec<f32>)> = None;
-        for power in (0..N_POWERS).map(|step| step as f32 / N_POWERS as f32) {
-            let scales = self.scales(&magnitudes, power);
-            let rounded = self.rounded(block, &scales)?;
-            for (layer, weight) in &rounded {
-                runnable.replace(layer, weight.clone())?;
+        let mut error_of = |step: usize| -> Result<f64> {
+            for (layer, weight) in self.rounded(block, &self.scales(&magnitudes, power(step)))? {
+                runnable.replace(&layer, weight)?;
             }
-            let got = self.outputs(&runnable, &mut scratch);
-            let error = mean_squared_error(&wanted, &got);
-            let error_before = best.as_ref().map_or(error, |(best, _)| best.error_before);
-            if best.as_ref().is_none_or(|(best, _)| error < best.error_after) {
-                let layer = self.fold.readers[0].clone();
-                best = Some((Scaling { layer, power, error_before, error_after: error }, scales));
+            Ok(mean_squared_error(&wanted, &self.outputs(&runnable, &mut scratch)))
+        };
+        let mut errors = [f64::INFINITY; N_POWERS];
+        let stride = if self.powers == Powers::All { 1 } else { 2 };
+        for step in (0..N_POWERS).step_by(stride) {
+            errors[step] = error_of(step)?;
+        }
+        let coarse = least(&errors);
+        for step in [coarse.saturating_sub(1), coarse + 1] {
+            if errors.get(step) == Some(&f64::INFINITY) {
+                errors[step] = error_of(step)?;
             }
         }
-        best.ok_or_else(|| QuantError::NotFinite { layer: self.fold.readers[0].clone(), what: "outputs" })
+        let (layer, step) = (self.fold.readers[0].clone(), least(&errors));
+        if !errors[step].is_finite() {
+            return Err(QuantError::NotFinite { layer, what: "outputs" });
+        }
+        let (error_before, error_after) = (errors[0], errors[step]);
+        let scaling = Scaling { layer, power: power(step), error_before, error_after };
+        Ok((scaling, self.scales(&magnitudes, power(step))))
     }
 
     /// `magnitudes` to `power`, the largest and the smallest equally far from one.
@@ -142,6 +161,15 @@ impl Trial<'_> {
         };
         self.input.sample.iter().map(output).collect()
     }
+}
+
+fn power(step: usize) -> f32 {
+    step as f32 / N_POWERS as f32
+}
+
+/// Where the least of `errors` is, the first of several.
+fn least(errors: &[f64]) -> usize {
+    (0..errors.len()).min_by(|&a, &b| errors[a].total_cmp(&errors[b])).unwrap_or(0)
 }
 
 fn mean_squared_error(wanted: &[Vec<f32>], got: &[Vec<f32>]) -> f64 {
