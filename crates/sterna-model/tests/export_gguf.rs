@@ -6,7 +6,7 @@ use std::path::Path;
 
 use common::{CONFIGS, directory, expected, max_difference, native, open};
 use sterna_formats::{Checkpoint, GgmlType, TensorType};
-use sterna_model::export::gguf::{GgufExport, Options};
+use sterna_model::export::gguf::{GgufExport, Options, is_expressible};
 use sterna_model::export::{Export, Written};
 use sterna_model::{ModelError, Reference, Spec};
 use sterna_tensor::{DType, PackedFormat};
@@ -201,7 +201,10 @@ fn what_metadata_cannot_say_is_refused_before_anything_is_written() {
         let config = config.replace(r#""sliding_window": null"#, r#""sliding_window": 8"#);
         std::fs::write(changed.join("config.json"), config).unwrap();
         let path = dir.path().join("model.gguf");
-        let error = export(&Checkpoint::open(&changed).unwrap(), &path, Options::default()).unwrap_err();
+        let changed = Checkpoint::open(&changed).unwrap();
+        assert!(is_expressible(&open(name, CONFIGS[0])).is_ok() != from.is_empty(), "{name}");
+        assert!(is_expressible(&changed).is_err(), "{name}");
+        let error = export(&changed, &path, Options::default()).unwrap_err();
         assert!(error.to_string().contains(complaint), "{name}: {error}");
         assert!(!path.exists() && !dir.path().join("model.gguf.part").exists());
     }

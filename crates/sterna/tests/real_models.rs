@@ -216,6 +216,21 @@ fn mistakes_in_a_piped_chat_end_it() {
 }
 
 #[test]
+fn an_exported_model_says_the_same() {
+    let home = Home::new();
+    let [native, exported] =
+        ["native.sterna", "exported.gguf"].map(|name| home.path().join(name).display().to_string());
+    let rounding = ["--method", "rtn", "--bits", "4", "--calib", "none"];
+    home.ok(&[&["quantize", &model("smollm2"), "-o", &native], &rounding[..]].concat(), "");
+    home.ok(&["export", &native, "--to", "gguf", "--exact", "-o", &exported], "");
+    let text = |model: &str| {
+        let args = ["run", model, "--raw", "The history of the steam engine", "--temp", "0", "-n", "48"];
+        home.ok(&[&args[..], &["--precision", "float", "--kv", "f32"]].concat(), "")
+    };
+    assert_eq!(text(&exported), text(&native));
+}
+
+#[test]
 fn bench_reads_a_real_model() {
     let home = Home::new();
     let report =

@@ -23,12 +23,7 @@ const MAX_RELATIVE_DIFFERENCE: f32 = 1e-6;
 ///
 /// # Errors
 /// Those of reading the file's description, and the first part of `spec` that would be lost.
-pub(super) fn is_expressible(
-    path: &Path,
-    spec: &Spec,
-    metadata: Metadata,
-    tensors: &[Planned],
-) -> Result<()> {
+pub(super) fn says_the_same(path: &Path, spec: &Spec, metadata: Metadata, tensors: &[Planned]) -> Result<()> {
     let tensors = tensors.iter().map(|tensor| sketch(tensor, metadata.file())).collect::<Result<_>>()?;
     let read = Spec::of(&Checkpoint::of_parts(path, Config::Gguf(metadata), tensors))?;
     for ((field, expected), (_, found)) in whole(spec).into_iter().zip(whole(&read)) {

@@ -35,36 +35,50 @@ pub struct GgufExport {
     done: usize,
 }
 
+/// Whether the network and the tokenizer of `checkpoint` can be expressed in a GGUF file, whatever its weights become.
+///
+/// # Errors
+/// Those of [`GgufExport::create`], but for weights and the file itself.
+pub fn is_expressible(checkpoint: &Checkpoint) -> Result<()> {
+    let is_copy = matches!(checkpoint.config(), Config::Gguf(_)) && checkpoint.native().is_none();
+    if !is_copy {
+        plan(checkpoint, checkpoint.path(), Options::default())?;
+    }
+    Ok(())
+}
+
 impl GgufExport {
     /// Begins to write `checkpoint` to `path`.
     ///
     /// # Errors
     /// Those of loading, and when the checkpoint cannot be expressed in a GGUF file, which is said by name.
     pub fn create(checkpoint: &Checkpoint, path: &Path, options: Options) -> Result<GgufExport> {
-        if let (Config::Gguf(origin), None) = (checkpoint.config(), checkpoint.native()) {
-            return GgufExport::begin(path, &metadata::copied(origin)?, plan::copy(checkpoint));
-        }
-        let reading = arch::read(checkpoint)?;
-        let mut tensors = plan::tensors(checkpoint, &reading, options)?;
-        let mut entries = match checkpoint.config() {
-            Config::Gguf(origin) => metadata::of_origin(origin)?,
-            Config::Hf(_) => {
-                let (entries, divisors) = metadata::made(checkpoint, &reading)?;
-                tensors.extend(divisors.into_iter().map(Planned::from));
-                entries
-            }
+        let (entries, tensors) = match (checkpoint.config(), checkpoint.native()) {
+            (Config::Gguf(origin), None) => (metadata::copied(origin)?, plan::copy(checkpoint)),
+            _ => plan(checkpoint, path, options)?,
         };
-        metadata::describe_weights(&mut entries, plan::file_type(&tensors));
-        let read_back = entries.to_metadata(&path.display().to_string())?;
-        check::is_expressible(path, &reading.spec, read_back, &tensors)?;
-        GgufExport::begin(path, &entries, tensors)
-    }
-
-    fn begin(path: &Path, entries: &Entries, tensors: Vec<Planned>) -> Result<GgufExport> {
         let infos = tensors.iter().map(|tensor| tensor.info.clone()).collect();
-        let writer = Writer::create(path, entries, infos)?;
+        let writer = Writer::create(path, &entries, infos)?;
         Ok(GgufExport { writer, tensors, done: 0 })
     }
+}
+
+/// What a GGUF file at `path` will hold, which has been compared with what the checkpoint says.
+fn plan(checkpoint: &Checkpoint, path: &Path, options: Options) -> Result<(Entries, Vec<Planned>)> {
+    let reading = arch::read(checkpoint)?;
+    let mut tensors = plan::tensors(checkpoint, &reading, options)?;
+    let mut entries = match checkpoint.config() {
+        Config::Gguf(origin) => metadata::of_origin(origin)?,
+        Config::Hf(_) => {
+            let (entries, divisors) = metadata::made(checkpoint, &reading)?;
+            tensors.extend(divisors.into_iter().map(Planned::from));
+            entries
+        }
+    };
+    metadata::describe_weights(&mut entries, plan::file_type(&tensors));
+    let read_back = entries.to_metadata(&path.display().to_string())?;
+    check::says_the_same(path, &reading.spec, read_back, &tensors)?;
+    Ok((entries, tensors))
 }
 
 impl Export for GgufExport {

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use anyhow::ensure;
 use clap::ValueEnum;
 use sterna::Checkpoint;
 use sterna_model::export::Export;
@@ -29,7 +30,7 @@ pub(super) struct Args {
     /// The file to write, or the directory for formats that are one
     #[arg(short, long, value_name = "PATH")]
     output: PathBuf,
-    /// Keep every weight exactly, also where that takes more bytes
+    /// Keep every weight exactly, also where that takes more bytes (gguf; the others are exact or refuse)
     #[arg(long)]
     exact: bool,
     /// Print what became of every tensor as JSON
@@ -38,7 +39,7 @@ pub(super) struct Args {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Target {
+pub(super) enum Target {
     /// llama.cpp and what builds on it: one file
     Gguf,
     /// transformers and most others: a folder with weights of 16 bits
@@ -51,17 +52,44 @@ enum Target {
     Mlx,
 }
 
+impl Target {
+    /// Refuses an output whose name is not one of the format, or that is a folder with something in it.
+    pub(super) fn check_path(self, output: &Path) -> anyhow::Result<()> {
+        match self {
+            Target::Gguf => gguf::check_path(output),
+            Target::Hf | Target::Awq | Target::Gptq | Target::Mlx => {
+                let is_used = output.read_dir().is_ok_and(|mut entries| entries.next().is_some());
+                ensure!(!is_used, "{}: expected a folder that is new or empty", output.display());
+                Ok(())
+            }
+        }
+    }
+
+    /// Begins the output.
+    pub(super) fn begin(
+        self,
+        checkpoint: &Checkpoint,
+        output: &Path,
+        exact: bool,
+    ) -> anyhow::Result<Box<dyn Export>> {
+        let folder =
+            |target| anyhow::Ok(Box::new(HfExport::create(checkpoint, output, target)?) as Box<dyn Export>);
+        match self {
+            Target::Gguf => gguf::begin(checkpoint, output, exact),
+            Target::Hf => folder(hf::Target::Dense),
+            Target::Awq => folder(hf::Target::Awq),
+            Target::Gptq => folder(hf::Target::Gptq),
+            Target::Mlx => folder(hf::Target::Mlx),
+        }
+    }
+}
+
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let start = Instant::now();
     let path = model_arg::resolve(&args.model)?;
     let checkpoint = Checkpoint::open(&path)?;
-    let export = match args.to {
-        Target::Gguf => gguf::create(&checkpoint, &args.output, args.exact)?,
-        Target::Hf => folder(&checkpoint, &args.output, hf::Target::Dense)?,
-        Target::Awq => folder(&checkpoint, &args.output, hf::Target::Awq)?,
-        Target::Gptq => folder(&checkpoint, &args.output, hf::Target::Gptq)?,
-        Target::Mlx => folder(&checkpoint, &args.output, hf::Target::Mlx)?,
-    };
+    args.to.check_path(&args.output)?;
+    let export = args.to.begin(&checkpoint, &args.output, args.exact)?;
     handle_interrupts()?;
     let interruptible = Interruptible::start();
     let Some(report) = finish(export, &interruptible)? else { return Ok(ExitCode::from(EXIT_INTERRUPTED)) };
@@ -74,10 +102,6 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (output, seconds) = (args.output.display(), start.elapsed().as_secs_f64());
     note(format_args!("{output}: {}, {seconds:.1} s", units::bytes(report.n_bytes)));
     Ok(ExitCode::SUCCESS)
-}
-
-fn folder(checkpoint: &Checkpoint, output: &Path, target: hf::Target) -> anyhow::Result<Box<dyn Export>> {
-    Ok(Box::new(HfExport::create(checkpoint, output, target)?))
 }
 
 /// Writes all of `export`, with a bar on a terminal; `None` when Ctrl-C was pressed.

@@ -8,6 +8,7 @@ use anyhow::{Context, anyhow};
 use clap::ValueEnum;
 use sterna_quant::recipe::{Grid, Method, Recipe};
 
+use super::format::Format;
 use crate::cli::settings::{ThreadsArg, positive};
 
 /// Make a model smaller: 4 bits per weight, or 2, 3, 8, or as many as a budget allows
@@ -15,9 +16,12 @@ use crate::cli::settings::{ThreadsArg, positive};
 pub(in crate::cli) struct Args {
     /// A name from the store, a GGUF file, or a Hugging Face directory; best with f16, bf16 or f32 weights
     pub(super) checkpoint: String,
-    /// The file to write, NAME.sterna
+    /// The file to write, NAME.sterna or what --format asks for
     #[arg(short, long, value_name = "FILE")]
     pub(super) output: PathBuf,
+    /// The form in which the model is wanted
+    #[arg(long, value_enum, default_value_t = Format::Sterna)]
+    pub(super) format: Format,
     #[command(flatten)]
     rounding: RoundingArgs,
     /// Text to fit to: a file, the text that comes with sterna, text that the model writes itself, or nothing

@@ -3,16 +3,15 @@
 mod args;
 mod budget;
 mod calibration;
+mod format;
 mod own_text;
 mod resume;
 mod sink;
 
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use anyhow::bail;
 use sterna::{Checkpoint, Compute, Isa, Pool, Precision, Size, physical_cores};
 use sterna_model::{Layerwise, native};
 use sterna_quant::pipeline::{BlockReport, Pipeline};
@@ -27,7 +26,7 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let start = Instant::now();
     let path = model_arg::resolve(&args.checkpoint)?;
     let checkpoint = Checkpoint::open(&path)?;
-    let output = output_path(&args.output)?;
+    let output = args.format.native_path(&args.output, &checkpoint)?;
     let network = Layerwise::open(&checkpoint)?;
     let mut recipe = args.recipe()?;
     let bits_per_weight = Size::of(&checkpoint).bits_per_weight();
@@ -104,8 +103,11 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     for tensor in native::tensors(&checkpoint)? {
         sink.add_if_missing(&tensor)?;
     }
-    let n_bytes = sink.finish(&checkpoint, &recipe)?;
+    sink.finish(&checkpoint, &recipe)?;
     bar.finish_and_clear();
+    let Some((output, n_bytes)) = args.format.export(output, &args.output, &interruptible)? else {
+        return interrupted;
+    };
     note(format_args!(
         "{}: {}, {:.0} s",
         output.display(),
@@ -126,14 +128,5 @@ fn describe(report: &BlockReport) {
     }
     for (layer, error) in &report.errors {
         note(format_args!("{layer}: relative error {error:.2e}"));
-    }
-}
-
-/// `path` with the extension of native files.
-fn output_path(path: &Path) -> anyhow::Result<PathBuf> {
-    match path.extension() {
-        Some(extension) if extension == "sterna" => Ok(path.to_owned()),
-        None => Ok(path.with_extension("sterna")),
-        Some(_) => bail!("{}: expected a name that ends in .sterna", path.display()),
     }
 }

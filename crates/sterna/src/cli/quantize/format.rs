@@ -1,0 +1,91 @@
+//! `--format`: the form in which the quantized model is wanted. Other than native ones are exported from a native file,
+//! which is written beside the output and removed afterwards.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::ValueEnum;
+use sterna::Checkpoint;
+use sterna_model::export::gguf;
+
+use crate::cli::export::{self, Target};
+use crate::cli::terminal::{Interruptible, note};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// Sterna's own: the smallest, and run as it lies
+    Sterna,
+    /// A file for llama.cpp; smallest and exact with --symmetric --group 32
+    Gguf,
+    /// A folder for vLLM, SGLang, transformers: 4 bits with zero points
+    Awq,
+    /// A folder for mlx-lm
+    Mlx,
+}
+
+impl Format {
+    /// What the native file is exported to.
+    fn target(self) -> Option<Target> {
+        match self {
+            Format::Sterna => None,
+            Format::Gguf => Some(Target::Gguf),
+            Format::Awq => Some(Target::Awq),
+            Format::Mlx => Some(Target::Mlx),
+        }
+    }
+
+    /// Where the native file goes.
+    ///
+    /// # Errors
+    /// When `output` is not called as outputs of the format are, or the format cannot express the model: hours of
+    /// quantizing should not end in a refusal.
+    pub(super) fn native_path(self, output: &Path, checkpoint: &Checkpoint) -> anyhow::Result<PathBuf> {
+        let Some(target) = self.target() else {
+            return match output.extension() {
+                Some(extension) if extension == "sterna" => Ok(output.to_owned()),
+                None => Ok(output.with_extension("sterna")),
+                Some(_) => bail!("{}: expected a name that ends in .sterna", output.display()),
+            };
+        };
+        target.check_path(output)?;
+        if self == Format::Gguf {
+            gguf::is_expressible(checkpoint)?;
+        }
+        let mut name = output.as_os_str().to_owned();
+        name.push(".sterna");
+        Ok(name.into())
+    }
+
+    /// Makes `output` of the native file; what is there then and its size, or `None` when Ctrl-C was pressed.
+    ///
+    /// # Errors
+    /// Those of the export. The native file is kept then, and the message says where.
+    pub(super) fn export(
+        self,
+        native: PathBuf,
+        output: &Path,
+        interruptible: &Interruptible,
+    ) -> anyhow::Result<Option<(PathBuf, u64)>> {
+        let Some(target) = self.target() else {
+            let n_bytes = fs::metadata(&native)?.len();
+            return Ok(Some((native, n_bytes)));
+        };
+        let export = Checkpoint::open(&native)
+            .map_err(anyhow::Error::from)
+            .and_then(|checkpoint| target.begin(&checkpoint, output, false))
+            .and_then(|export| export::finish(export, interruptible));
+        let kept = || format!("{} is quantized and kept, but not exported", native.display());
+        match export.with_context(kept)? {
+            Some(report) => {
+                fs::remove_file(&native).with_context(|| format!("removing {}", native.display()))?;
+                report.tell();
+                Ok(Some((output.to_owned(), report.n_bytes)))
+            }
+            None => {
+                note(kept());
+                Ok(None)
+            }
+        }
+    }
+}
