@@ -1,6 +1,7 @@
 //! The workshop: one subcommand per file, each with its `Args` and its `run`. Never shipped.
 #![forbid(unsafe_code)]
 
+mod interop;
 mod models;
 mod parity;
 mod peers;
@@ -33,6 +34,8 @@ enum Command {
     Tokenizers(tokenizers::Args),
     /// Compare speed with llama.cpp, side by side in one run
     Peers(peers::Args),
+    /// Export a model and have other runtimes compute with it
+    Interop(interop::Args),
     /// Quantize real models by every method, and judge what came out
     Quality(quality::Args),
 }
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Command::Parity(args) => parity::run(&args),
         Command::Tokenizers(args) => tokenizers::run(&args),
         Command::Peers(args) => peers::run(&args),
+        Command::Interop(args) => interop::run(&args),
         Command::Quality(args) => quality::run(&args),
     };
     match result {

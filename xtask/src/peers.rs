@@ -65,10 +65,7 @@ struct Comparison {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let python = match &args.python {
         Some(python) => python.clone(),
-        None => {
-            let smallest = model_path("smollm2")?;
-            python::with_llama_cpp(|python| engines::llama_cpp_runs(python, &smallest))?
-        }
+        None => llama_cpp_python()?,
     };
     let engines = Engines::new(python, args.repetitions)?;
     let mut cells = Vec::new();
@@ -93,6 +90,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     print!("{table}");
     println!("\nalso in {} as peers.md and peers.json", directory.display());
     Ok(())
+}
+
+/// A Python with llama.cpp, built for this machine.
+pub(crate) fn llama_cpp_python() -> anyhow::Result<PathBuf> {
+    let smallest = model_path("smollm2")?;
+    python::with_llama_cpp(|python| engines::llama_cpp_runs(python, &smallest))
 }
 
 fn model_path(model: &str) -> anyhow::Result<PathBuf> {
