@@ -6,6 +6,7 @@ mod models;
 mod parity;
 mod peers;
 mod quality;
+mod synthetic;
 mod test;
 mod tokenizers;
 mod workspace;
@@ -38,6 +39,8 @@ enum Command {
     Interop(interop::Args),
     /// Quantize real models by every method, and judge what came out
     Quality(quality::Args),
+    /// Write a checkpoint of random weights as large as asked for
+    Synthetic(synthetic::Args),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Command::Peers(args) => peers::run(&args),
         Command::Interop(args) => interop::run(&args),
         Command::Quality(args) => quality::run(&args),
+        Command::Synthetic(args) => synthetic::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

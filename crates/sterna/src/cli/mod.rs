@@ -7,6 +7,7 @@ mod eval;
 mod export;
 mod inspect;
 mod list;
+mod memory;
 mod model_arg;
 mod pull;
 mod quantize;

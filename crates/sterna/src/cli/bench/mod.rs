@@ -5,7 +5,6 @@
 
 mod bandwidth;
 mod measure;
-mod memory;
 mod report;
 mod weights;
 
@@ -16,7 +15,7 @@ use clap::ValueEnum;
 use sterna::{Network, physical_cores};
 
 use super::settings::{ComputeArgs, positive, threads};
-use super::{model_arg, terminal};
+use super::{memory, model_arg, terminal};
 use measure::Test;
 use report::Report;
 

@@ -16,6 +16,7 @@ use sterna::{Checkpoint, Compute, Isa, Pool, Precision, Size, physical_cores};
 use sterna_model::{Layerwise, native};
 use sterna_quant::pipeline::{BlockReport, Pipeline};
 
+use super::memory::peak_rss;
 use super::terminal::{EXIT_INTERRUPTED, Interruptible, handle_interrupts, note, step_bar};
 use super::{Global, model_arg, units};
 pub(super) use args::Args;
@@ -108,12 +109,10 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let Some((output, n_bytes)) = args.format.export(output, &args.output, &interruptible)? else {
         return interrupted;
     };
-    note(format_args!(
-        "{}: {}, {:.0} s",
-        output.display(),
-        units::bytes(n_bytes),
-        start.elapsed().as_secs_f64()
-    ));
+    let seconds = start.elapsed().as_secs_f64();
+    let memory = peak_rss().map(|bytes| format!(", {} of memory at most", units::bytes(bytes)));
+    let memory = memory.unwrap_or_default();
+    note(format_args!("{}: {}, {seconds:.0} s{memory}", output.display(), units::bytes(n_bytes)));
     Ok(ExitCode::SUCCESS)
 }
 

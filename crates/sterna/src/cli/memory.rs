@@ -3,13 +3,13 @@
 /// The most memory this process has held at once, in bytes (resident set, with pages of mapped files that are in
 /// memory); `None` where the system does not say without unsafe code.
 #[cfg(target_os = "linux")]
-pub(super) fn peak_rss() -> Option<u64> {
+pub(in crate::cli) fn peak_rss() -> Option<u64> {
     parse(&std::fs::read_to_string("/proc/self/status").ok()?)
 }
 
 /// See the Linux version.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn peak_rss() -> Option<u64> {
+pub(in crate::cli) fn peak_rss() -> Option<u64> {
     None
 }
 
