@@ -54,6 +54,14 @@ pub(crate) fn bring(offline: bool) -> anyhow::Result<PathBuf> {
     Ok(directory)
 }
 
+/// The file of the test model of that name, which is brought if need be; else the path itself.
+pub(crate) fn find(model: &str) -> anyhow::Result<PathBuf> {
+    match TEST_MODELS.iter().any(|known| known.short == model) {
+        true => Ok(path_in(&bring(false)?, model)),
+        false => Ok(PathBuf::from(model)),
+    }
+}
+
 pub(crate) fn path_in(directory: &Path, short: &str) -> PathBuf {
     directory.join(format!("{short}.gguf"))
 }

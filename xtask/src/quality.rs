@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 
 use crate::{models, workspace};
 
@@ -36,11 +36,11 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let sterna = release_build()?;
+    let sterna = workspace::release_build()?;
     let directory = workspace::target().join("quality");
     std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
     for model in &args.models {
-        let original = find(model)?;
+        let original = models::find(model)?;
         let mut files = Vec::new();
         for bits in &args.bits {
             for method in &args.methods {
@@ -49,38 +49,18 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
                 let mut quantize = Command::new(&sterna);
                 quantize.arg("quantize").arg(&original).arg("-o").arg(&file).args(["--method", method]);
                 quantize.args(["--bits", &bits.to_string(), "--group", &args.group.to_string()]);
-                succeed(&mut quantize)?;
+                workspace::succeed(&mut quantize)?;
                 files.push(file);
             }
         }
         let mut eval = Command::new(&sterna);
         eval.arg("eval").args(&files).args(&args.beside).arg("--against").arg(&original);
         eval.arg("--text").arg(&args.text).args(["--windows", &args.windows.to_string(), "--markdown"]);
-        succeed(&mut eval)?;
+        workspace::succeed(&mut eval)?;
     }
     Ok(())
-}
-
-fn release_build() -> anyhow::Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    succeed(Command::new(cargo).args(["build", "--release", "-p", "sterna"]).current_dir(workspace::root()))?;
-    Ok(workspace::target().join("release").join(format!("sterna{}", std::env::consts::EXE_SUFFIX)))
-}
-
-/// The file of a test model, or the path itself.
-fn find(model: &str) -> anyhow::Result<PathBuf> {
-    match models::TEST_MODELS.iter().any(|known| known.short == model) {
-        true => Ok(models::path_in(&models::bring(false)?, model)),
-        false => Ok(PathBuf::from(model)),
-    }
 }
 
 fn stem(path: &Path) -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-fn succeed(command: &mut Command) -> anyhow::Result<()> {
-    let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
-    ensure!(status.success(), "{command:?}: {status}");
-    Ok(())
 }

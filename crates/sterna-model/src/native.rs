@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use sterna_formats::{Checkpoint, Config, RowOrder, Tensor, TensorType};
+use sterna_formats::{Checkpoint, Config, RowOrder, Tensor, TensorType, mapped};
 use sterna_tensor::{Matrix, PackedFormat, PackedMatrix, Pool};
 
 use crate::arch;
@@ -134,6 +134,12 @@ impl CanonicalTensor {
             Source::Matrix { weight, .. } => &weight.file,
             Source::Vector { values, .. } => &values.file,
         }
+    }
+
+    /// Gives back the memory that reading has filled with pages of the file.
+    pub fn release(&self) {
+        let (Source::Matrix { weight: tensor, .. } | Source::Vector { values: tensor, .. }) = &self.source;
+        mapped::release(&tensor.data);
     }
 
     /// [`CanonicalTensor::ty`], if the values are those in the checkpoint, with no factor and nothing added.

@@ -80,8 +80,8 @@ impl Outcome {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let sterna = release_build()?;
-    let original = find(&args.model)?;
+    let sterna = workspace::release_build()?;
+    let original = models::find(&args.model)?;
     let directory = workspace::target().join("interop");
     std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
     let mut outcomes = Vec::new();
@@ -95,12 +95,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             .arg(&native)
             .args(["--method", "rtn"])
             .args(quantize);
-        succeed(&mut command)?;
+        workspace::succeed(&mut command)?;
         for peer in PEERS.into_iter().filter(|peer| args.peers.iter().any(|name| name == peer.name)) {
             let exported = directory.join(format!("{format}-{}{}", peer.name, peer.extension));
             let mut export = Command::new(&sterna);
             export.arg("export").arg(&native).args(["--to", peer.target]).arg("-o").arg(&exported);
-            succeed(&mut export)?;
+            workspace::succeed(&mut export)?;
             eprintln!("{format}: {} runs {}", peer.name, exported.display());
             outcomes.push(compare(peer, format, &native, &exported, args.python.as_deref(), &directory)?);
         }
@@ -174,24 +174,4 @@ fn size(path: &Path) -> anyhow::Result<u64> {
         return Ok(metadata.len());
     }
     path.read_dir()?.map(|entry| Ok(entry?.metadata()?.len())).sum()
-}
-
-fn release_build() -> anyhow::Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    succeed(Command::new(cargo).args(["build", "--release", "-p", "sterna"]).current_dir(workspace::root()))?;
-    Ok(workspace::target().join("release").join(format!("sterna{}", std::env::consts::EXE_SUFFIX)))
-}
-
-/// The file of a test model, or the path itself.
-fn find(model: &str) -> anyhow::Result<PathBuf> {
-    match models::TEST_MODELS.iter().any(|known| known.short == model) {
-        true => Ok(models::path_in(&models::bring(false)?, model)),
-        false => Ok(PathBuf::from(model)),
-    }
-}
-
-fn succeed(command: &mut Command) -> anyhow::Result<()> {
-    let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
-    ensure!(status.success(), "{command:?}: {status}");
-    Ok(())
 }

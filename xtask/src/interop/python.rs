@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::succeed;
-use crate::workspace;
+use crate::workspace::{self, succeed};
 
 /// The Python of an environment with `packages`, which is made if `module` cannot be imported in it.
 pub(super) fn with(packages: &[&str], module: &str) -> anyhow::Result<PathBuf> {

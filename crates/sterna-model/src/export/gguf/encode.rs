@@ -3,7 +3,7 @@
 use half::f16;
 use sterna_formats::ggml::write::{self, Codes};
 use sterna_formats::gguf::Writer;
-use sterna_formats::{GgmlType, TensorType};
+use sterna_formats::{GgmlType, TensorType, mapped};
 use sterna_tensor::{DType, PackedFormat, PackedMatrix, UnpackedRows};
 
 use super::plan::{Part, Planned};
@@ -26,7 +26,10 @@ impl Planned {
         let mut error = RoundingError::default();
         for part in &self.parts {
             match part {
-                Part::Stored(tensor) => writer.append(&tensor.data)?,
+                Part::Stored(tensor) => {
+                    writer.append(&tensor.data)?;
+                    mapped::release(&tensor.data);
+                }
                 Part::Values(values) => writer.append(&DType::F32.narrow(values))?,
                 Part::Canonical { tensor, interleaved } if tensor.kind == TensorKind::Vector => {
                     let values = DType::F32.narrow(&tensor.load()?);
@@ -34,6 +37,7 @@ impl Planned {
                 }
                 Part::Canonical { tensor, interleaved } => {
                     self.write_matrix(tensor, *interleaved, &mut error, writer)?;
+                    tensor.release();
                 }
             }
         }
