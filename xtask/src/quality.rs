@@ -1,19 +1,23 @@
-//! What quantizing costs: every method on real models, judged against the checkpoint they were made of.
+//! What quantizing costs: every method on real models, and llama.cpp's files beside them, judged against the checkpoint
+//! they were made of.
 //!
 //! The checkpoints are what the package registries carry, already quantized once; each is taken for what it stands for
 //! after exact dequantization. `docs/quality.md` says what that means for the figures.
 
-use std::path::{Path, PathBuf};
+mod files;
+
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Context;
 
 use crate::{models, workspace};
+use files::{Files, succeed};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Models: names of the test models, or checkpoints
-    #[arg(default_values = ["smollm2"])]
+    #[arg(default_values = ["smollm2", "gemma3", "qwen25"])]
     models: Vec<String>,
     /// The text that is scored
     #[arg(long)]
@@ -21,46 +25,67 @@ pub(crate) struct Args {
     /// Most windows of it
     #[arg(long, default_value_t = 60)]
     windows: usize,
+    /// A file of LAMBADA's passages, to be judged by too
+    #[arg(long)]
+    lambada: Option<PathBuf>,
+    /// Most of its passages
+    #[arg(long, default_value_t = 1000)]
+    limit: usize,
     /// Ways of rounding
     #[arg(long, value_delimiter = ',', default_values = ["rtn", "gptq", "awq", "auto"])]
     methods: Vec<String>,
-    /// Bits of the blocks' weights
+    /// Bits of the blocks' weights, for each of them
     #[arg(long, value_delimiter = ',', default_values_t = [4, 3])]
     bits: Vec<usize>,
-    /// Weights that share a scale
+    /// Weights that share a scale there
     #[arg(long, default_value_t = 128)]
     group: usize,
-    /// Further files of the same models to judge beside
+    /// Average bits of all weights, spent where they count
+    #[arg(long, value_delimiter = ',', default_values = ["3", "3.5", "4", "4.25", "4.5", "5", "6"])]
+    bpw: Vec<String>,
+    /// Types of llama.cpp's files
+    #[arg(long, value_delimiter = ',', default_values = ["Q4_0", "Q4_1", "Q4_K_M", "Q3_K_M", "IQ4_XS"])]
+    llama_cpp: Vec<String>,
+    /// A Python with llama-cpp-python [default: one is made under target/]
     #[arg(long)]
-    beside: Vec<PathBuf>,
+    python: Option<PathBuf>,
+    /// Take files that an earlier run made
+    #[arg(long)]
+    keep: bool,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let sterna = workspace::release_build()?;
+    let sterna = release_build()?;
     let directory = workspace::target().join("quality");
     std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
     for model in &args.models {
-        let original = models::find(model)?;
-        let mut files = Vec::new();
-        for bits in &args.bits {
-            for method in &args.methods {
-                let name = format!("{}-{method}-{bits}bit-g{}.sterna", stem(&original), args.group);
-                let file = directory.join(name);
-                let mut quantize = Command::new(&sterna);
-                quantize.arg("quantize").arg(&original).arg("-o").arg(&file).args(["--method", method]);
-                quantize.args(["--bits", &bits.to_string(), "--group", &args.group.to_string()]);
-                workspace::succeed(&mut quantize)?;
-                files.push(file);
-            }
-        }
+        let original = find(model)?;
+        let files = Files { sterna: &sterna, directory: &directory, original: &original, keep: args.keep };
+        let files = files.make(args)?;
         let mut eval = Command::new(&sterna);
-        eval.arg("eval").args(&files).args(&args.beside).arg("--against").arg(&original);
-        eval.arg("--text").arg(&args.text).args(["--windows", &args.windows.to_string(), "--markdown"]);
-        workspace::succeed(&mut eval)?;
+        eval.arg("eval").args(&files).arg("--against").arg(&original).arg("--text").arg(&args.text);
+        eval.args(["--windows", &args.windows.to_string(), "--markdown"]);
+        if let Some(lambada) = &args.lambada {
+            eval.arg("--task").arg(format!("lambada={}", lambada.display()));
+            eval.args(["--limit", &args.limit.to_string()]);
+        }
+        eval.arg("--html")
+            .arg(directory.join(original.file_name().unwrap_or_default()).with_extension("html"));
+        succeed(&mut eval)?;
     }
     Ok(())
 }
 
-fn stem(path: &Path) -> String {
-    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+fn release_build() -> anyhow::Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    succeed(Command::new(cargo).args(["build", "--release", "-p", "sterna"]).current_dir(workspace::root()))?;
+    Ok(workspace::target().join("release").join(format!("sterna{}", std::env::consts::EXE_SUFFIX)))
+}
+
+/// The file of a test model, or the path itself.
+fn find(model: &str) -> anyhow::Result<PathBuf> {
+    match models::TEST_MODELS.iter().any(|known| known.short == model) {
+        true => Ok(models::path_in(&models::bring(false)?, model)),
+        false => Ok(PathBuf::from(model)),
+    }
 }

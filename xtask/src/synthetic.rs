@@ -57,9 +57,12 @@ fn tensors(args: &Args) -> Vec<(String, Vec<usize>)> {
             tensors.push(named(&format!("model.layers.{i}.{name}.weight"), shape));
         };
         add("input_layernorm", &[hidden]);
-        ["q", "k", "v", "o"].map(|name| add(&format!("self_attn.{name}_proj"), &[hidden, hidden]));
+        for name in ["q", "k", "v", "o"] {
+            add(&format!("self_attn.{name}_proj"), &[hidden, hidden]);
+        }
         add("post_attention_layernorm", &[hidden]);
-        ["gate", "up"].map(|name| add(&format!("mlp.{name}_proj"), &[intermediate, hidden]));
+        add("mlp.gate_proj", &[intermediate, hidden]);
+        add("mlp.up_proj", &[intermediate, hidden]);
         add("mlp.down_proj", &[hidden, intermediate]);
     }
     tensors.push(named("model.norm.weight", &[hidden]));
