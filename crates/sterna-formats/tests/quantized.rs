@@ -1,18 +1,15 @@
 //! Checkpoints that AutoAWQ, GPTQModel, MLX and compressed-tensors have packed, against their own weights.
 
-use std::path::{Path, PathBuf};
+mod common;
 
+use common::quantized::{Stored, directory};
 use sterna_formats::hf::read_safetensors;
 use sterna_formats::{Checkpoint, RowOrder, Tensor, TensorType, mapped};
 use sterna_tensor::{Matrix, Pool};
 
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/quantized")
-}
-
 /// Every fifth row of every quantized matrix.
 fn expected(name: &str) -> Vec<Tensor> {
-    let path = fixtures().join(name).join("expected.safetensors");
+    let path = directory(name).join("expected.safetensors");
     read_safetensors(&path, &mapped::open(&path).unwrap()).unwrap()
 }
 
@@ -115,7 +112,7 @@ const CHECKPOINTS: [(&str, &[Described]); 13] = [
 fn weights_are_those_of_the_tool_that_made_them() {
     let pool = Pool::new(2);
     for (name, described) in CHECKPOINTS {
-        let checkpoint = Checkpoint::open(&fixtures().join(name)).unwrap();
+        let checkpoint = Checkpoint::open(&directory(name)).unwrap();
         let expected = expected(name);
         let n_quantized =
             checkpoint.tensors().filter(|tensor| matches!(tensor.ty, TensorType::Quantized(_))).count();
@@ -144,7 +141,7 @@ fn weights_are_those_of_the_tool_that_made_them() {
 fn rows_are_cut_and_reordered_like_those_of_any_tensor() {
     let pool = Pool::new(1);
     for name in ["awq_gemm", "gptq_v1", "gptq_act_order", "mlx_bf16"] {
-        let checkpoint = Checkpoint::open(&fixtures().join(name)).unwrap();
+        let checkpoint = Checkpoint::open(&directory(name)).unwrap();
         let tensor = checkpoint.tensor(Q).unwrap();
         let (cols, all) = (tensor.shape[1], tensor.to_f32().unwrap());
         let part = tensor.rows(9..40).unwrap();
@@ -161,4 +158,33 @@ fn rows_are_cut_and_reordered_like_those_of_any_tensor() {
         assert!(tensor.n_bytes() > tensor.data.len());
         assert!(part.n_bytes() < tensor.n_bytes() / 2);
     }
+}
+
+#[test]
+fn stacked_experts_of_mlx_are_a_matrix_each() {
+    const STACK: &str = "model.layers.0.mlp.switch_mlp.down_proj";
+    let stored = Stored::read("mlx_f16");
+    let whole = stored.clone().gather().unwrap();
+    let whole = whole.iter().find(|tensor| tensor.name == DOWN).unwrap().to_f32().unwrap();
+    let mut stacked = stored;
+    for part in ["weight", "scales", "biases"] {
+        let tensor = stacked.tensors.iter_mut().find(|tensor| tensor.name == DOWN.replace("weight", part));
+        let tensor = tensor.unwrap();
+        // Two experts of half of the rows.
+        tensor.name = format!("{STACK}.{part}");
+        tensor.shape = vec![2, tensor.shape[0] / 2, tensor.shape[1]];
+    }
+    let tensors = stacked.clone().gather().unwrap();
+    for expert in 0..2 {
+        let name = format!("model.layers.0.mlp.experts.{expert}.down_proj.weight");
+        let tensor = tensors.iter().find(|tensor| tensor.name == name).unwrap();
+        assert_eq!(tensor.shape, [32, 96]);
+        assert_eq!(tensor.to_f32().unwrap(), whole[expert * 32 * 96..][..32 * 96]);
+    }
+    let elsewhere = |tensor: &mut Tensor| tensor.shape = vec![1, tensor.shape[0], tensor.shape[1]];
+    let odd = Stored::read("mlx_f16").changing(Q, elsewhere).gather().unwrap_err().to_string();
+    assert!(odd.contains("q_proj.weight: expected two dimensions"), "{odd}");
+    let uneven = |tensor: &mut Tensor| *tensor = tensor.rows(0..1).unwrap();
+    let uneven = stacked.changing(&format!("{STACK}.scales"), uneven).gather().unwrap_err().to_string();
+    assert!(uneven.contains("switch_mlp.down_proj.scales: expected at least 2 rows"), "{uneven}");
 }
