@@ -7,9 +7,12 @@ pub mod awq;
 pub mod calibration;
 mod error;
 pub mod eval;
+mod held_out;
 pub mod observe;
 pub mod pipeline;
+mod predictions;
 pub mod recipe;
 pub mod rounding;
 
 pub use error::{QuantError, Result};
+pub use held_out::Cost;

@@ -13,6 +13,7 @@ use sterna_tensor::{Compute, PackedFormat};
 
 use crate::awq::{self, Powers, Scaling};
 use crate::error::{QuantError, Result};
+use crate::held_out::{Cost, HeldOut};
 use crate::observe::{Input, Observations, observed_names};
 use crate::recipe::{Grid, Method, Recipe, is_router};
 use crate::rounding::{
@@ -52,10 +53,12 @@ pub struct Pipeline<'a> {
     streams: Vec<Vec<f32>>,
     /// Which sequences' inputs are kept.
     sampled: Vec<bool>,
+    held_out: HeldOut,
 }
 
 impl<'a> Pipeline<'a> {
-    /// `sequences` are the calibration text, cut into pieces of tokens. Without any, `auto` searches the best range for
+    /// `sequences` are the calibration text, cut into pieces of tokens, and `held_out` more of it, which nothing is fitted
+    /// to and the result is judged by. Without any text, `auto` searches the best range for
     /// each group and does no more; `awq` and `gptq` need text.
     ///
     /// # Errors
@@ -64,6 +67,7 @@ impl<'a> Pipeline<'a> {
         network: &'a Layerwise,
         recipe: &'a Recipe,
         sequences: &[Vec<u32>],
+        held_out: &[Vec<u32>],
         compute: &'a Compute,
     ) -> Result<Pipeline<'a>> {
         let n_tokens: usize = sequences.iter().map(Vec::len).sum();
@@ -75,7 +79,8 @@ impl<'a> Pipeline<'a> {
         let n_samples = (SAMPLE_TOKENS / longest.max(1)).max(1).min(sequences.len());
         let mut sampled = vec![false; sequences.len()];
         (0..n_samples).for_each(|i| sampled[i * sequences.len() / n_samples] = true);
-        Ok(Pipeline { network, recipe, compute, streams, sampled })
+        let held_out = HeldOut::new(network, held_out)?;
+        Ok(Pipeline { network, recipe, compute, streams, sampled, held_out })
     }
 
     /// Quantizes block `index`; blocks come in order, each once.
@@ -130,6 +135,10 @@ impl<'a> Pipeline<'a> {
         written: &dyn Fn(&str) -> Result<Option<Vec<f32>>>,
     ) -> Result<()> {
         let mut block = self.network.block(index)?;
+        if !self.held_out.is_empty() {
+            let runnable = self.network.runnable(index, &block)?;
+            self.held_out.run_original(self.network, &runnable, self.compute);
+        }
         let fill = |name: &str, values: &mut Vec<f32>| match written(name)? {
             Some(found) if found.len() == values.len() => {
                 *values = found;
@@ -148,24 +157,30 @@ impl<'a> Pipeline<'a> {
 
     /// Moves the streams through what was made of block `index`.
     fn advance(&mut self, index: usize, block: &FloatBlock) -> Result<()> {
-        if self.recipe.method == Method::Rtn {
+        if !self.needs_to_run() {
             return Ok(());
         }
         let runnable = self.network.runnable(index, block)?;
+        self.held_out.run_quantized(self.network, &runnable, self.compute);
         let mut scratch = LayerwiseScratch::default();
-        for x in &mut self.streams {
+        for x in self.streams.iter_mut().filter(|_| self.recipe.method != Method::Rtn) {
             self.network.run(self.compute, &runnable, &mut scratch, x, |_, _| {});
         }
         Ok(())
     }
 
-    /// Runs the text through `block` without moving the streams, and watches. Rounding to nearest needs nothing of it.
-    fn observe(&self, index: usize, block: &FloatBlock) -> Result<Observations> {
+    /// Runs the text through `block` as it is without moving the streams, and watches; moves those that show the block as
+    /// it was.
+    fn observe(&mut self, index: usize, block: &FloatBlock) -> Result<Observations> {
         let mut observations = Observations::new(TokenWeight::Plain);
-        if self.recipe.method == Method::Rtn {
+        if !self.needs_to_run() {
             return Ok(observations);
         }
         let runnable = self.network.runnable(index, block)?;
+        self.held_out.run_original(self.network, &runnable, self.compute);
+        if self.recipe.method == Method::Rtn {
+            return Ok(observations);
+        }
         let mut scratch = LayerwiseScratch::default();
         let cols: Vec<(String, usize)> =
             block.linears().into_iter().map(|layer| (layer.name.clone(), layer.cols)).collect();
@@ -178,6 +193,11 @@ impl<'a> Pipeline<'a> {
             });
         }
         Ok(observations)
+    }
+
+    /// Rounding to nearest is fitted to nothing, and need not run the network for its own sake.
+    fn needs_to_run(&self) -> bool {
+        self.recipe.method != Method::Rtn || !self.held_out.is_empty()
     }
 
     /// What error compensation follows for the layers that read `input`, where the method has it.
@@ -234,37 +254,47 @@ impl<'a> Pipeline<'a> {
             .ok_or_else(|| QuantError::NotFinite { layer: layer.name.clone(), what: "errors" })
     }
 
-    /// The last norm, the embedding, and the head where it is not the embedding. To be called after all blocks.
+    /// The last norm, the embedding, and the head where it is not the embedding. To be called after all blocks. Says
+    /// what all of it cost on the text that was held out, apart from the rounding of the embedding's looked-up rows.
     ///
     /// An embedding that is the head too is fitted to what the head reads: an error there reaches the predictions
     /// straight away.
     ///
     /// # Errors
     /// As [`Pipeline::block`].
-    pub fn ends(&mut self, sink: &mut dyn Sink) -> Result<()> {
+    pub fn ends(&mut self, sink: &mut dyn Sink) -> Result<Option<Cost>> {
         let network = self.network;
         sink.vector("output_norm.weight", network.final_norm())?;
         let embedding = network.embedding()?;
         if network.spec().tied_embeddings {
-            return self.head(&embedding, self.recipe.embedding, sink);
+            return self.head(embedding, self.recipe.embedding, sink);
         }
         self.end(&embedding, self.recipe.embedding, None, None, sink)?;
         drop(embedding);
-        self.head(&network.head()?, self.recipe.head, sink)
+        self.head(network.head()?, self.recipe.head, sink)
     }
 
     /// Rounds the matrix that makes logits.
-    fn head(&self, layer: &FloatLinear, grid: Grid, sink: &mut dyn Sink) -> Result<()> {
+    fn head(&self, layer: FloatLinear, grid: Grid, sink: &mut dyn Sink) -> Result<Option<Cost>> {
+        let (network, c) = (self.network, self.compute);
         let mut observations = Observations::new(TokenWeight::Plain);
         if self.recipe.method != Method::Rtn {
             for x in &self.streams {
-                let input = self.network.head_input(self.compute, x);
-                observations.add(self.compute, &layer.name, layer.cols, &input, false);
+                observations.add(c, &layer.name, layer.cols, &network.head_input(c, x), false);
             }
         }
         let input = observations.of(&layer.name);
         let factor = input.map(|input| self.factor(&layer.name, input)).transpose()?.flatten();
-        self.end(layer, grid, input, factor.as_ref(), sink)
+        let rounded = self.end(&layer, grid, input, factor.as_ref(), sink)?;
+        if self.held_out.is_empty() {
+            return Ok(None);
+        }
+        let rounded = match rounded {
+            Some(rounded) => FloatLinear { weight: rounded.dequantize(&c.pool), bias: None, ..layer.clone() },
+            None => layer.clone(),
+        };
+        let (original, rounded) = (network.runnable_head(layer)?, network.runnable_head(rounded)?);
+        self.held_out.cost(network, &original, &rounded, c)
     }
 
     fn end(
@@ -274,13 +304,15 @@ impl<'a> Pipeline<'a> {
         input: Option<&Input>,
         factor: Option<&Factor>,
         sink: &mut dyn Sink,
-    ) -> Result<()> {
+    ) -> Result<Option<Quantized>> {
         let format = self.recipe.grid_of(&layer.name, grid).format();
         if !layer.cols.is_multiple_of(format.block_len()) {
-            return sink.float(layer);
+            sink.float(layer)?;
+            return Ok(None);
         }
         let (quantized, _) = self.round(layer, format, input, factor)?;
-        sink.matrix(&layer.name, &quantized)
+        sink.matrix(&layer.name, &quantized)?;
+        Ok(Some(quantized))
     }
 
     /// What `layer` of a block is rounded to. Routers stay as they are, and so do rows that are no whole groups of 32.

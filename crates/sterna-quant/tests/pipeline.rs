@@ -48,7 +48,7 @@ fn quantize(name: &str, method: Method, n_threads: usize) -> (Collected, BTreeMa
     let text: Vec<Vec<u32>> =
         (0..4).map(|s| (0..40).map(|i| (i * i + 31 * s) % vocab_size).collect()).collect();
     let compute = Compute::new(n_threads, Precision::Float);
-    let mut pipeline = Pipeline::new(&network, &recipe, &text, &compute).unwrap();
+    let mut pipeline = Pipeline::new(&network, &recipe, &text[..3], &text[3..], &compute).unwrap();
     let (mut collected, mut errors) = (Collected::default(), BTreeMap::new());
     for index in 0..network.spec().blocks.len() {
         let report = pipeline.block(index, &mut collected).unwrap();
@@ -56,7 +56,11 @@ fn quantize(name: &str, method: Method, n_threads: usize) -> (Collected, BTreeMa
             errors = report.errors.into_iter().collect();
         }
     }
-    pipeline.ends(&mut collected).unwrap();
+    let cost = pipeline.ends(&mut collected).unwrap().expect("text was held out");
+    assert!(
+        cost.n_tokens == 40 && cost.same_top <= 1.0 && (1e-7..0.5).contains(&cost.divergence),
+        "{name}: {cost:?}"
+    );
     (collected, errors)
 }
 

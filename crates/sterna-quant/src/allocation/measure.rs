@@ -9,16 +9,14 @@ use sterna_tensor::Compute;
 use super::curve::Rows;
 use super::{Choice, Unit};
 use crate::error::{QuantError, Result};
-use crate::eval::row::{Row, divergence};
 use crate::observe::observed_names;
+use crate::predictions::{self, Differences};
 use crate::recipe::{Grid, is_router};
 use crate::rounding::{Search, round_to_nearest};
 
 /// Sequences that are looked at, and tokens of each.
 const SEQUENCES: usize = 4;
 const TOKENS: usize = 128;
-/// Tokens whose logits are in memory at a time.
-const LOGITS: usize = 16;
 /// Experts of a block whose weights are looked at; they stand for the others.
 const EXPERTS: usize = 4;
 
@@ -205,15 +203,19 @@ impl<'a> Measurement<'a> {
         let n_tokens = inputs.len() / cols;
         let mut costs = vec![0.0; trials.len()];
         let mut head_cost = 0.0;
-        for (i, input) in inputs.chunks(LOGITS * cols).enumerate() {
+        for (i, input) in inputs.chunks(predictions::TOKENS * cols).enumerate() {
             let logits = network.logits(c, &head, input);
-            let divergence = |other: &[f32]| self.divergence(&logits, other);
+            let divergence = |other: &[f32]| -> Result<f64> {
+                let mut differences = Differences::default();
+                differences.add(&c.pool, network.spec().vocab_size, &logits, other)?;
+                Ok(differences.divergence / n_tokens as f64)
+            };
             for (cost, trial) in costs.iter_mut().zip(&trials) {
-                let trial = &trial[i * LOGITS * cols..][..input.len()];
-                *cost += divergence(&network.logits(c, &head, trial))? / n_tokens as f64;
+                let trial = &trial[i * predictions::TOKENS * cols..][..input.len()];
+                *cost += divergence(&network.logits(c, &head, trial))?;
             }
             if let Some(rounded) = &rounded_head {
-                head_cost += divergence(&network.logits(c, rounded, input))? / n_tokens as f64;
+                head_cost += divergence(&network.logits(c, rounded, input))?;
             }
         }
         let mut units: Vec<Unit> = self.parts.iter().map(|part| self.unit(part, &costs)).collect();
@@ -271,20 +273,6 @@ impl<'a> Measurement<'a> {
     fn change(&mut self, block: &RunnableBlock, wanted: &Streams) -> f64 {
         let streams = self.run(block, self.streams.clone());
         relative_change(wanted, &streams, self.network.spec().hidden_size)
-    }
-
-    /// Sum over tokens of the divergence of predictions from the true ones, both `[n, vocab_size]`.
-    fn divergence(&self, logits: &[f32], other: &[f32]) -> Result<f64> {
-        let vocab_size = self.network.spec().vocab_size;
-        let mut sums: Vec<crate::eval::Result<f64>> =
-            logits.chunks_exact(vocab_size).map(|_| Ok(0.0)).collect();
-        self.c.pool.run_slices(&mut sums, 1, |i, sum, _| {
-            let [p, q] = [logits, other].map(|logits| &logits[i * vocab_size..][..vocab_size]);
-            let rows = Row::of(p, i).and_then(|of_p| Ok((of_p, Row::of(q, i)?)));
-            sum[0] = rows.map(|(of_p, of_q)| divergence(p, &of_p, q, &of_q));
-        });
-        let not_finite = |_| QuantError::NotFinite { layer: "output.weight".to_owned(), what: "logits" };
-        sums.into_iter().sum::<crate::eval::Result<f64>>().map_err(not_finite)
     }
 }
 

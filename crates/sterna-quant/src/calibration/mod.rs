@@ -48,9 +48,28 @@ pub fn sequences(tokens: &[u32], length: usize, most: usize) -> Result<Vec<Vec<u
     Ok((0..n).map(|i| whole[i * whole.len() / n].to_vec()).collect())
 }
 
+/// Takes one of `sequences`, from the middle, to judge the result by: pieces of it. None where there are few.
+pub fn hold_out(sequences: &mut Vec<Vec<u32>>) -> Vec<Vec<u32>> {
+    const FEW: usize = 8;
+    const LENGTH: usize = 128;
+    match sequences.len() {
+        ..FEW => Vec::new(),
+        n => sequences.remove(n / 2).chunks(LENGTH).map(<[u32]>::to_vec).collect(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_held_out_is_fitted_to_no_more() {
+        let mut sequences: Vec<Vec<u32>> = (0..9).map(|i| vec![i; 300]).collect();
+        let held_out = hold_out(&mut sequences);
+        assert_eq!(held_out, [vec![4; 128], vec![4; 128], vec![4; 44]]);
+        assert!(sequences.iter().all(|sequence| sequence[0] != 4) && sequences.len() == 8);
+        assert!(hold_out(&mut sequences[..7].to_vec()).is_empty());
+    }
 
     #[test]
     fn sequences_are_spread_over_the_text() {

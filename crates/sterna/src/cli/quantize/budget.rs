@@ -12,19 +12,17 @@ use sterna_quant::recipe::Grid;
 
 use crate::cli::terminal::{note, step_bar};
 
-/// Formats for the matrices of `network`, by pattern of names; `None` when interrupted.
+/// Formats for the matrices of `network`, out of `grids`, by pattern of names; `None` when interrupted.
 pub(super) fn spend(
     bits_per_weight: f64,
-    symmetric: bool,
+    grids: &[Grid],
     checkpoint: &Checkpoint,
     network: &Layerwise,
     sequences: &[Vec<u32>],
     compute: &Compute,
     cancel: &AtomicBool,
 ) -> anyhow::Result<Option<BTreeMap<String, Grid>>> {
-    let mut grids = allocation::usual_grids();
-    grids.retain(|grid| !symmetric || !grid.format().is_affine());
-    let mut measurement = Measurement::new(network, &grids, sequences, compute)?;
+    let mut measurement = Measurement::new(network, grids, sequences, compute)?;
     let n_blocks = network.spec().blocks.len();
     let bar = step_bar("measuring", n_blocks);
     for index in 0..n_blocks {

@@ -8,6 +8,8 @@ use anyhow::{Context, bail};
 use clap::ValueEnum;
 use sterna::Checkpoint;
 use sterna_model::export::gguf;
+use sterna_quant::allocation;
+use sterna_quant::recipe::Grid;
 
 use crate::cli::export::{self, Target};
 use crate::cli::terminal::{Interruptible, note};
@@ -33,6 +35,22 @@ impl Format {
             Format::Awq => Some(Target::Awq),
             Format::Mlx => Some(Target::Mlx),
         }
+    }
+
+    /// Out of which formats `--bpw` may choose for each matrix: for GGUF files those that take as many bits there. (In MLX's
+    /// folders a group takes 32 bits instead of 16 or 20, so that they come out a little larger.)
+    ///
+    /// # Errors
+    /// When there is no choice.
+    pub(super) fn grids(self, symmetric: bool) -> anyhow::Result<Vec<Grid>> {
+        let mut grids = allocation::usual_grids();
+        match self {
+            Format::Sterna | Format::Mlx => grids.retain(|grid| !symmetric || !grid.format().is_affine()),
+            // Q4_0, Q5_0, Q8_0.
+            Format::Gguf => grids = [4, 5, 8].iter().filter_map(|&bits| Grid::new(bits, 32, true)).collect(),
+            Format::Awq => bail!("--bpw: AWQ's files have 4 bits everywhere"),
+        }
+        Ok(grids)
     }
 
     /// Where the native file goes.

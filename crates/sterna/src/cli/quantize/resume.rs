@@ -1,10 +1,12 @@
 //! `--resume`: what an interrupted run was asked for, how far it came, and whether this run asks for the same.
 
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 use sterna::Checkpoint;
+use sterna_quant::Cost;
 use sterna_quant::recipe::Recipe;
 
 /// What a run does, as far as the result depends on it. Fingerprints stand for what is large.
@@ -24,6 +26,16 @@ pub(super) struct Progress {
     /// With the formats that a measurement chose, where there was one.
     pub(super) recipe: Recipe,
     pub(super) n_blocks: usize,
+    pub(super) quality: Quality,
+}
+
+/// What quantizing cost, as far as it is known; kept in the file that it makes.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Quality {
+    /// On text that nothing was fitted to.
+    pub(super) held_out: Option<Cost>,
+    /// By layer, the error of its output on calibration text relative to the output.
+    pub(super) layers: BTreeMap<String, f64>,
 }
 
 impl Request {

@@ -15,7 +15,7 @@ use sterna_quant::rounding::Quantized;
 use sterna_quant::{QuantError, Result};
 use sterna_tensor::DType;
 
-use super::resume::Progress;
+use super::resume::{Progress, Quality};
 
 /// A native file that is being written.
 pub(super) struct NativeSink<'a> {
@@ -77,10 +77,20 @@ impl<'a> NativeSink<'a> {
     }
 
     /// Completes the file; returns its size in bytes.
-    pub(super) fn finish(self, checkpoint: &Checkpoint, recipe: &Recipe) -> anyhow::Result<u64> {
+    pub(super) fn finish(
+        self,
+        checkpoint: &Checkpoint,
+        recipe: &Recipe,
+        quality: &Quality,
+    ) -> anyhow::Result<u64> {
         let origin = checkpoint.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
         let recipe = serde_json::to_value(recipe)?;
-        self.writer.finish(&About { origin, recipe, ..About::default() })?;
+        self.writer.finish(&About {
+            origin,
+            recipe,
+            quality: serde_json::to_value(quality)?,
+            ..About::default()
+        })?;
         Ok(fs::metadata(&self.path)?.len())
     }
 
