@@ -99,6 +99,29 @@ fn codes_and_scales_are_kept() {
 }
 
 #[test]
+fn parts_of_one_tensor_may_have_formats_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    for (name, parts, other, ty) in [
+        ("phi3_plain", "attn_v", "s6g64", "Q8_0"),
+        ("phi3_plain", "ffn_up", "a4g64", "F32"),
+        ("qwen3_moe", "ffn_down_exps.3", "s5g32", "Q8_0"),
+    ] {
+        let [usual, other]: [PackedFormat; 2] = ["s4g32", other].map(|format| format.parse().unwrap());
+        let of = |tensor: &str| if tensor.contains(parts) { other } else { usual };
+        let packed = native::packed_by(&open(name, CONFIGS[0]), dir.path(), "packed.sterna", of);
+        let (exported, written) = export(&packed, &path, Options::default()).unwrap();
+        assert!(
+            written.iter().any(|tensor| tensor.shape.len() > 1 && tensor.to == ty),
+            "{name}: {written:?}"
+        );
+        assert!(written.iter().all(|tensor| tensor.error == 0.0), "{name}");
+        let ids = expected(name).input_ids;
+        assert_eq!(logits(&exported, &ids), logits(&packed, &ids), "{name}");
+    }
+}
+
+#[test]
 fn checkpoints_of_other_tools_keep_their_weights() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.gguf");

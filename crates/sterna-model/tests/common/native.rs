@@ -15,11 +15,21 @@ pub fn in_floats(checkpoint: &Checkpoint, dir: &Path, name: &str) -> Checkpoint 
 
 /// As [`in_floats`], with matrices in `format`.
 pub fn packed(checkpoint: &Checkpoint, dir: &Path, name: &str, format: PackedFormat) -> Checkpoint {
+    packed_by(checkpoint, dir, name, |_| format)
+}
+
+/// As [`packed`], each matrix in a format of its own.
+pub fn packed_by(
+    checkpoint: &Checkpoint,
+    dir: &Path,
+    name: &str,
+    format: impl Fn(&str) -> PackedFormat,
+) -> Checkpoint {
     let is_packed = |tensor: &CanonicalTensor| {
         let is_matrix = !matches!(tensor.kind, TensorKind::Vector | TensorKind::Router);
         is_matrix && tensor.cols.is_multiple_of(32)
     };
-    write(checkpoint, dir.join(name), |tensor| is_packed(tensor).then_some(format))
+    write(checkpoint, dir.join(name), |tensor| is_packed(tensor).then(|| format(&tensor.name)))
 }
 
 fn write(
