@@ -30,7 +30,7 @@ pub(super) struct Args {
     /// The file to write, or the directory for formats that are one
     #[arg(short, long, value_name = "PATH")]
     output: PathBuf,
-    /// Keep every weight exactly, also where that takes more bytes (gguf; the others are exact or refuse)
+    /// Keep every weight exactly, also where that takes more bytes; for gguf
     #[arg(long)]
     exact: bool,
     /// Print what became of every tensor as JSON
