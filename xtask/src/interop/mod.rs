@@ -6,9 +6,11 @@
 
 mod gguf_py;
 mod llama_cpp;
+mod mlx;
 mod network;
 mod peer;
 mod python;
+mod transformers;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -33,7 +35,8 @@ pub(crate) struct Args {
 }
 
 /// All peers.
-const PEERS: [&Peer; 1] = [&llama_cpp::PEER];
+const PEERS: [&Peer; 5] =
+    [&llama_cpp::PEER, &mlx::PEER, &transformers::DENSE, &transformers::AWQ, &transformers::GPTQ];
 
 /// Ways to quantize: name, and arguments of `sterna quantize`.
 const FORMATS: [(&str, &[&str]); 3] = [
@@ -96,8 +99,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             .args(["--method", "rtn"])
             .args(quantize);
         workspace::succeed(&mut command)?;
-        for peer in PEERS.into_iter().filter(|peer| args.peers.iter().any(|name| name == peer.name)) {
+        let is_asked = |peer: &&Peer| args.peers.iter().any(|name| name == peer.name);
+        let takes_it = |peer: &&Peer| peer.formats.contains(&format);
+        for peer in PEERS.into_iter().filter(is_asked).filter(takes_it) {
             let exported = directory.join(format!("{format}-{}{}", peer.name, peer.extension));
+            if exported.is_dir() {
+                std::fs::remove_dir_all(&exported)?;
+            }
             let mut export = Command::new(&sterna);
             export.arg("export").arg(&native).args(["--to", peer.target]).arg("-o").arg(&exported);
             workspace::succeed(&mut export)?;
@@ -122,7 +130,7 @@ fn compare(
     if let Some(check) = peer.check {
         check(&python, exported)?;
     }
-    let network = Network::load(exported)?;
+    let network = Network::load(exported, peer.precision)?;
     let prompts = PROMPTS.map(|prompt| network.encode(prompt)).into_iter().collect::<Result<Vec<_>, _>>()?;
     let passage = network.encode(PASSAGE)?;
     let request = Request {

@@ -16,9 +16,9 @@ pub(super) struct Network {
 }
 
 impl Network {
-    pub(super) fn load(path: &Path) -> anyhow::Result<Network> {
+    pub(super) fn load(path: &Path, precision: Precision) -> anyhow::Result<Network> {
         let checkpoint = Checkpoint::open(path)?;
-        let compute = Compute::new(2, Precision::Int8);
+        let compute = Compute::new(2, precision);
         let model = Model::load(&checkpoint, &LoadOptions::default(), &compute)?;
         Ok(Network { model, tokenizer: Tokenizer::from_checkpoint(&checkpoint)?, compute })
     }

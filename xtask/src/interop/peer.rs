@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
+use sterna_tensor::Precision;
 
 /// A runtime that exports are for.
 pub(super) struct Peer {
@@ -14,6 +15,10 @@ pub(super) struct Peer {
     pub(super) target: &'static str,
     /// What the name of its file ends in; empty for directories.
     pub(super) extension: &'static str,
+    /// Of the formats that are tried, those that it has a place for.
+    pub(super) formats: &'static [&'static str],
+    /// What it rounds inputs of linear layers to.
+    pub(super) precision: Precision,
     /// Reads a [`Request`] from standard input and prints an [`Answer`].
     pub(super) script: &'static str,
     /// A Python that has the runtime; makes one if there is none.
