@@ -5,8 +5,8 @@ use sterna_tensor::Pool;
 use crate::error::{QuantError, Result};
 use crate::eval::row::{Row, divergence};
 
-/// Tokens whose logits are in memory at a time.
-pub(crate) const TOKENS: usize = 16;
+/// Tokens whose logits are in memory at a time: enough that reading the head does not set the pace.
+pub(crate) const TOKENS: usize = 48;
 
 /// Sums over tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
