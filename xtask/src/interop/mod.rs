@@ -45,11 +45,12 @@ const FORMATS: [(&str, &[&str]); 3] = [
     ("s8g32", &["--bits", "8", "--group", "32", "--symmetric"]),
 ];
 
-/// Texts that are continued.
+/// Texts that are continued: sure to be so in one way, that rounding may not decide what comes next.
 const PROMPTS: [&str; 3] = [
-    "The capital of France is",
-    "def fibonacci(n):\n    \"\"\"Return the n-th Fibonacci number.\"\"\"\n",
-    "Water boils at a lower temperature on a mountain because",
+    "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11,",
+    "A rose is a rose is a rose is a rose is a rose is a rose is",
+    "January, February, March, April, May, June, July, August, September, October, November, December, January, \
+     February, March,",
 ];
 
 /// Tokens of a continuation.
