@@ -72,8 +72,10 @@ impl FolderWriter {
         tensors: Vec<PlannedTensor>,
         shard_bytes: usize,
     ) -> Result<FolderWriter> {
+        // Without a slash at its end, after which a suffix would be another name.
+        let dir: PathBuf = dir.components().collect();
         let file = dir.display().to_string();
-        let is_free = match fs::read_dir(dir) {
+        let is_free = match fs::read_dir(&dir) {
             Ok(mut entries) => entries.next().is_none(),
             Err(_) => !dir.exists(),
         };
@@ -87,7 +89,7 @@ impl FolderWriter {
         remove_leftover(&part)?;
         fs::create_dir(&part).map_err(FormatError::io(&part))?;
         Ok(FolderWriter {
-            target: dir.to_owned(),
+            target: dir,
             part,
             framework,
             n_shards: tensors.last().map_or(1, |last| last.shard + 1),
@@ -340,7 +342,7 @@ mod tests {
         // An empty one is replaced, and what a killed export left aside as well.
         fs::create_dir(temp.path().join("model.part")).unwrap();
         fs::write(temp.path().join("model.part/config.json"), b"old").unwrap();
-        let mut writer = FolderWriter::create(&dir, "pt", plan()).unwrap();
+        let mut writer = FolderWriter::create(&dir.join(""), "pt", plan()).unwrap();
         write_all(&mut writer).unwrap();
         writer.finish().unwrap();
         assert_eq!(fs::read(dir.join("config.json")).unwrap(), b"{}");
