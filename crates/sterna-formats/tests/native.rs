@@ -367,7 +367,7 @@ fn write_interrupted(path: &Path, unsaved: &[u8]) {
 fn an_interrupted_file_is_gone_on_with() {
     let dir = tempfile::tempdir().unwrap();
     let (whole, interrupted) = (dir.path().join("a/it.sterna"), dir.path().join("b/it.sterna"));
-    [&whole, &interrupted].map(|path| fs::create_dir(path.parent().unwrap()).unwrap());
+    [&whole, &interrupted].into_iter().for_each(|path| fs::create_dir(path.parent().unwrap()).unwrap());
     write(&whole);
     write_interrupted(&interrupted, &[7; 1000]);
     assert_eq!(left_beside(&interrupted), ["it.sterna"]);
