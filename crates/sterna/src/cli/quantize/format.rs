@@ -70,7 +70,8 @@ impl Format {
         if self == Format::Gguf {
             gguf::is_expressible(checkpoint)?;
         }
-        let mut name = output.as_os_str().to_owned();
+        // Without the slash that the name of a folder may end in.
+        let mut name = output.components().as_path().as_os_str().to_owned();
         name.push(".sterna");
         Ok(name.into())
     }
