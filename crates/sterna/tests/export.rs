@@ -28,6 +28,25 @@ fn an_exported_model_says_the_same() {
 }
 
 #[test]
+fn an_exported_folder_says_the_same() {
+    let home = Home::new();
+    let (origin, out) = (bytewise(&home, SMALL), path(&home, "dense"));
+    home.ok(&["export", &origin, "--to", "hf", "-o", &out], "");
+    assert_eq!(text(&home, &out), text(&home, &origin));
+
+    let (native, out) = (path(&home, "native.sterna"), path(&home, "mlx"));
+    let rounding = ["--method", "rtn", "--symmetric", "--group", "32", "--calib", "none"];
+    home.ok(&[&["quantize", &origin, "-o", &native], &rounding[..]].concat(), "");
+    home.ok(&[&["quantize", &origin, "-o", &out, "--format", "mlx"], &rounding[..]].concat(), "");
+    assert_eq!(text(&home, &out), text(&home, &native));
+
+    let error = home.error(&["export", &native, "--to", "awq", "-o", &out], "");
+    assert!(error.contains("new or empty"), "{error}");
+    let error = home.error(&["export", &origin, "--to", "awq", "-o", &path(&home, "awq")], "");
+    assert!(error.contains("sterna quantize") && error.contains("found F16"), "{error}");
+}
+
+#[test]
 fn json_tells_what_became_of_every_tensor() {
     let home = Home::new();
     let (origin, out) = (bytewise(&home, SMALL), path(&home, "out.gguf"));
