@@ -89,6 +89,8 @@ fn from_gguf(
     let mut config = hf_config::hf_config(checkpoint, reading)?;
     config.insert("torch_dtype".to_owned(), json!(dtype_name(dtype)));
     config.extend(quantization.map(|(field, value)| (field.to_owned(), value)));
+    // Said even where there is none: some classes have a default that is beyond the vocabulary.
+    ["bos_token_id", "eos_token_id", "pad_token_id"].map(|id| config.insert(id.to_owned(), Value::Null));
     let document = |name: &str, bytes: Vec<u8>| Document { name: name.to_owned(), bytes: bytes.into() };
     // A file of weights alone is a model too.
     if metadata.value("tokenizer.ggml.model").is_none() {
@@ -98,7 +100,6 @@ fn from_gguf(
     let padding = metadata.get::<u32>("tokenizer.ggml.padding_token_id")?;
     config.insert("bos_token_id".to_owned(), json!(tokenizer.bos()));
     config.insert("eos_token_id".to_owned(), json!(tokenizer.eos()));
-    // Said even where there is none: some classes have a default that is beyond the vocabulary.
     config.insert("pad_token_id".to_owned(), json!(padding));
     let generation = generation_config(checkpoint, &tokenizer, padding)?;
     let of_tokenizer = tokenizer_config(checkpoint, &tokenizer, padding, reading.spec.context_length)?;
