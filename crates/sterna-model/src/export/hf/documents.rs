@@ -90,7 +90,7 @@ fn from_gguf(
     config.insert("torch_dtype".to_owned(), json!(dtype_name(dtype)));
     config.extend(quantization.map(|(field, value)| (field.to_owned(), value)));
     // Said even where there is none: some classes have a default that is beyond the vocabulary.
-    ["bos_token_id", "eos_token_id", "pad_token_id"].map(|id| config.insert(id.to_owned(), Value::Null));
+    config.extend(["bos_token_id", "eos_token_id", "pad_token_id"].map(|id| (id.to_owned(), Value::Null)));
     let document = |name: &str, bytes: Vec<u8>| Document { name: name.to_owned(), bytes: bytes.into() };
     // A file of weights alone is a model too.
     if metadata.value("tokenizer.ggml.model").is_none() {
