@@ -1,0 +1,359 @@
+//! From tensors to weights: a spec is walked once, every tensor found by name and its shape checked, and handed to
+//! [`Leaves`], which decide what a matrix and a vector become: nothing at all (to check a checkpoint before anything is
+//! allocated), packed matrices (to compute fast), or plain f32 (for the oracle).
+
+use sterna_formats::{Checkpoint, RowOrder, Tensor};
+
+use super::{
+    AttentionWeights, BlockWeights, DenseWeights, FeedForwardWeights, MixerWeights, MoeWeights, Weights,
+};
+use crate::arch::Reading;
+use crate::arch::names::Role;
+use crate::error::{ModelError, Result};
+use crate::spec::{
+    AttentionSpec, BlockSpec, DenseSpec, FeedForwardSpec, MixerSpec, MoeSpec, NormPlacement, Projections,
+    Spec, TernaryStorage,
+};
+
+/// What tensors become.
+pub(crate) trait Leaves {
+    /// A matrix with what belongs to it.
+    type Linear;
+    /// A vector of floats.
+    type Vector;
+
+    /// Makes a linear layer of checked tensors.
+    fn linear(&self, tensors: LinearTensors) -> Result<Self::Linear>;
+
+    /// Makes a vector of a checked tensor, `offset` added to every element.
+    fn vector(&self, tensor: &Tensor, offset: f32) -> Result<Self::Vector>;
+}
+
+/// A linear layer as the file has it. Shapes agree.
+#[derive(Debug, Clone)]
+pub(crate) struct LinearTensors {
+    /// `[rows, cols]`, or `[rows / 4, cols]` bytes for packed ternary weights.
+    pub(crate) weight: Tensor,
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+    /// Which stored row is which, of weight and bias.
+    pub(crate) order: RowOrder,
+    /// `[rows]`.
+    pub(crate) bias: Option<Tensor>,
+    /// `[1]`: a factor on the product, or for [`TernaryStorage::PackedDivide`] a divisor.
+    pub(crate) scale: Option<Tensor>,
+    /// Ternary weights, and inputs rounded per token.
+    pub(crate) ternary: Option<TernaryStorage>,
+}
+
+/// Leaves that are nothing: walking a spec with them only checks names and shapes.
+pub(crate) struct CheckOnly;
+
+impl Leaves for CheckOnly {
+    type Linear = ();
+    type Vector = ();
+
+    fn linear(&self, _: LinearTensors) -> Result<()> {
+        Ok(())
+    }
+
+    fn vector(&self, _: &Tensor, _: f32) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The weights of `reading.spec` in `checkpoint`, made into `leaves`.
+pub(crate) fn assemble<L: Leaves>(
+    checkpoint: &Checkpoint,
+    reading: &Reading,
+    leaves: &L,
+) -> Result<Weights<L::Linear, L::Vector>> {
+    let spec = &reading.spec;
+    let finder = Finder { checkpoint, reading, leaves, block: 0 };
+    // While a matrix is packed it is in memory twice, so the largest goes first.
+    let head = finder.head()?;
+    let blocks = spec.blocks.iter().enumerate().map(|(block, spec)| Finder { block, ..finder }.block(spec));
+    let blocks = blocks.collect::<Result<_>>()?;
+    Ok(Weights { blocks, final_norm: finder.norm(Role::FinalNorm, spec.hidden_size)?, head })
+}
+
+/// The embedding of `spec`, `[vocab_size, hidden_size]`.
+pub(crate) fn embedding(checkpoint: &Checkpoint, reading: &Reading) -> Result<Tensor> {
+    let name = reading.names.of(Role::Embedding, 0);
+    let shape = [reading.spec.vocab_size, reading.spec.hidden_size];
+    find(checkpoint, &name, &shape)
+}
+
+fn find(checkpoint: &Checkpoint, name: &str, shape: &[usize]) -> Result<Tensor> {
+    let tensor = checkpoint.get(name).ok_or_else(|| ModelError::MissingTensor {
+        file: checkpoint.path().to_path_buf(),
+        tensor: name.to_owned(),
+        expected: shape.to_vec(),
+    })?;
+    if tensor.shape != shape {
+        return Err(ModelError::TensorShape {
+            file: tensor.file.to_string().into(),
+            tensor: name.to_owned(),
+            expected: shape.to_vec(),
+            found: tensor.shape.clone(),
+        });
+    }
+    Ok(tensor.clone())
+}
+
+/// Finds the tensors of one block.
+struct Finder<'a, L> {
+    checkpoint: &'a Checkpoint,
+    reading: &'a Reading,
+    leaves: &'a L,
+    block: usize,
+}
+
+impl<L> Clone for Finder<'_, L> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<L> Copy for Finder<'_, L> {}
+
+type Linear<L> = <L as Leaves>::Linear;
+type Vector<L> = <L as Leaves>::Vector;
+
+impl<'a, L: Leaves> Finder<'a, L> {
+    fn spec(&self) -> &Spec {
+        &self.reading.spec
+    }
+
+    fn block(&self, spec: &BlockSpec) -> Result<BlockWeights<Linear<L>, Vector<L>>> {
+        let hidden_size = self.spec().hidden_size;
+        let has_feed_forward = spec.feed_forward != FeedForwardSpec::None;
+        let is_sandwich = spec.norms == NormPlacement::Sandwich;
+        Ok(BlockWeights {
+            mixer_norm: self.norm(Role::MixerNorm, hidden_size)?,
+            mixer: match &spec.mixer {
+                MixerSpec::Attention(spec) => MixerWeights::Attention(self.attention(spec)?),
+            },
+            mixer_post_norm: self.norm_if(is_sandwich, Role::MixerPostNorm, hidden_size)?,
+            feed_forward_norm: self.norm_if(has_feed_forward, Role::FeedForwardNorm, hidden_size)?,
+            feed_forward: match &spec.feed_forward {
+                FeedForwardSpec::None => FeedForwardWeights::None,
+                FeedForwardSpec::Dense(spec) => FeedForwardWeights::Dense(self.dense(spec)?),
+                FeedForwardSpec::Moe(spec) => FeedForwardWeights::Moe(self.moe(spec)?),
+            },
+            feed_forward_post_norm: self.norm_if(
+                is_sandwich && has_feed_forward,
+                Role::FeedForwardPostNorm,
+                hidden_size,
+            )?,
+        })
+    }
+
+    fn attention(&self, spec: &AttentionSpec) -> Result<AttentionWeights<Linear<L>, Vector<L>>> {
+        let hidden_size = self.spec().hidden_size;
+        let (q_size, kv_size) = (spec.q_size(), spec.kv_size());
+        let mut parts = self.parts(Role::Q, Role::Qkv, q_size + 2 * kv_size, hidden_size, spec.qkv_bias)?;
+        let mut q = parts.take(Role::Q, q_size)?;
+        let mut k = parts.take(Role::K, kv_size)?;
+        let v = parts.take(Role::V, kv_size)?;
+        if self.reading.permuted_qk {
+            if let Some(rope) = spec.rope.as_ref().filter(|rope| rope.n_dims != spec.head_dim) {
+                let expected = format!("{}, the width of a head, as its rows are permuted", spec.head_dim);
+                let file = self.checkpoint.path();
+                return Err(ModelError::field(file, "rope.dimension_count", expected, rope.n_dims));
+            }
+            q.order = RowOrder::HalfRotated { n_heads: spec.n_heads, head_dim: spec.head_dim };
+            k.order = RowOrder::HalfRotated { n_heads: spec.n_kv_heads, head_dim: spec.head_dim };
+        }
+        Ok(AttentionWeights {
+            q: self.leaves.linear(q)?,
+            k: self.leaves.linear(k)?,
+            v: self.leaves.linear(v)?,
+            o: self.leaves.linear(self.projection(Role::O, hidden_size, q_size, spec.o_bias)?)?,
+            q_norm: self.norm_if(spec.qk_norm, Role::QNorm, spec.head_dim)?,
+            k_norm: self.norm_if(spec.qk_norm, Role::KNorm, spec.head_dim)?,
+            sub_norm: self.norm_if(spec.sub_norm, Role::AttentionSubNorm, q_size)?,
+        })
+    }
+
+    fn dense(&self, spec: &DenseSpec) -> Result<DenseWeights<Linear<L>, Vector<L>>> {
+        let hidden_size = self.spec().hidden_size;
+        let width = spec.intermediate_size;
+        let mut parts = self.parts(Role::Gate, Role::GateUp, 2 * width, hidden_size, spec.bias)?;
+        Ok(DenseWeights {
+            gate: self.leaves.linear(parts.take(Role::Gate, width)?)?,
+            up: self.leaves.linear(parts.take(Role::Up, width)?)?,
+            down: self.leaves.linear(self.projection(Role::Down, hidden_size, width, spec.bias)?)?,
+            sub_norm: self.norm_if(spec.sub_norm, Role::FeedForwardSubNorm, width)?,
+        })
+    }
+
+    fn moe(&self, spec: &MoeSpec) -> Result<MoeWeights<Linear<L>, Vector<L>>> {
+        let hidden_size = self.spec().hidden_size;
+        let width = spec.expert.intermediate_size;
+        let expert = |e| {
+            let matrix = |role, rows, cols| {
+                let (name, is_stack) = self.reading.names.of_expert(role, self.block, e);
+                let weight = match is_stack {
+                    true => find(self.checkpoint, &name, &[spec.n_experts, rows, cols])?.at(e)?,
+                    false => self.weight(&name, rows, cols)?,
+                };
+                let scale = if is_stack { None } else { self.scale(&name)? };
+                self.leaves.linear(self.stored(weight, rows, cols, None, scale))
+            };
+            Ok(DenseWeights {
+                gate: matrix(Role::ExpertGate, width, hidden_size)?,
+                up: matrix(Role::ExpertUp, width, hidden_size)?,
+                down: matrix(Role::ExpertDown, hidden_size, width)?,
+                sub_norm: None,
+            })
+        };
+        let router = self.float(self.name(Role::Router), spec.n_experts, hidden_size)?;
+        Ok(MoeWeights { router, experts: (0..spec.n_experts).map(expert).collect::<Result<_>>()? })
+    }
+
+    fn head(&self) -> Result<Linear<L>> {
+        let role = if self.spec().tied_embeddings { Role::Embedding } else { Role::Head };
+        self.float(self.name(role), self.spec().vocab_size, self.spec().hidden_size)
+    }
+
+    fn name(&self, role: Role) -> String {
+        self.reading.names.of(role, self.block)
+    }
+
+    fn norm(&self, role: Role, len: usize) -> Result<Vector<L>> {
+        let tensor = find(self.checkpoint, &self.name(role), &[len])?;
+        self.leaves.vector(&tensor, self.reading.norm_offset)
+    }
+
+    fn norm_if(&self, is_there: bool, role: Role, len: usize) -> Result<Option<Vector<L>>> {
+        if is_there { self.norm(role, len).map(Some) } else { Ok(None) }
+    }
+
+    /// A matrix that is never ternary: head and routers.
+    fn float(&self, name: String, rows: usize, cols: usize) -> Result<Linear<L>> {
+        let weight = find(self.checkpoint, &name, &[rows, cols])?;
+        let (order, bias, scale, ternary) = (RowOrder::AsStored, None, None, None);
+        self.leaves.linear(LinearTensors { weight, rows, cols, order, bias, scale, ternary })
+    }
+
+    fn projection(&self, role: Role, rows: usize, cols: usize, has_bias: bool) -> Result<LinearTensors> {
+        let name = self.name(role);
+        let bias = if has_bias { Some(find(self.checkpoint, &bias_of(&name), &[rows])?) } else { None };
+        Ok(self.stored(self.weight(&name, rows, cols)?, rows, cols, bias, self.scale(&name)?))
+    }
+
+    /// Matrices that read the same input and that a file may hold as the rows of one tensor `fused`, `rows` in all:
+    /// it does if there is no tensor for `first`.
+    fn parts(
+        &self,
+        first: Role,
+        fused: Role,
+        rows: usize,
+        cols: usize,
+        has_bias: bool,
+    ) -> Result<Parts<'a, L>> {
+        let fused_name = self.name(fused);
+        let is_fused =
+            self.checkpoint.get(&self.name(first)).is_none() && self.checkpoint.get(&fused_name).is_some();
+        let fused = if is_fused { Some(self.projection(fused, rows, cols, has_bias)?) } else { None };
+        if fused.as_ref().is_some_and(|fused| fused.ternary.is_some()) {
+            return Err(ModelError::TensorValue {
+                file: self.checkpoint.path().to_path_buf(),
+                tensor: fused_name,
+                expected: "one tensor for each ternary projection".to_owned(),
+                found: "several in one".to_owned(),
+            });
+        }
+        Ok(Parts { finder: *self, fused, next_row: 0, cols, has_bias })
+    }
+
+    /// The weight `name`, packed where ternary weights are.
+    fn weight(&self, name: &str, rows: usize, cols: usize) -> Result<Tensor> {
+        let rows = match self.spec().projections {
+            Projections::Ternary {
+                storage: TernaryStorage::PackedMultiply | TernaryStorage::PackedDivide,
+            } => rows.div_ceil(4),
+            _ => rows,
+        };
+        find(self.checkpoint, name, &[rows, cols])
+    }
+
+    /// The scalar that belongs to the weight `name`, if there is one.
+    fn scale(&self, name: &str) -> Result<Option<Tensor>> {
+        let stem = name.strip_suffix("weight").unwrap_or(name);
+        match self.spec().projections {
+            Projections::Ternary { storage: TernaryStorage::Online } => Ok(None),
+            Projections::Ternary { .. } => {
+                find(self.checkpoint, &format!("{stem}weight_scale"), &[1]).map(Some)
+            }
+            // GGUF files of ternary models may have one.
+            Projections::Stored => match format!("{stem}scale") {
+                name if self.checkpoint.get(&name).is_some() => find(self.checkpoint, &name, &[1]).map(Some),
+                _ => Ok(None),
+            },
+        }
+    }
+
+    fn stored(
+        &self,
+        weight: Tensor,
+        rows: usize,
+        cols: usize,
+        bias: Option<Tensor>,
+        scale: Option<Tensor>,
+    ) -> LinearTensors {
+        let ternary = match self.spec().projections {
+            Projections::Stored => None,
+            Projections::Ternary { storage } => Some(storage),
+        };
+        LinearTensors { weight, rows, cols, order: RowOrder::AsStored, bias, scale, ternary }
+    }
+}
+
+/// Hands out matrices one after the other, from tensors of their own or from the rows of a fused one.
+struct Parts<'a, L> {
+    finder: Finder<'a, L>,
+    fused: Option<LinearTensors>,
+    /// First row of the fused tensor that nobody has taken.
+    next_row: usize,
+    cols: usize,
+    has_bias: bool,
+}
+
+impl<L: Leaves> Parts<'_, L> {
+    fn take(&mut self, role: Role, rows: usize) -> Result<LinearTensors> {
+        let Some(fused) = &self.fused else {
+            return self.finder.projection(role, rows, self.cols, self.has_bias);
+        };
+        let range = self.next_row..self.next_row + rows;
+        self.next_row = range.end;
+        let bias = fused.bias.as_ref().map(|bias| bias.rows(range.clone())).transpose()?;
+        Ok(LinearTensors { weight: fused.weight.rows(range)?, rows, bias, ..fused.clone() })
+    }
+}
+
+/// The name of the bias that belongs to `weight`.
+pub(crate) fn bias_of(weight: &str) -> String {
+    format!("{}bias", weight.strip_suffix("weight").unwrap_or(weight))
+}
+
+/// The elements of a vector, `offset` added; all must be finite.
+pub(crate) fn finite(tensor: &Tensor, offset: f32) -> Result<Vec<f32>> {
+    let mut values = tensor.to_f32()?;
+    if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+        return Err(ModelError::TensorValue {
+            file: tensor.file.to_string().into(),
+            tensor: tensor.name.clone(),
+            expected: "finite values".to_owned(),
+            found: value.to_string(),
+        });
+    }
+    values.iter_mut().for_each(|value| *value += offset);
+    Ok(values)
+}
+
+/// The value of a tensor of shape `[1]`.
+pub(crate) fn single(tensor: &Tensor) -> Result<f32> {
+    Ok(finite(tensor, 0.0)?.first().copied().unwrap_or(1.0))
+}
