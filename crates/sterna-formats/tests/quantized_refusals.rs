@@ -176,6 +176,9 @@ fn scales_that_are_not_finite_are_found_when_they_are_used() {
         let tensors = Stored::read(name).changing(&format!("{Q}.{part}"), nan).gather().unwrap();
         let tensor = tensors.iter().find(|tensor| tensor.name == format!("{Q}.weight")).unwrap();
         let message = tensor.matrix(RowOrder::AsStored, &Pool::new(1)).unwrap_err().to_string();
-        assert!(message.ends_with("expected scales of finite weights, found NaN in row 63, group 1"), "{message}");
+        assert!(
+            message.ends_with("expected scales of finite weights, found NaN in row 63, group 1"),
+            "{message}"
+        );
     }
 }

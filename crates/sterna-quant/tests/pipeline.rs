@@ -58,7 +58,7 @@ fn quantize(name: &str, method: Method, n_threads: usize) -> (Collected, BTreeMa
     }
     let cost = pipeline.ends(&mut collected).unwrap().expect("text was held out");
     assert!(
-        cost.n_tokens == 40 && cost.same_top <= 1.0 && (1e-7..0.5).contains(&cost.divergence),
+        cost.n_tokens == 40 && cost.same_top <= 1.0 && (1e-7..2.0).contains(&cost.divergence),
         "{name}: {cost:?}"
     );
     (collected, errors)
