@@ -4,30 +4,12 @@ mod common;
 
 use std::path::Path;
 
-use common::{CONFIGS, directory, expected, max_difference, native, open};
+use common::{CONFIGS, directory, expected, gguf_checkpoints, max_difference, native, open};
 use sterna_formats::{Checkpoint, GgmlType, TensorType};
 use sterna_model::export::gguf::{GgufExport, Options, is_expressible};
 use sterna_model::export::{Export, Written};
 use sterna_model::{ModelError, Reference, Spec};
 use sterna_tensor::{DType, PackedFormat};
-
-/// Every fixture but those whose weights are ternary, and one that scales scores as no Gemma in a GGUF file does.
-const FLOATS: [&str; 14] = [
-    "gemma3",
-    "llama3_rope",
-    "llama_gqa",
-    "llama_h256_sharded",
-    "llama_tied_fp16",
-    "mistral_swa",
-    "phi3_longrope_long",
-    "phi3_longrope_short",
-    "phi3_plain",
-    "qwen2",
-    "qwen3",
-    "qwen3_moe",
-    "qwen3_yarn",
-    "smollm3",
-];
 
 fn export(
     checkpoint: &Checkpoint,
@@ -54,7 +36,7 @@ fn logits(checkpoint: &Checkpoint, ids: &[u32]) -> Vec<f32> {
 fn floats_of_every_family_give_the_same_logits() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.gguf");
-    for name in FLOATS {
+    for name in gguf_checkpoints() {
         for config in CONFIGS {
             let origin = open(name, config);
             let (exported, written) = export(&origin, &path, Options::default()).unwrap();

@@ -5,7 +5,7 @@ mod common;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use common::{CONFIGS, expected, max_difference, native, open};
+use common::{CONFIGS, expected, float_checkpoints, gguf_checkpoints, max_difference, native, open};
 use half::f16;
 use sterna_formats::hf::ConfigFile;
 use sterna_formats::{Checkpoint, Config};
@@ -14,26 +14,6 @@ use sterna_model::export::hf::{HfExport, Target};
 use sterna_model::export::{Export, Written};
 use sterna_model::native::{TensorKind, tensors};
 use sterna_model::{ModelError, Reference, Spec};
-
-/// Every fixture but those whose weights are ternary.
-const FLOATS: [&str; 16] = [
-    "bitnet_float",
-    "gemma3",
-    "gemma3_linear_rope",
-    "llama3_rope",
-    "llama_gqa",
-    "llama_h256_sharded",
-    "llama_tied_fp16",
-    "mistral_swa",
-    "phi3_longrope_long",
-    "phi3_longrope_short",
-    "phi3_plain",
-    "qwen2",
-    "qwen3",
-    "qwen3_moe",
-    "qwen3_yarn",
-    "smollm3",
-];
 
 fn write(mut export: Box<dyn Export>) -> Result<Vec<Written>, ModelError> {
     let mut written = Vec::new();
@@ -75,7 +55,7 @@ fn config(checkpoint: &Checkpoint) -> &ConfigFile {
 #[test]
 fn floats_of_every_family_are_the_same_network_rounded_to_16_bits() {
     let dir = tempfile::tempdir().unwrap();
-    for name in FLOATS {
+    for name in float_checkpoints() {
         for config in CONFIGS {
             let origin = open(name, config);
             let (exported, written) = export(&origin, dir.path(), Target::Dense).unwrap();
@@ -92,7 +72,7 @@ fn floats_of_every_family_are_the_same_network_rounded_to_16_bits() {
 fn a_gguf_file_becomes_a_folder_with_a_configuration_that_says_the_same() {
     let dir = tempfile::tempdir().unwrap();
     // The scale of the scores of one, and BitNet's families, are not said in GGUF files.
-    for name in FLOATS.into_iter().filter(|name| !["bitnet_float", "gemma3_linear_rope"].contains(name)) {
+    for name in gguf_checkpoints() {
         let origin = open(name, CONFIGS[0]);
         let path = new_path(dir.path()).with_extension("gguf");
         write(Box::new(GgufExport::create(&origin, &path, Options::default()).unwrap())).unwrap();

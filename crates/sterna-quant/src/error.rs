@@ -43,9 +43,6 @@ pub enum QuantError {
         /// Tokens given.
         found: usize,
     },
-    /// A format that does not exist.
-    #[error("no format of these bits and groups")]
-    NoFormat,
     /// A tensor that an earlier run should have made.
     #[error("{name}: not in the unfinished file, or of another shape")]
     Missing {

@@ -30,6 +30,16 @@ pub const CHECKPOINTS: [&str; 18] = [
     "smollm3",
 ];
 
+/// Those whose weights are floats, not ternary.
+pub fn float_checkpoints() -> impl Iterator<Item = &'static str> {
+    CHECKPOINTS.into_iter().filter(|name| !["bitnet_online", "bitnet_packed"].contains(name))
+}
+
+/// Those that a GGUF file can express: BitNet has no family there, and no Gemma there scales scores as this one does.
+pub fn gguf_checkpoints() -> impl Iterator<Item = &'static str> {
+    float_checkpoints().filter(|name| !["bitnet_float", "gemma3_linear_rope"].contains(name))
+}
+
 /// The two forms of configuration.
 pub const CONFIGS: [&str; 2] = ["config.json", "config_v5.json"];
 

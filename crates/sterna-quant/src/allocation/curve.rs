@@ -50,11 +50,11 @@ impl<'a> Rows<'a> {
     pub(super) fn curve(
         &self,
         grids: &[Grid],
-        reference: Grid,
+        reference: PackedFormat,
         importance: Option<&[f32]>,
         pool: &Pool,
     ) -> Result<Vec<f64>> {
-        let reference = self.error(reference.format(), importance, Search::MinMax, pool)?;
+        let reference = self.error(reference, importance, Search::MinMax, pool)?;
         let relative = |grid: &Grid| {
             let error = self.error(grid.format(), importance, Search::Clip, pool)?;
             Ok(if reference > 0.0 { error / reference } else { 0.0 })

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sterna_model::Layerwise;
 use sterna_model::layerwise::{FloatBlock, FloatLinear, LayerwiseScratch, RunnableBlock};
-use sterna_tensor::Compute;
+use sterna_tensor::{Compute, PackedFormat};
 
 use super::curve::Rows;
 use super::{Choice, Unit};
@@ -23,12 +23,13 @@ const EXPERTS: usize = 4;
 /// The residual stream of each sequence.
 type Streams = Vec<Vec<f32>>;
 
+/// What trials round to; other formats' costs follow from the errors of the weights.
+const REFERENCE: PackedFormat = PackedFormat::affine(4, 128).unwrap();
+
 /// A network whose matrices are being tried, block after block.
 pub struct Measurement<'a> {
     network: &'a Layerwise,
     grids: &'a [Grid],
-    /// What trials round to; other formats' costs follow from the errors of the weights.
-    reference: Grid,
     c: &'a Compute,
     streams: Streams,
     trials: Vec<Trial>,
@@ -72,18 +73,9 @@ impl<'a> Measurement<'a> {
         }
         let tokens = sample(sequences);
         let streams = tokens.iter().map(|tokens| network.embed(tokens)).collect::<Result<_, _>>()?;
-        let reference = Grid::new(4, 128, false).ok_or(QuantError::NoFormat)?;
         let (trials, parts) = (Vec::new(), Vec::new());
-        let mut measurement = Measurement {
-            network,
-            grids,
-            reference,
-            c,
-            streams,
-            trials,
-            parts,
-            scratch: LayerwiseScratch::default(),
-        };
+        let mut measurement =
+            Measurement { network, grids, c, streams, trials, parts, scratch: LayerwiseScratch::default() };
         measurement.embedding()?;
         Ok(measurement)
     }
@@ -100,7 +92,7 @@ impl<'a> Measurement<'a> {
             weight,
             bias: None,
         };
-        if !cols.is_multiple_of(self.reference.format().block_len()) {
+        if !cols.is_multiple_of(REFERENCE.block_len()) {
             return Ok(());
         }
         let rounded = self.rounded(&looked_up)?;
@@ -108,7 +100,7 @@ impl<'a> Measurement<'a> {
         let streams = self.streams.iter().map(|x| rest.split_off(..x.len()).unwrap_or_default().to_vec());
         let streams: Streams = streams.collect();
         let change = relative_change(&self.streams, &streams, cols);
-        let curve = Rows::of(&looked_up).curve(self.grids, self.reference, None, &self.c.pool)?;
+        let curve = Rows::of(&looked_up).curve(self.grids, REFERENCE, None, &self.c.pool)?;
         let pattern = looked_up.name;
         self.parts.push(Part { pattern, shape: (rows, cols, 1), trial: self.trials.len(), change, curve });
         self.trials.push(Trial { streams, change });
@@ -136,7 +128,7 @@ impl<'a> Measurement<'a> {
                 }
             });
         }
-        let units = units(&block, self.reference);
+        let units = units(&block);
         let importance_of = |layer: &FloatLinear| {
             let at = block.linears().iter().position(|other| other.name == layer.name)?;
             importance.get(readers[at].as_str()).map(Vec::as_slice)
@@ -152,7 +144,7 @@ impl<'a> Measurement<'a> {
             let mut curve = vec![0.0; self.grids.len()];
             let seen = layers.len().min(EXPERTS);
             for layer in &layers[..seen] {
-                let own = Rows::of(layer).curve(self.grids, self.reference, importance_of(layer), &c.pool)?;
+                let own = Rows::of(layer).curve(self.grids, REFERENCE, importance_of(layer), &c.pool)?;
                 curve.iter_mut().zip(own).for_each(|(sum, own)| *sum += own / seen as f64);
             }
             let shape = (layers[0].rows, layers[0].cols, layers.len() as u64);
@@ -186,11 +178,11 @@ impl<'a> Measurement<'a> {
         let (rows, cols) = (head.rows, head.cols);
         let mut importance = vec![0.0; cols];
         add_squares(&mut importance, &inputs);
-        let can_be_rounded = cols.is_multiple_of(self.reference.format().block_len());
+        let can_be_rounded = cols.is_multiple_of(REFERENCE.block_len());
         let mut head_curve = Vec::new();
         let mut rounded_head = None;
         if can_be_rounded {
-            head_curve = Rows::of(&head).curve(self.grids, self.reference, Some(&importance), &c.pool)?;
+            head_curve = Rows::of(&head).curve(self.grids, REFERENCE, Some(&importance), &c.pool)?;
             let rounded = FloatLinear { weight: self.rounded(&head)?, ..head.clone() };
             rounded_head = Some(network.runnable_head(rounded)?);
         }
@@ -257,7 +249,7 @@ impl<'a> Measurement<'a> {
 
     fn rounded(&self, layer: &FloatLinear) -> Result<Vec<f32>> {
         let FloatLinear { name, rows, cols, weight, .. } = layer;
-        let (format, pool) = (self.reference.format(), &self.c.pool);
+        let (format, pool) = (REFERENCE, &self.c.pool);
         let rounded = round_to_nearest(weight, *rows, *cols, format, None, Search::MinMax, pool);
         let rounded = rounded.map_err(|source| QuantError::Rounding { layer: name.clone(), source })?;
         Ok(rounded.dequantize(pool))
@@ -284,9 +276,9 @@ fn sample(sequences: &[Vec<u32>]) -> Vec<Vec<u32>> {
 }
 
 /// The matrices of `block` that can be rounded, by pattern.
-fn units(block: &FloatBlock, reference: Grid) -> BTreeMap<String, Vec<&FloatLinear>> {
+fn units(block: &FloatBlock) -> BTreeMap<String, Vec<&FloatLinear>> {
     let mut units: BTreeMap<String, Vec<&FloatLinear>> = BTreeMap::new();
-    let block_len = reference.format().block_len();
+    let block_len = REFERENCE.block_len();
     for layer in block.linears() {
         if !is_router(&layer.name) && layer.cols.is_multiple_of(block_len) {
             units.entry(pattern(&layer.name)).or_default().push(layer);

@@ -21,10 +21,18 @@ pub(super) trait ScaleBlock: Pod {
     fn pack(rows: &[Block; LANES]) -> Self;
     /// The float scale and minimum of the block.
     fn head<S: Simd>(&self, s: S) -> (S::F32, S::F32);
-    /// The scale of part `part` of group `group`.
-    fn scale<S: Simd>(&self, s: S, head: (S::F32, S::F32), group: usize, part: usize) -> S::F32;
+    /// The scale of part `part` of group `group`: that of the block, in formats with one level of scales.
+    #[inline(always)]
+    fn scale<S: Simd>(&self, _: S, head: (S::F32, S::F32), group: usize, part: usize) -> S::F32 {
+        let _ = (group, part);
+        head.0
+    }
     /// What is added to the weights of group `group`; only if [`ScaleBlock::HAS_MIN`].
-    fn min<S: Simd>(&self, s: S, head: (S::F32, S::F32), group: usize) -> S::F32;
+    #[inline(always)]
+    fn min<S: Simd>(&self, _: S, head: (S::F32, S::F32), group: usize) -> S::F32 {
+        let _ = group;
+        head.1
+    }
     /// What there is for row `lane`, in formats with one level of `f16` scales.
     fn group(&self, lane: usize) -> Option<RowGroup> {
         let _ = lane;
@@ -102,14 +110,6 @@ impl ScaleBlock for Group {
     fn head<S: Simd>(&self, s: S) -> (S::F32, S::F32) {
         (s.load_f16(&self.d), s.splat(0.0))
     }
-    #[inline(always)]
-    fn scale<S: Simd>(&self, _: S, head: (S::F32, S::F32), _: usize, _: usize) -> S::F32 {
-        head.0
-    }
-    #[inline(always)]
-    fn min<S: Simd>(&self, _: S, head: (S::F32, S::F32), _: usize) -> S::F32 {
-        head.1
-    }
     fn group(&self, lane: usize) -> Option<RowGroup> {
         Some(RowGroup { d: f16::from_bits(self.d[lane]), zero_point: None, minimum: None })
     }
@@ -131,14 +131,6 @@ impl ScaleBlock for Min {
     fn head<S: Simd>(&self, s: S) -> (S::F32, S::F32) {
         (s.load_f16(&self.d), s.load_f16(&self.m))
     }
-    #[inline(always)]
-    fn scale<S: Simd>(&self, _: S, head: (S::F32, S::F32), _: usize, _: usize) -> S::F32 {
-        head.0
-    }
-    #[inline(always)]
-    fn min<S: Simd>(&self, _: S, head: (S::F32, S::F32), _: usize) -> S::F32 {
-        head.1
-    }
     fn group(&self, lane: usize) -> Option<RowGroup> {
         let [d, m] = [self.d[lane], self.m[lane]].map(f16::from_bits);
         Some(RowGroup { d, zero_point: None, minimum: Some(m) })
@@ -157,14 +149,6 @@ impl ScaleBlock for WideMin {
     #[inline(always)]
     fn head<S: Simd>(&self, s: S) -> (S::F32, S::F32) {
         (s.load(&self.d), s.load(&self.m))
-    }
-    #[inline(always)]
-    fn scale<S: Simd>(&self, _: S, head: (S::F32, S::F32), _: usize, _: usize) -> S::F32 {
-        head.0
-    }
-    #[inline(always)]
-    fn min<S: Simd>(&self, _: S, head: (S::F32, S::F32), _: usize) -> S::F32 {
-        head.1
     }
 }
 
@@ -186,14 +170,6 @@ impl ScaleBlock for Affine {
         let d = s.load_f16(&self.d);
         // Exact: 11 bits times 4.
         (d, s.sub(s.splat(0.0), s.mul(d, s.load_u4(&self.zeros))))
-    }
-    #[inline(always)]
-    fn scale<S: Simd>(&self, _: S, head: (S::F32, S::F32), _: usize, _: usize) -> S::F32 {
-        head.0
-    }
-    #[inline(always)]
-    fn min<S: Simd>(&self, _: S, head: (S::F32, S::F32), _: usize) -> S::F32 {
-        head.1
     }
     fn group(&self, lane: usize) -> Option<RowGroup> {
         let pair = self.zeros[lane % (LANES / 2)];
@@ -249,9 +225,5 @@ impl ScaleBlock for SuperSigned {
     #[inline(always)]
     fn scale<S: Simd>(&self, s: S, head: (S::F32, S::F32), group: usize, part: usize) -> S::F32 {
         s.mul(head.0, s.load_i8(&self.scales[2 * group + part]))
-    }
-    #[inline(always)]
-    fn min<S: Simd>(&self, _: S, head: (S::F32, S::F32), _: usize) -> S::F32 {
-        head.1
     }
 }

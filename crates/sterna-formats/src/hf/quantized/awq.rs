@@ -58,16 +58,7 @@ impl Awq {
         let size = self.group_size.unwrap_or(cols);
         let n_groups = cols.div_ceil(size);
         let layout = Layout { along: Along::Rows, transposed: true, interleaved: true };
-        Ok(QuantizedMatrix {
-            tool: Tool::Awq,
-            bits: BITS,
-            rows,
-            cols,
-            codes: Integers::new(qweight, rows, cols, BITS, layout)?,
-            scales: Floats::new(scales, rows, n_groups, true)?,
-            zeros: Zeros::Points { stored: Integers::new(qzeros, rows, n_groups, BITS, layout)?, plus: 0 },
-            groups: Groups::Of(size),
-        })
+        matrix([qweight, qzeros, scales], (rows, cols), (size, n_groups), layout)
     }
 
     /// Integers, floats and zero points of `gemv`.
@@ -84,17 +75,27 @@ impl Awq {
         let n_groups = cols.div_ceil(size);
         let n_padded = n_groups.div_ceil(PER_WORD).next_multiple_of(multiple) * PER_WORD;
         let layout = Layout { along: Along::Cols, transposed: false, interleaved: false };
-        Ok(QuantizedMatrix {
-            tool: Tool::Awq,
-            bits: BITS,
-            rows,
-            cols,
-            codes: Integers::new(qweight, rows, cols, BITS, layout)?,
-            scales: Floats::new(scales, rows, n_padded, false)?,
-            zeros: Zeros::Points { stored: Integers::new(qzeros, rows, n_padded, BITS, layout)?, plus: 0 },
-            groups: Groups::Of(size),
-        })
+        matrix([qweight, qzeros, scales], (rows, cols), (size, n_padded), layout)
     }
+}
+
+/// A matrix of `rows` and `cols`, with groups of a size, and scales and zero points for a number of them, all in `layout`.
+fn matrix(
+    [qweight, qzeros, scales]: [&Tensor; 3],
+    (rows, cols): (usize, usize),
+    (group_size, n_groups): (usize, usize),
+    layout: Layout,
+) -> Result<QuantizedMatrix> {
+    Ok(QuantizedMatrix {
+        tool: Tool::Awq,
+        bits: BITS,
+        rows,
+        cols,
+        codes: Integers::new(qweight, rows, cols, BITS, layout)?,
+        scales: Floats::new(scales, rows, n_groups, layout.transposed)?,
+        zeros: Zeros::Points { stored: Integers::new(qzeros, rows, n_groups, BITS, layout)?, plus: 0 },
+        groups: Groups::Of(group_size),
+    })
 }
 
 impl Format for Awq {

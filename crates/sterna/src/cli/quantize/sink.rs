@@ -1,8 +1,7 @@
 //! Quantized layers on their way into a native file.
 
 use std::collections::HashMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use sterna::{Checkpoint, Pool, RowOrder, Tensor, TensorType};
 use sterna_formats::FormatError;
@@ -19,7 +18,6 @@ use super::resume::{Progress, Quality};
 
 /// A native file that is being written.
 pub(super) struct NativeSink<'a> {
-    path: PathBuf,
     writer: Writer,
     pool: &'a Pool,
     /// By name, mapped where an earlier run wrote it.
@@ -34,7 +32,7 @@ impl<'a> NativeSink<'a> {
         pool: &'a Pool,
     ) -> anyhow::Result<NativeSink<'a>> {
         let writer = Writer::create(path, &Documents::of(checkpoint)?)?;
-        Ok(NativeSink { path: path.to_owned(), writer, pool, written: HashMap::new() })
+        Ok(NativeSink { writer, pool, written: HashMap::new() })
     }
 
     /// Goes on with the file that an earlier run left, if there is one; returns what that run noted last.
@@ -44,7 +42,7 @@ impl<'a> NativeSink<'a> {
     ) -> anyhow::Result<Option<(NativeSink<'a>, serde_json::Value)>> {
         let Some(Resumed { writer, state, tensors }) = Writer::resume(path)? else { return Ok(None) };
         let written = tensors.into_iter().map(|tensor| (tensor.name.clone(), Some(tensor))).collect();
-        Ok(Some((NativeSink { path: path.to_owned(), writer, pool, written }, state)))
+        Ok(Some((NativeSink { writer, pool, written }, state)))
     }
 
     /// What an earlier run wrote under `name`.
@@ -76,13 +74,13 @@ impl<'a> NativeSink<'a> {
         Ok(())
     }
 
-    /// Completes the file; returns its size in bytes.
+    /// Completes the file.
     pub(super) fn finish(
         self,
         checkpoint: &Checkpoint,
         recipe: &Recipe,
         quality: &Quality,
-    ) -> anyhow::Result<u64> {
+    ) -> anyhow::Result<()> {
         let origin = checkpoint.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
         let recipe = serde_json::to_value(recipe)?;
         self.writer.finish(&About {
@@ -91,7 +89,7 @@ impl<'a> NativeSink<'a> {
             quality: serde_json::to_value(quality)?,
             ..About::default()
         })?;
-        Ok(fs::metadata(&self.path)?.len())
+        Ok(())
     }
 
     fn floats(&mut self, name: &str, shape: &[usize], values: &[f32]) -> Result<()> {
