@@ -40,6 +40,9 @@ pub(crate) struct Args {
     /// Weights that share a scale there
     #[arg(long, default_value_t = 128)]
     group: usize,
+    /// Tokens of the calibration text [default: as many as `sterna quantize` takes]
+    #[arg(long)]
+    calib_tokens: Option<String>,
     /// Average bits of all weights, spent where they count
     #[arg(long, value_delimiter = ',', default_values = ["3", "3.5", "4", "4.25", "4.5", "5", "6"])]
     bpw: Vec<String>,
@@ -59,9 +62,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let directory = workspace::target().join("quality");
     std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
     for model in &args.models {
-        let original = find(model)?;
-        let files = Files { sterna: &sterna, directory: &directory, original: &original, keep: args.keep };
-        let files = files.make(args)?;
+        let original = models::find(model)?;
+        let files = Files { sterna: &sterna, directory: &directory, original: &original, args };
+        let files = files.make()?;
         let mut eval = Command::new(&sterna);
         eval.arg("eval").args(&files).arg("--against").arg(&original).arg("--text").arg(&args.text);
         eval.args(["--windows", &args.windows.to_string(), "--markdown"]);
@@ -80,12 +83,4 @@ fn release_build() -> anyhow::Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     succeed(Command::new(cargo).args(["build", "--release", "-p", "sterna"]).current_dir(workspace::root()))?;
     Ok(workspace::target().join("release").join(format!("sterna{}", std::env::consts::EXE_SUFFIX)))
-}
-
-/// The file of a test model, or the path itself.
-fn find(model: &str) -> anyhow::Result<PathBuf> {
-    match models::TEST_MODELS.iter().any(|known| known.short == model) {
-        true => Ok(models::path_in(&models::bring(false)?, model)),
-        false => Ok(PathBuf::from(model)),
-    }
 }

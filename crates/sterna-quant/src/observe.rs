@@ -33,8 +33,8 @@ impl Observations {
         Observations { token_weight, inputs: BTreeMap::new() }
     }
 
-    /// Takes the input `x` `[n, cols]` of `layer`, and keeps it if `keep`.
-    pub fn add(&mut self, c: &Compute, layer: &str, cols: usize, x: &[f32], keep: bool) {
+    /// Takes the input `x` `[n, cols]` of `layer`, and keeps the first `n_kept` tokens of it.
+    pub fn add(&mut self, c: &Compute, layer: &str, cols: usize, x: &[f32], n_kept: usize) {
         let token_weight = self.token_weight;
         let input = self.inputs.entry(layer.to_owned()).or_insert_with(|| Input {
             gram: Gram::new(cols, token_weight),
@@ -47,8 +47,8 @@ impl Observations {
             input.magnitudes.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(x.abs()));
         }
         input.n_tokens += x.len() / cols;
-        if keep {
-            input.sample.push(x.to_vec());
+        if n_kept > 0 {
+            input.sample.push(x[..x.len().min(n_kept.saturating_mul(cols))].to_vec());
         }
     }
 

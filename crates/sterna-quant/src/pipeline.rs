@@ -20,8 +20,8 @@ use crate::rounding::{
     Damping, Factor, Grids, Order, Quantized, Refit, Search, TokenWeight, gptq, refit, round_to_nearest,
 };
 
-/// Tokens whose inputs are kept as they are, to try scales on.
-const SAMPLE_TOKENS: usize = 1024;
+/// Sequences, and tokens of each from its beginning, whose inputs are kept as they are, to try scales on.
+const SAMPLE: (usize, usize) = (4, 128);
 
 /// Where quantized layers go, in the order of the network.
 pub trait Sink {
@@ -71,12 +71,11 @@ impl<'a> Pipeline<'a> {
         compute: &'a Compute,
     ) -> Result<Pipeline<'a>> {
         let n_tokens: usize = sequences.iter().map(Vec::len).sum();
-        let longest = sequences.iter().map(Vec::len).max().unwrap_or(0);
         if n_tokens == 0 && matches!(recipe.method, Method::Awq | Method::Gptq) {
             return Err(QuantError::TooLittleText { expected: 1, found: 0 });
         }
         let streams = sequences.iter().map(|tokens| network.embed(tokens)).collect::<Result<_, _>>()?;
-        let n_samples = (SAMPLE_TOKENS / longest.max(1)).max(1).min(sequences.len());
+        let n_samples = SAMPLE.0.min(sequences.len());
         let mut sampled = vec![false; sequences.len()];
         (0..n_samples).for_each(|i| sampled[i * sequences.len() / n_samples] = true);
         let held_out = HeldOut::new(network, held_out)?;
@@ -184,11 +183,12 @@ impl<'a> Pipeline<'a> {
         let mut scratch = LayerwiseScratch::default();
         let cols: Vec<(String, usize)> =
             block.linears().into_iter().map(|layer| (layer.name.clone(), layer.cols)).collect();
-        for (x, keep) in self.streams.iter().zip(&self.sampled) {
+        for (x, &is_sampled) in self.streams.iter().zip(&self.sampled) {
+            let n_kept = if is_sampled { SAMPLE.1 } else { 0 };
             let mut x = x.clone();
             self.network.run(self.compute, &runnable, &mut scratch, &mut x, |layer, input| {
                 if let Some((_, cols)) = cols.iter().find(|(name, _)| name == layer) {
-                    observations.add(self.compute, layer, *cols, input, *keep);
+                    observations.add(self.compute, layer, *cols, input, n_kept);
                 }
             });
         }
@@ -280,7 +280,7 @@ impl<'a> Pipeline<'a> {
         let mut observations = Observations::new(TokenWeight::Plain);
         if self.recipe.method != Method::Rtn {
             for x in &self.streams {
-                observations.add(c, &layer.name, layer.cols, &network.head_input(c, x), false);
+                observations.add(c, &layer.name, layer.cols, &network.head_input(c, x), 0);
             }
         }
         let input = observations.of(&layer.name);

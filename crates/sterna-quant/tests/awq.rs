@@ -80,7 +80,7 @@ fn scales_that_are_found_do_not_make_rounding_worse() {
             block.linears().into_iter().map(|layer| (layer.name.clone(), layer.cols)).collect();
         network.run(&c, &runnable, &mut LayerwiseScratch::default(), &mut x.clone(), |layer, input| {
             let cols = cols_of.iter().find(|(name, _)| name == layer).unwrap().1;
-            observations.add(&c, layer, cols, input, true);
+            observations.add(&c, layer, cols, input, usize::MAX);
         });
         let format_of =
             |layer: &FloatLinear| PackedFormat::affine(3, 32).filter(|_| !layer.name.contains("gate_inp"));

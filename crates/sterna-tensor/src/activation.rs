@@ -1,5 +1,7 @@
 //! The input of linear layers: kept as `f32`, and rounded to int8 once for all matrices that read it.
 
+use bytemuck::{Pod, Zeroable};
+
 use crate::simd::{Kernel, LANES, Simd};
 use crate::{Compute, Disjoint, Precision};
 
@@ -25,10 +27,16 @@ pub(crate) struct Group {
     pub(crate) half_sums: [i32; 2],
 }
 
+/// Sixteen values in one cache line: a vector that straddled two would be loaded twice.
+#[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
+#[repr(C, align(64))]
+struct Line([f32; LANES]);
+
 /// Inputs `[n_tokens, cols]` of linear layers. Reuse one to keep its memory.
 #[derive(Debug, Clone, Default)]
 pub struct Activations {
-    values: Vec<f32>,
+    /// `[n_tokens, cols]`, and what the last line has left.
+    lines: Vec<Line>,
     groups: Vec<Group>,
     n_tokens: usize,
     cols: usize,
@@ -80,9 +88,10 @@ impl Activations {
     pub fn set_per_token(&mut self, x: &[f32], cols: usize, c: &Compute) {
         self.keep(x, cols);
         if c.precision == Precision::Float {
-            for row in self.values.chunks_exact_mut(cols) {
+            for row in bytemuck::cast_slice_mut(&mut self.lines)[..x.len()].chunks_exact_mut(cols) {
                 let s = codes_per_unit(row);
-                row.iter_mut().for_each(|x| *x = (*x * s).round_ties_even().clamp(-128.0, 127.0) / s);
+                row.iter_mut()
+                    .for_each(|x: &mut f32| *x = (*x * s).round_ties_even().clamp(-128.0, 127.0) / s);
             }
         }
         self.quantize(c, 1, |row| Rounding::By { codes_per_unit: codes_per_unit(row) });
@@ -100,7 +109,7 @@ impl Activations {
 
     /// The values as given, `[n_tokens, cols]`.
     pub fn values(&self) -> &[f32] {
-        &self.values
+        &bytemuck::cast_slice(&self.lines)[..self.n_tokens * self.cols]
     }
 
     /// Int8 rows for each token; the product with a token is the sum of those with its rows.
@@ -125,8 +134,8 @@ impl Activations {
 
     fn keep(&mut self, x: &[f32], cols: usize) {
         assert!(cols > 0 && x.len().is_multiple_of(cols), "{} activations in rows of {cols}", x.len());
-        self.values.clear();
-        self.values.extend_from_slice(x);
+        self.lines.resize(x.len().div_ceil(LANES), Line::default());
+        bytemuck::cast_slice_mut(&mut self.lines)[..x.len()].copy_from_slice(x);
         self.n_tokens = x.len() / cols;
         self.cols = cols;
     }
@@ -139,12 +148,13 @@ impl Activations {
         }
         let (cols, n_rows, n_groups) = (self.cols, self.n_rows(), self.cols / GROUP);
         self.groups.resize(n_rows * n_groups, Group::default());
+        let values: &[f32] = bytemuck::cast_slice(&self.lines);
         let groups = Disjoint::new(&mut self.groups);
         c.pool.run(n_rows.div_ceil(TOKEN_BLOCK), |block, _| {
             let first = block * TOKEN_BLOCK;
             let n_rows = (n_rows - first).min(TOKEN_BLOCK);
             for at in (0..n_rows).step_by(terms) {
-                let row = &self.values[(first + at) / terms * cols..][..cols];
+                let row = &values[(first + at) / terms * cols..][..cols];
                 let rounding = rounding(row);
                 let place = |g: usize| first * n_groups + g * n_rows + at;
                 c.isa.run(QuantizeRow { row, rounding, terms, groups: &groups, place });

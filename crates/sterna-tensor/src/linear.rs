@@ -8,6 +8,9 @@ use crate::{Activations, Compute, Matrix, OutputTile, Precision};
 /// Weights of a chunk: small enough that threads finish together, large enough that claiming one costs nothing.
 const CHUNK_BYTES: usize = 128 << 10;
 
+/// The same for float weights and several tokens, which all have to come from further away for every chunk.
+const DENSE_BATCH_BYTES: usize = 512 << 10;
+
 /// Chunks for each thread, at the least, so that one which is slowed down does not hold up the others.
 const CHUNKS_PER_THREAD: usize = 8;
 
@@ -31,12 +34,16 @@ const CHUNKS_PER_THREAD: usize = 8;
 /// [`Precision::Int8`] but `x` was set with [`Precision::Float`].
 pub fn linear(c: &Compute, x: &Activations, outputs: &mut [(&Matrix, &mut [f32])]) {
     let mut n_bytes = 0;
+    let mut most_bytes = CHUNK_BYTES;
     for (i, (w, y)) in outputs.iter().enumerate() {
         assert_eq!(w.cols(), x.cols(), "columns of matrix {i} and of its input");
         assert_eq!(y.len(), x.n_tokens() * w.rows(), "outputs of matrix {i}");
         n_bytes += w.n_bytes();
+        if matches!(w, Matrix::Dense(_)) && x.n_tokens() > 1 {
+            most_bytes = DENSE_BATCH_BYTES;
+        }
     }
-    let chunk_bytes = (n_bytes / (c.pool.n_threads() * CHUNKS_PER_THREAD)).clamp(1, CHUNK_BYTES);
+    let chunk_bytes = (n_bytes / (c.pool.n_threads() * CHUNKS_PER_THREAD)).clamp(1, most_bytes);
     let outputs = Outputs::new(outputs);
     let n_chunks = (0..outputs.len).map(|i| Chunks::of(outputs.get(i).0, chunk_bytes).n).sum();
     c.pool.run(n_chunks, |chunk, _| {

@@ -15,13 +15,13 @@ pub(super) struct Files<'a> {
     pub(super) sterna: &'a Path,
     pub(super) directory: &'a Path,
     pub(super) original: &'a Path,
-    /// Whether a file that is there already is taken as it is.
-    pub(super) keep: bool,
+    pub(super) args: &'a Args,
 }
 
 impl Files<'_> {
     /// One file for each method and number of bits, one for each budget, one for each of llama.cpp's types.
-    pub(super) fn make(&self, args: &Args) -> anyhow::Result<Vec<PathBuf>> {
+    pub(super) fn make(&self) -> anyhow::Result<Vec<PathBuf>> {
+        let args = self.args;
         let mut files = Vec::new();
         let group = args.group.to_string();
         for bits in &args.bits {
@@ -48,9 +48,12 @@ impl Files<'_> {
 
     fn quantize(&self, name: &str, rounding: &[&str]) -> anyhow::Result<PathBuf> {
         let file = self.path(name, "sterna");
-        if !(self.keep && file.exists()) {
+        if !self.is_kept(&file) {
             let mut quantize = Command::new(self.sterna);
             quantize.arg("quantize").arg(self.original).arg("-o").arg(&file).args(rounding);
+            if let Some(n) = &self.args.calib_tokens {
+                quantize.args(["--calib-tokens", n]);
+            }
             succeed(&mut quantize)?;
         }
         Ok(file)
@@ -58,7 +61,7 @@ impl Files<'_> {
 
     fn requantize(&self, python: &Path, kind: &str) -> anyhow::Result<PathBuf> {
         let (file, part) = (self.path(kind, "gguf"), self.path(kind, "gguf.part"));
-        if !(self.keep && file.exists()) {
+        if !self.is_kept(&file) {
             let mut command = Command::new(python);
             command.args(["-c", include_str!("requantize.py")]).args([self.original, &part]).arg(kind);
             let output = command.output().with_context(|| format!("cannot run {}", python.display()))?;
@@ -67,6 +70,11 @@ impl Files<'_> {
             fs::rename(&part, &file).with_context(|| format!("cannot rename {}", part.display()))?;
         }
         Ok(file)
+    }
+
+    /// Whether `file` is there and taken as it is.
+    fn is_kept(&self, file: &Path) -> bool {
+        self.args.keep && file.exists()
     }
 
     fn path(&self, name: &str, extension: &str) -> PathBuf {

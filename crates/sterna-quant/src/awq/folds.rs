@@ -130,7 +130,7 @@ impl Fold {
 }
 
 /// Multiplies each column of `weight` `[rows, cols]` by its scale.
-pub(super) fn multiply_columns(weight: &mut [f32], scales: &[f32]) {
+fn multiply_columns(weight: &mut [f32], scales: &[f32]) {
     for row in weight.chunks_exact_mut(scales.len()) {
         row.iter_mut().zip(scales).for_each(|(weight, scale)| *weight *= scale);
     }

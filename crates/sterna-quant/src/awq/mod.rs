@@ -18,7 +18,7 @@ pub use folds::{Fold, Judge, Maker, folds};
 
 use crate::error::{QuantError, Result};
 use crate::observe::{Input, Observations};
-use crate::rounding::{Search, round_to_nearest};
+use crate::rounding::round_scaled;
 
 /// Powers that may be tried: 0, 1/20, … 19/20.
 const N_POWERS: usize = 20;
@@ -95,7 +95,7 @@ impl Trial<'_> {
         let mut scratch = LayerwiseScratch::default();
         let wanted = self.outputs(&runnable, &mut scratch);
         let mut error_of = |step: usize| -> Result<f64> {
-            for (layer, weight) in self.rounded(block, &self.scales(&magnitudes, power(step)))? {
+            for (layer, weight) in self.rounded(block, &self.scales(&magnitudes, power(step))) {
                 runnable.replace(&layer, weight)?;
             }
             Ok(mean_squared_error(&wanted, &self.outputs(&runnable, &mut scratch)))
@@ -134,22 +134,13 @@ impl Trial<'_> {
     }
 
     /// The readers' weights scaled, rounded, and scaled back.
-    fn rounded(&self, block: &FloatBlock, scales: &[f32]) -> Result<Vec<(String, Vec<f32>)>> {
-        let mut rounded = Vec::new();
-        for layer in block.linears().into_iter().filter(|layer| self.fold.readers.contains(&layer.name)) {
-            let Some(format) = (self.format_of)(layer) else { continue };
-            let mut weight = layer.weight.clone();
-            folds::multiply_columns(&mut weight, scales);
-            let quantized =
-                round_to_nearest(&weight, layer.rows, layer.cols, format, None, Search::MinMax, &self.c.pool);
-            let quantized =
-                quantized.map_err(|source| QuantError::Rounding { layer: layer.name.clone(), source })?;
-            let mut weight = quantized.dequantize(&self.c.pool);
-            let back: Vec<f32> = scales.iter().map(|scale| 1.0 / scale).collect();
-            folds::multiply_columns(&mut weight, &back);
-            rounded.push((layer.name.clone(), weight));
-        }
-        Ok(rounded)
+    fn rounded(&self, block: &FloatBlock, scales: &[f32]) -> Vec<(String, Vec<f32>)> {
+        let readers = block.linears().into_iter().filter(|layer| self.fold.readers.contains(&layer.name));
+        let rounded = readers.filter_map(|layer| {
+            let format = (self.format_of)(layer)?;
+            Some((layer.name.clone(), round_scaled(&layer.weight, format, scales, &self.c.pool)))
+        });
+        rounded.collect()
     }
 
     /// What the judge sees of the sample, sequence by sequence.

@@ -19,6 +19,6 @@ pub use error::{Result, RoundingError};
 pub use factor::{Damping, Factor, Order};
 pub use gptq::{Grids, compensate, gptq};
 pub use gram::{Gram, TokenWeight};
-pub use nearest::{Search, round_to_nearest};
+pub use nearest::{Search, round_scaled, round_to_nearest};
 pub use quantized::Quantized;
 pub use refit::{Refit, refit};

@@ -65,6 +65,30 @@ pub fn round_to_nearest(
     Ok(quantized)
 }
 
+/// What `weights` `[rows, scales.len()]` become when their columns are multiplied by `scales`, rounded to the nearest codes
+/// with the whole range of each group, and divided again: the same as [`round_to_nearest`] makes of the scaled weights,
+/// without the detour over codes and without its checks.
+pub fn round_scaled(weights: &[f32], format: PackedFormat, scales: &[f32], pool: &Pool) -> Vec<f32> {
+    let cols = scales.len();
+    let group_size = format.group_size().unwrap_or(cols);
+    let largest = f32::from(format.largest_code());
+    let back: Vec<f32> = scales.iter().map(|scale| 1.0 / scale).collect();
+    let mut rounded = vec![0.0; weights.len()];
+    pool.run_slices(&mut rounded, BAND * cols, |band, rounded, _| {
+        let weights = weights[band * BAND * cols..].chunks_exact(cols);
+        for (rounded, weights) in rounded.chunks_exact_mut(cols).zip(weights) {
+            rounded.iter_mut().zip(weights).zip(scales).for_each(|((r, w), scale)| *r = w * scale);
+            for group in rounded.chunks_mut(group_size) {
+                let all = Group { weights: group, importance: &[] };
+                let grid = grid::find(format, &all, Search::MinMax);
+                group.iter_mut().for_each(|w| *w = grid.value(grid.code(*w, largest)));
+            }
+            rounded.iter_mut().zip(&back).for_each(|(r, back)| *r *= back);
+        }
+    });
+    rounded
+}
+
 /// Refuses weights that no scale can reach.
 pub(super) fn check_weights(weights: &[f32], rows: usize, cols: usize) -> Result<()> {
     assert_eq!(weights.len(), rows * cols, "weights of a {rows} x {cols} matrix");

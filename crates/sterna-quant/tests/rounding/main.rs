@@ -6,7 +6,7 @@ mod gptq;
 use data::{correlated, difference, normal};
 use half::f16;
 use proptest::prelude::*;
-use sterna_quant::rounding::{Gram, RoundingError, Search, TokenWeight, round_to_nearest};
+use sterna_quant::rounding::{Gram, RoundingError, Search, TokenWeight, round_scaled, round_to_nearest};
 use sterna_tensor::{Compute, PackedFormat, Precision};
 
 fn formats() -> impl Strategy<Value = PackedFormat> {
@@ -34,6 +34,21 @@ proptest! {
             }
             prop_assert!(q.scales.iter().all(|s| s.is_normal()));
         }
+    }
+
+    #[test]
+    fn scaling_for_a_moment_is_scaling_and_rounding(
+        format in formats(), rows in 1usize..40, cols in 1usize..8, seed: u64
+    ) {
+        let c = Compute::new(2, Precision::Float);
+        let cols = 32 * cols;
+        let w = normal(rows * cols, seed);
+        let scales: Vec<f32> = normal(cols, seed ^ 1).iter().map(|s| s.abs() + 0.5).collect();
+        let scaled: Vec<f32> = w.iter().enumerate().map(|(i, w)| w * scales[i % cols]).collect();
+        let q = round_to_nearest(&scaled, rows, cols, format, None, Search::MinMax, &c.pool).unwrap();
+        let back = |(i, w): (usize, f32)| w * (1.0 / scales[i % cols]);
+        let expected: Vec<f32> = q.dequantize(&c.pool).into_iter().enumerate().map(back).collect();
+        prop_assert_eq!(round_scaled(&w, format, &scales, &c.pool), expected);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! `y = x · Wᵀ` for float weights and float activations.
 //!
 //! Weights and activations both run along the columns, so a block of a few rows by a few tokens keeps one vector of
-//! partial sums per pair, loads every operand once per block, and adds the lanes up at the end. Tokens are visited in
-//! groups that stay in L2 while the rows of a chunk pass by.
+//! partial sums per pair, loads every operand once per block, and adds the lanes up at the end. Caches see three levels:
+//! tokens are visited in groups that stay in L2 while the rows of a chunk pass by; a few of them, over a run of columns,
+//! stay in L1 while a tile of several blocks of rows passes by; and a block's sums stay in registers.
 
 use std::ops::Range;
 
@@ -15,6 +16,9 @@ use crate::{DType, Isa};
 
 /// Bytes of activations that are visited again and again before the next ones are looked at.
 const TOKEN_GROUP_BYTES: usize = 256 << 10;
+
+/// Most vectors of a run of columns: six tokens and four rows of one take 30 KiB.
+const RUN: usize = 48;
 
 /// Where a chunk of a linear layer writes: `y[token, row]` lies at `start + token * stride + row`.
 ///
@@ -74,96 +78,144 @@ impl Kernel for RowsDot<'_> {
 impl RowsDot<'_> {
     #[inline(always)]
     fn by_groups<S: Simd, E: Element>(&self, simd: S) {
-        let group_len = (TOKEN_GROUP_BYTES / size_of::<f32>() / self.matrix.cols.max(1)).max(1);
+        if self.n_tokens == 1 {
+            self.groups::<S, E, 1, 4, 1>(simd);
+        } else if S::TOKENS < 8 {
+            self.groups::<S, E, 8, 2, 3>(simd);
+        } else {
+            self.groups::<S, E, 4, 4, 6>(simd);
+        }
+    }
+
+    /// Tiles of `Q` blocks of `R` rows by `T` tokens, with narrower ones at the edges.
+    #[inline(always)]
+    fn groups<S: Simd, E: Element, const Q: usize, const R: usize, const T: usize>(&self, simd: S) {
+        let group_len = TOKEN_GROUP_BYTES / size_of::<f32>() / self.matrix.cols.max(1);
+        let group_len = (group_len / T * T).max(T);
         for first in (0..self.n_tokens).step_by(group_len) {
             let tokens = first..self.n_tokens.min(first + group_len);
-            if tokens.len() == 1 {
-                self.blocks::<S, E, 4, 1>(simd, tokens);
-            } else if S::TOKENS < 8 {
-                self.blocks::<S, E, 2, 3>(simd, tokens);
-            } else {
-                self.blocks::<S, E, 4, 6>(simd, tokens);
+            let mut row = self.rows.start;
+            while row + R <= self.rows.end {
+                let n_blocks = ((self.rows.end - row) / R).min(Q);
+                self.row_tile::<S, E, Q, R, T>(simd, row, n_blocks, tokens.clone());
+                row += n_blocks * R;
+            }
+            for row in row..self.rows.end {
+                self.row_tile::<S, E, 1, 1, T>(simd, row, 1, tokens.clone());
             }
         }
     }
 
-    /// Blocks of `R` rows by `T` tokens, with narrower ones at the edges.
     #[inline(always)]
-    fn blocks<S: Simd, E: Element, const R: usize, const T: usize>(&self, simd: S, tokens: Range<usize>) {
-        let mut row = self.rows.start;
-        while row + R <= self.rows.end {
-            self.row_block::<S, E, R, T>(simd, row, tokens.clone());
-            row += R;
-        }
-        for row in row..self.rows.end {
-            self.row_block::<S, E, 1, T>(simd, row, tokens.clone());
-        }
-    }
-
-    #[inline(always)]
-    fn row_block<S: Simd, E: Element, const R: usize, const T: usize>(
+    fn row_tile<S: Simd, E: Element, const Q: usize, const R: usize, const T: usize>(
         &self,
         simd: S,
         row: usize,
+        n_blocks: usize,
         tokens: Range<usize>,
     ) {
         let mut token = tokens.start;
         while token + T <= tokens.end {
-            self.block::<S, E, R, T>(simd, row, token);
+            self.tile::<S, E, Q, R, T>(simd, row, n_blocks, token);
             token += T;
         }
-        for token in token..tokens.end {
-            self.block::<S, E, R, 1>(simd, row, token);
+        while token + 2 <= tokens.end {
+            self.tile::<S, E, Q, R, 2>(simd, row, n_blocks, token);
+            token += 2;
+        }
+        if token < tokens.end {
+            self.tile::<S, E, Q, R, 1>(simd, row, n_blocks, token);
+        }
+    }
+
+    /// `n_blocks`, at most `Q`, blocks of rows, all by the same tokens, which stay in L1 for a run of columns. The order of
+    /// additions is that of one token and one row alone.
+    #[inline(always)]
+    fn tile<S: Simd, E: Element, const Q: usize, const R: usize, const T: usize>(
+        &self,
+        simd: S,
+        row: usize,
+        n_blocks: usize,
+        token: usize,
+    ) {
+        let cols = self.matrix.cols;
+        let n = cols / LANES;
+        let n_runs = if T == 1 { 1 } else { n.div_ceil(RUN).max(1) };
+        let run_len = n.div_ceil(n_runs).max(1);
+        let mut tile = [[[simd.splat(0.0); T]; R]; Q];
+        for first in (0..n).step_by(run_len) {
+            let len = run_len.min(n - first);
+            let mut x: [&[[f32; LANES]]; T] = [&[]; T];
+            for (t, x) in x.iter_mut().enumerate() {
+                *x = &self.token(token + t).as_chunks().0[first..][..len];
+            }
+            for (q, sums) in tile.iter_mut().enumerate().take(n_blocks) {
+                let mut w: [&[E::Vector]; R] = [&[]; R];
+                for (r, w) in w.iter_mut().enumerate() {
+                    let bytes = &self.matrix.row_bytes(row + q * R + r)[first * size_of::<E::Vector>()..];
+                    *w = bytemuck::cast_slice(&bytes[..len * size_of::<E::Vector>()]);
+                }
+                *sums = add_runs::<S, E, R, T>(simd, &w, &x, len, *sums);
+            }
+        }
+        for (q, sums) in tile.iter_mut().enumerate().take(n_blocks) {
+            let row = row + q * R;
+            if n * LANES < cols {
+                self.add_rest::<S, E, R, T>(simd, row, token, sums);
+            }
+            for t in 0..T {
+                let mut column = [simd.splat(0.0); 4];
+                column.iter_mut().zip(sums.iter()).for_each(|(column, row)| *column = row[t]);
+                let column = simd.reduce_sums(column);
+                for (r, sum) in column.into_iter().enumerate().take(R) {
+                    // SAFETY: the caller of `rows_dot` vouches for every token and row; these are some of them.
+                    unsafe { self.out.start.add((token + t) * self.out.stride + row + r).write(sum) };
+                }
+            }
+        }
+    }
+
+    /// Adds the products of the last columns, which fill no vector.
+    #[inline(always)]
+    fn add_rest<S: Simd, E: Element, const R: usize, const T: usize>(
+        &self,
+        simd: S,
+        row: usize,
+        token: usize,
+        sums: &mut [[S::F32; T]; R],
+    ) {
+        let first = self.matrix.cols / LANES * LANES;
+        for (r, sums) in sums.iter_mut().enumerate() {
+            let mut last = E::Vector::zeroed();
+            let bytes = &self.matrix.row_bytes(row + r)[first / LANES * size_of::<E::Vector>()..];
+            bytemuck::bytes_of_mut(&mut last)[..bytes.len()].copy_from_slice(bytes);
+            let w = E::load(simd, &last);
+            for (t, sum) in sums.iter_mut().enumerate() {
+                *sum = simd.mul_add(w, load_partial(simd, &self.token(token + t)[first..]), *sum);
+            }
         }
     }
 
     #[inline(always)]
-    fn block<S: Simd, E: Element, const R: usize, const T: usize>(&self, simd: S, row: usize, token: usize) {
-        let cols = self.matrix.cols;
-        let n = cols / LANES;
-        let rows: [&[u8]; R] = std::array::from_fn(|r| self.matrix.row_bytes(row + r));
-        let tokens: [&[f32]; T] = std::array::from_fn(|t| &self.x[(token + t) * cols..][..cols]);
-        let w: [&[E::Vector]; R] = rows.map(|w| &bytemuck::cast_slice(&w[..n * size_of::<E::Vector>()])[..n]);
-        let x: [&[[f32; LANES]]; T] = tokens.map(|x| &x.as_chunks().0[..n]);
-
-        let mut sums = sums_of_products::<S, E, R, T>(simd, &w, &x, n);
-        if n * LANES < cols {
-            for r in 0..R {
-                let mut last = E::Vector::zeroed();
-                let bytes = &rows[r][n * size_of::<E::Vector>()..];
-                bytemuck::bytes_of_mut(&mut last)[..bytes.len()].copy_from_slice(bytes);
-                let w = E::load(simd, &last);
-                for t in 0..T {
-                    sums[r][t] = simd.mul_add(w, load_partial(simd, &tokens[t][n * LANES..]), sums[r][t]);
-                }
-            }
-        }
-        for (r, sums) in sums.into_iter().enumerate() {
-            for (t, sum) in sums.into_iter().enumerate() {
-                // SAFETY: the caller of `rows_dot` vouches for every token and row; these are some of them.
-                unsafe {
-                    let to = self.out.start.add((token + t) * self.out.stride + row + r);
-                    to.write(simd.reduce_sum(sum));
-                }
-            }
-        }
+    fn token(&self, token: usize) -> &[f32] {
+        &self.x[token * self.matrix.cols..][..self.matrix.cols]
     }
 }
 
-/// The sums of `w[r] * x[t]` lane by lane over the first `n` vectors. All indices but `k` are constants, and nothing else
-/// is done to the sums here, so that they stay in registers.
+/// Adds the products `w[r] * x[t]` of `n` vectors, lane by lane, to `sums`. All indices but `k` are constants, and nothing
+/// else is done to the sums here, so that they stay in registers.
 ///
 /// # Panics
 /// When one of the slices is not `n` long.
 #[inline(always)]
-fn sums_of_products<S: Simd, E: Element, const R: usize, const T: usize>(
+fn add_runs<S: Simd, E: Element, const R: usize, const T: usize>(
     simd: S,
     w: &[&[E::Vector]; R],
     x: &[&[[f32; LANES]]; T],
     n: usize,
+    mut sums: [[S::F32; T]; R],
 ) -> [[S::F32; T]; R] {
     assert!(w.iter().all(|w| w.len() == n) && x.iter().all(|x| x.len() == n));
-    let mut sums = [[simd.splat(0.0); T]; R];
     for k in 0..n {
         let mut tokens = [simd.splat(0.0); T];
         // Checked indices would be half of the instructions here.

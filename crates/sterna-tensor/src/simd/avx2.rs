@@ -233,6 +233,23 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
         }
     }
     #[inline(always)]
+    fn reduce_sums(self, [a, b, c, d]: [Pair<__m256>; 4]) -> [f32; 4] {
+        // SAFETY: see the impl.
+        unsafe {
+            let quarters = |a: Pair<__m256>, b: Pair<__m256>| {
+                let (a, b) = (_mm256_add_ps(a.0, a.1), _mm256_add_ps(b.0, b.1));
+                _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(a, b), _mm256_permute2f128_ps::<0x31>(a, b))
+            };
+            let (ab, cd) = (quarters(a, b), quarters(c, d));
+            let v = _mm256_add_ps(_mm256_shuffle_ps::<0x44>(ab, cd), _mm256_shuffle_ps::<0xee>(ab, cd));
+            let v = _mm256_add_ps(v, _mm256_permute_ps::<0xb1>(v));
+            let (ac, bd) = (_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let mut sums = [0.0; 4];
+            _mm_storeu_ps(sums.as_mut_ptr(), _mm_blend_ps::<0b1010>(ac, bd));
+            sums
+        }
+    }
+    #[inline(always)]
     fn reduce_max(self, v: Pair<__m256>) -> f32 {
         // SAFETY: see the impl.
         unsafe {

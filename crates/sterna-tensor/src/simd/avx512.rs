@@ -153,6 +153,22 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
+    fn reduce_sums(self, [a, b, c, d]: [__m512; 4]) -> [f32; 4] {
+        // SAFETY: see the impl.
+        unsafe {
+            // Halves of two, then quarters of four side by side.
+            let halves =
+                |a, b| _mm512_add_ps(_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0xee>(a, b));
+            let (ab, cd) = (halves(a, b), halves(c, d));
+            let v = _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(ab, cd), _mm512_shuffle_f32x4::<0xdd>(ab, cd));
+            let v = _mm512_add_ps(v, _mm512_permute_ps::<0x4e>(v));
+            let v = _mm512_add_ps(v, _mm512_permute_ps::<0xb1>(v));
+            let mut sums = [0.0; 4];
+            _mm_storeu_ps(sums.as_mut_ptr(), _mm512_castps512_ps128(_mm512_maskz_compress_ps(0x1111, v)));
+            sums
+        }
+    }
+    #[inline(always)]
     fn reduce_max(self, v: __m512) -> f32 {
         // SAFETY: see the impl.
         unsafe { _mm512_reduce_max_ps(v) }

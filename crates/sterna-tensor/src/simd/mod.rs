@@ -147,6 +147,12 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn scale_by_power_of_two(self, x: Self::F32, n: Self::F32) -> Self::F32;
     /// Sum of the lanes: lane `i` with `i + 8`, then 4, 2 and 1 apart.
     fn reduce_sum(self, v: Self::F32) -> f32;
+    /// The [`Simd::reduce_sum`] of each.
+    #[inline(always)]
+    fn reduce_sums(self, v: [Self::F32; 4]) -> [f32; 4] {
+        let [a, b, c, d] = v;
+        [self.reduce_sum(a), self.reduce_sum(b), self.reduce_sum(c), self.reduce_sum(d)]
+    }
     /// Largest lane, NaN lanes apart.
     fn reduce_max(self, v: Self::F32) -> f32;
 

@@ -59,6 +59,7 @@ impl Kernel for Everything {
             ("round", floats(s.round(a))),
             ("scale_by_power_of_two", floats(s.scale_by_power_of_two(s.splat(1.5), whole))),
             ("reduce_sum", vec![s.reduce_sum(a).to_bits()]),
+            ("reduce_sums", s.reduce_sums([a, b, s.mul(a, b), s.sub(a, b)]).map(f32::to_bits).to_vec()),
             ("reduce_max", vec![s.reduce_max(a).to_bits()]),
             ("to_i32", ints(s.to_i32(a))),
             ("store_low_bytes", low_bytes.map(u32::from).to_vec()),
