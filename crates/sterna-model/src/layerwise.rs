@@ -6,8 +6,8 @@
 
 use std::cell::RefCell;
 
-use sterna_formats::{Checkpoint, Tensor};
-use sterna_tensor::{Activations, Compute, DenseMatrix, KvType, ShapeError};
+use sterna_formats::{Checkpoint, RowOrder, Tensor};
+use sterna_tensor::{Activations, Compute, DenseMatrix, KvType, PackedMatrix, ShapeError};
 
 use crate::arch;
 use crate::arch::names::{Names, Role};
@@ -173,6 +173,12 @@ impl Layerwise {
         head.into_linear().map(RunnableHead)
     }
 
+    /// The same of rounded weights `[vocab_size, hidden_size]`, as small as they are.
+    pub fn rounded_head(&self, weight: PackedMatrix, bias: Option<Vec<f32>>) -> RunnableHead {
+        let name = "output.weight".to_owned();
+        RunnableHead(Linear { name, matrix: weight.into(), scale: 1.0, bias, rounds_per_token: false })
+    }
+
     /// What the last norm makes of the residual stream `x` `[n_tokens, hidden_size]` after all blocks: the head's input.
     pub fn head_input(&self, c: &Compute, x: &[f32]) -> Vec<f32> {
         let mut normed = vec![0.0; x.len()];
@@ -281,16 +287,18 @@ impl FloatLinear {
     fn read(tensors: &LinearTensors) -> Result<FloatLinear> {
         let (rows, cols, order) = (tensors.rows, tensors.cols, tensors.order);
         let scale = tensors.scale.as_ref().map_or(Ok(1.0), weights::single)?;
-        let stored = weights::finite(&tensors.weight, 0.0)?;
-        let in_order = |width: usize, values: &[f32]| -> Vec<f32> {
-            (0..rows).flat_map(|row| &values[order.stored_row(row) * width..][..width]).copied().collect()
+        let in_order = |width: usize, stored: Vec<f32>| -> Vec<f32> {
+            if order == RowOrder::AsStored {
+                return stored;
+            }
+            (0..rows).flat_map(|row| &stored[order.stored_row(row) * width..][..width]).copied().collect()
         };
-        let mut weight = in_order(cols, &stored);
+        let mut weight = in_order(cols, weights::finite(&tensors.weight, 0.0)?);
         if scale != 1.0 {
             weight.iter_mut().for_each(|weight| *weight *= scale);
         }
         let bias = tensors.bias.as_ref().map(|bias| weights::finite(bias, 0.0)).transpose()?;
-        let bias = bias.map(|bias| in_order(1, &bias));
+        let bias = bias.map(|bias| in_order(1, bias));
         Ok(FloatLinear { name: tensors.weight.name.clone(), rows, cols, weight, bias })
     }
 

@@ -8,6 +8,7 @@ pub mod calibration;
 mod error;
 pub mod eval;
 mod held_out;
+mod layer;
 pub mod observe;
 pub mod pipeline;
 mod predictions;

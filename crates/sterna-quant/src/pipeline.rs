@@ -5,8 +5,6 @@
 //! next block is fitted to inputs as it will really get them. In memory at a time: one block in f32 with its copies,
 //! moments of its inputs, and the residual stream.
 
-use std::cmp::Ordering;
-
 use sterna_model::Layerwise;
 use sterna_model::layerwise::{FloatBlock, FloatLinear, LayerwiseScratch, vectors_mut};
 use sterna_tensor::{Compute, PackedFormat};
@@ -14,11 +12,10 @@ use sterna_tensor::{Compute, PackedFormat};
 use crate::awq::{self, Powers, Scaling};
 use crate::error::{QuantError, Result};
 use crate::held_out::{Cost, HeldOut};
+use crate::layer::LayerRounding;
 use crate::observe::{Input, Observations, observed_names};
 use crate::recipe::{Grid, Method, Recipe, is_router};
-use crate::rounding::{
-    Damping, Factor, Grids, Order, Quantized, Refit, Search, TokenWeight, gptq, refit, round_to_nearest,
-};
+use crate::rounding::{Factor, Quantized, TokenWeight};
 
 /// Sequences, and tokens of each from its beginning, whose inputs are kept as they are, to try scales on.
 const SAMPLE: (usize, usize) = (4, 128);
@@ -111,10 +108,10 @@ impl<'a> Pipeline<'a> {
             let input = observations.of(&observed);
             let is_new = factor.as_ref().is_none_or(|(of, _)| *of != observed);
             if let (Some(input), true) = (input, is_new) {
-                factor = self.factor(&observed, input)?.map(|factor| (observed, factor));
+                factor = self.rounding().factor(&observed, input)?.map(|factor| (observed, factor));
             }
-            let (quantized, error) =
-                self.round(layer, format, input, factor.as_ref().map(|(_, factor)| factor))?;
+            let factor = factor.as_ref().map(|(_, factor)| factor);
+            let (quantized, error) = self.rounding().round(layer, format, input, factor)?;
             report.errors.extend(error.map(|error| (layer.name.clone(), error)));
             sink.matrix(&layer.name, &quantized)?;
             layer.weight = quantized.dequantize(&c.pool);
@@ -200,60 +197,6 @@ impl<'a> Pipeline<'a> {
         self.recipe.method != Method::Rtn || !self.held_out.is_empty()
     }
 
-    /// What error compensation follows for the layers that read `input`, where the method has it.
-    fn factor(&self, layer: &str, input: &Input) -> Result<Option<Factor>> {
-        let damping = match self.recipe.method {
-            Method::Gptq => Damping::Mean(0.01),
-            // Loses least on other text than it was fitted to.
-            Method::Auto => Damping::Mean(0.1),
-            Method::Rtn | Method::Awq => return Ok(None),
-        };
-        let factor = Factor::new(&input.gram, damping, Order::Importance, self.compute);
-        factor.map(Some).map_err(|source| QuantError::Rounding { layer: layer.to_owned(), source })
-    }
-
-    /// Rounds one layer by the recipe's method. Layers that no token came by are rounded to nearest.
-    fn round(
-        &self,
-        layer: &FloatLinear,
-        format: PackedFormat,
-        input: Option<&Input>,
-        factor: Option<&Factor>,
-    ) -> Result<(Quantized, Option<f64>)> {
-        let c = self.compute;
-        let FloatLinear { rows, cols, weight, .. } = layer;
-        let wrong = |source| QuantError::Rounding { layer: layer.name.clone(), source };
-        let nearest = |importance: Option<&[f32]>, search| {
-            round_to_nearest(weight, *rows, *cols, format, importance, search, &c.pool).map_err(wrong)
-        };
-        let Some(Input { gram, .. }) = input else {
-            let search = if self.recipe.method == Method::Rtn { Search::MinMax } else { Search::Clip };
-            return Ok((nearest(None, search)?, None));
-        };
-        let importance = gram.diagonal();
-        let compensated =
-            |factor| gptq(weight, *rows, format, factor, Grids::default(), Search::Clip, c).map_err(wrong);
-        let candidates = match (self.recipe.method, factor) {
-            (Method::Gptq, Some(factor)) => vec![compensated(factor)?],
-            (Method::Auto, Some(factor)) => {
-                let mut fitted = compensated(factor)?;
-                refit(weight, gram, &mut fitted, Refit::default(), c).map_err(wrong)?;
-                vec![nearest(Some(&importance), Search::Clip)?, fitted]
-            }
-            _ => vec![nearest(Some(&importance), Search::Clip)?],
-        };
-        let own = gram.error(c, weight).max(f64::MIN_POSITIVE);
-        let judged = candidates.into_iter().map(|candidate| {
-            let mut delta = candidate.dequantize(&c.pool);
-            delta.iter_mut().zip(weight).for_each(|(rounded, weight)| *rounded -= weight);
-            let error = gram.error(c, &delta) / own;
-            (candidate, Some(error))
-        });
-        judged
-            .min_by(|(_, a), (_, b)| a.partial_cmp(b).unwrap_or(Ordering::Equal))
-            .ok_or_else(|| QuantError::NotFinite { layer: layer.name.clone(), what: "errors" })
-    }
-
     /// The last norm, the embedding, and the head where it is not the embedding. To be called after all blocks. Says
     /// what all of it cost on the text that was held out, apart from the rounding of the embedding's looked-up rows.
     ///
@@ -284,17 +227,16 @@ impl<'a> Pipeline<'a> {
             }
         }
         let input = observations.of(&layer.name);
-        let factor = input.map(|input| self.factor(&layer.name, input)).transpose()?.flatten();
+        let factor = input.map(|input| self.rounding().factor(&layer.name, input)).transpose()?.flatten();
         let rounded = self.end(&layer, grid, input, factor.as_ref(), sink)?;
         if self.held_out.is_empty() {
             return Ok(None);
         }
         let rounded = match rounded {
-            Some(rounded) => FloatLinear { weight: rounded.dequantize(&c.pool), bias: None, ..layer.clone() },
-            None => layer.clone(),
+            Some(rounded) => network.rounded_head(rounded.pack(&c.pool)?, layer.bias.clone()),
+            None => network.runnable_head(layer.clone())?,
         };
-        let (original, rounded) = (network.runnable_head(layer)?, network.runnable_head(rounded)?);
-        self.held_out.cost(network, &original, &rounded, c)
+        self.held_out.cost(network, &network.runnable_head(layer)?, &rounded, c)
     }
 
     fn end(
@@ -310,9 +252,13 @@ impl<'a> Pipeline<'a> {
             sink.float(layer)?;
             return Ok(None);
         }
-        let (quantized, _) = self.round(layer, format, input, factor)?;
+        let (quantized, _) = self.rounding().round(layer, format, input, factor)?;
         sink.matrix(&layer.name, &quantized)?;
         Ok(Some(quantized))
+    }
+
+    fn rounding(&self) -> LayerRounding<'a> {
+        LayerRounding { method: self.recipe.method, c: self.compute }
     }
 
     /// What `layer` of a block is rounded to. Routers stay as they are, and so do rows that are no whole groups of 32.

@@ -12,7 +12,7 @@ use crate::error::{QuantError, Result};
 use crate::observe::observed_names;
 use crate::predictions::{self, Differences};
 use crate::recipe::{Grid, is_router};
-use crate::rounding::{Search, round_to_nearest};
+use crate::rounding::{Quantized, Search, round_to_nearest};
 
 /// Sequences that are looked at, and tokens of each.
 const SEQUENCES: usize = 4;
@@ -183,8 +183,8 @@ impl<'a> Measurement<'a> {
         let mut rounded_head = None;
         if can_be_rounded {
             head_curve = Rows::of(&head).curve(self.grids, REFERENCE, Some(&importance), &c.pool)?;
-            let rounded = FloatLinear { weight: self.rounded(&head)?, ..head.clone() };
-            rounded_head = Some(network.runnable_head(rounded)?);
+            let packed = self.to_reference(&head)?.pack(&c.pool)?;
+            rounded_head = Some(network.rounded_head(packed, head.bias.clone()));
         }
         let head = network.runnable_head(head)?;
         let trials: Vec<Vec<f32>> = self
@@ -248,11 +248,14 @@ impl<'a> Measurement<'a> {
     }
 
     fn rounded(&self, layer: &FloatLinear) -> Result<Vec<f32>> {
+        Ok(self.to_reference(layer)?.dequantize(&self.c.pool))
+    }
+
+    fn to_reference(&self, layer: &FloatLinear) -> Result<Quantized> {
         let FloatLinear { name, rows, cols, weight, .. } = layer;
         let (format, pool) = (REFERENCE, &self.c.pool);
         let rounded = round_to_nearest(weight, *rows, *cols, format, None, Search::MinMax, pool);
-        let rounded = rounded.map_err(|source| QuantError::Rounding { layer: name.clone(), source })?;
-        Ok(rounded.dequantize(pool))
+        rounded.map_err(|source| QuantError::Rounding { layer: name.clone(), source })
     }
 
     fn run(&mut self, block: &RunnableBlock, mut streams: Streams) -> Streams {

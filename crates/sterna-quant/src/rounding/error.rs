@@ -46,5 +46,17 @@ pub enum RoundingError {
     Shape(#[from] ShapeError),
 }
 
+impl RoundingError {
+    /// The error as one of the matrix of which the rows from `first` on were rounded.
+    pub(crate) fn of_rows_from(self, first: usize) -> RoundingError {
+        match self {
+            RoundingError::Weight { row, col, value } => {
+                RoundingError::Weight { row: first + row, col, value }
+            }
+            other => other,
+        }
+    }
+}
+
 /// The result of rounding.
 pub type Result<T> = std::result::Result<T, RoundingError>;

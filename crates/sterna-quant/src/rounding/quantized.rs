@@ -42,6 +42,15 @@ impl Quantized {
         Ok(Quantized { format, rows, cols, codes, scales, zero_points: vec![0; n_zero_points] })
     }
 
+    /// Adds rows of the same format and width below those that are there.
+    pub(crate) fn append(&mut self, below: Quantized) {
+        assert_eq!((self.format, self.cols), (below.format, below.cols), "format and width of more rows");
+        self.rows += below.rows;
+        self.codes.extend(below.codes);
+        self.scales.extend(below.scales);
+        self.zero_points.extend(below.zero_points);
+    }
+
     /// What the kernels and the writers of files take.
     pub fn grouped(&self) -> GroupedCodes<'_> {
         let Quantized { rows, cols, .. } = *self;
