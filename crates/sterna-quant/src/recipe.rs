@@ -61,7 +61,7 @@ impl Recipe {
 }
 
 /// Bits and groups of a matrix, called as in native files: `a4g128` has 4 bits, zero points, and groups of 128 columns;
-/// `s6g32` has 6 bits and no zero points.
+/// `s6g32` has 6 bits and no zero points; `a4b32` has scales of one byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Grid(PackedFormat);
@@ -75,6 +75,11 @@ impl Grid {
             false => PackedFormat::affine(bits, group_size),
         };
         format.map(Grid)
+    }
+
+    /// The same with scales of one byte, `a4b128` for `a4g128`; `None` where there is no such format.
+    pub fn with_byte_scales(self) -> Option<Grid> {
+        self.0.with_byte_scales().map(Grid)
     }
 
     /// The format that holds such a matrix.

@@ -43,6 +43,14 @@ pub enum ShapeError {
         /// The first that is larger.
         found: u8,
     },
+    /// Scales of one byte have three bits of mantissa, and are normal and finite.
+    #[error("{format} cannot hold the scale {found}")]
+    Scale {
+        /// The format asked for.
+        format: PackedFormat,
+        /// The first scale that does not fit.
+        found: String,
+    },
     /// The format cannot hold what was given.
     #[error("expected {expected}, found {found}")]
     Format {

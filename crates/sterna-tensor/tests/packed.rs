@@ -12,9 +12,10 @@ use sterna_tensor::{
 };
 
 /// Formats with run-time groups beside [`PackedFormat::ALL`], which has some.
-const OWN: [&str; 20] = [
+const OWN: [&str; 26] = [
     "s2g32", "s3g32", "s3g96", "s4g128", "s6g64", "s8g64", "s8g256", "a2g32", "a2g64", "a3g32", "a3g128",
-    "a4g96", "m2g64", "m3g32", "m4g96", "m8g64", "w2g32", "w4g64", "w6g128", "w8g32",
+    "a4g96", "m2g64", "m3g32", "m4g96", "m8g64", "w2g32", "w4g64", "w6g128", "w8g32", "s4b32", "s5b96",
+    "s6b128", "a2b32", "a3b64", "a4b128",
 ];
 
 /// All formats of these tests.
@@ -71,6 +72,10 @@ impl BlockSource for RandomBlocks {
             Fill::Random | Fill::Largest => f16::from_f32(random.float() * 0.01),
         };
         (out.d, out.m) = (scale(), scale());
+        if !self.format.has_signed_scales() {
+            // What a byte holds of it.
+            out.d = f16::from_bits(out.d.to_bits() & 0x7f80);
+        }
         // In whole thousandths, which no half float holds.
         let wide = |half: f16| (half.to_f32() * 1e5).round() * 1e-3;
         (out.wide_d, out.wide_m) = (wide(out.d), wide(out.m));
@@ -93,7 +98,7 @@ fn is_signed(format: PackedFormat) -> bool {
 /// Columns that share a scale, as the name of a format says.
 fn columns_per_scale(format: PackedFormat) -> usize {
     let name = format.to_string();
-    name.split_once('g').map_or(format.block_len(), |(_, size)| size.parse().unwrap())
+    name.split_once(['g', 'b']).map_or(format.block_len(), |(_, size)| size.parse().unwrap())
 }
 
 /// The weight of a column, by the table in [`Block`]'s documentation.
@@ -380,7 +385,7 @@ impl Codes {
         let mut codes = |n| (0..n).map(|_| random.next() as u8 & format.largest_code()).collect::<Vec<u8>>();
         let zero_points = codes(if format.is_affine() { n_groups } else { 0 });
         let codes = codes(rows * cols);
-        let scales = (0..n_groups).map(|_| f16::from_f32(random.float())).collect();
+        let scales = (0..n_groups).map(|_| format.stored_scale(random.float())).collect();
         Codes { codes, scales, zero_points }
     }
 
@@ -393,7 +398,10 @@ impl Codes {
 fn codes_of_a_quantizer_are_the_weights_they_say() {
     // 576 columns are four and a half groups of 128.
     let (rows, cols) = (19, 576);
-    for name in ["a2g32", "a3g128", "a4g128", "a4g576", "a4g1024", "s2g64", "s3g128", "s4g32", "s8g192"] {
+    for name in [
+        "a2g32", "a3g128", "a4g128", "a4g576", "a4g1024", "s2g64", "s3g128", "s4g32", "s8g192", "a4b64",
+        "s5b128",
+    ] {
         let format: PackedFormat = name.parse().unwrap();
         let from = Codes::random(format, rows, cols, 11);
         let packed = PackedMatrix::from_codes(format, from.view(rows, cols), &Pool::new(2)).unwrap();
@@ -414,7 +422,7 @@ fn codes_of_a_quantizer_are_the_weights_they_say() {
 proptest! {
     #[test]
     fn what_was_packed_comes_back(
-        bits in 2..9usize, affine: bool, group_blocks in 1..6usize, rows in 1..40usize, blocks in 1..8usize,
+        bits in 2..9usize, affine: bool, byte_scales: bool, group_blocks in 1..6usize, rows in 1..40usize, blocks in 1..8usize,
         from in 0..40usize, n in 0..40usize, seed: u64,
     ) {
         let (bits, group_size, cols) = (if affine { 2 + bits % 3 } else { bits }, 32 * group_blocks, 32 * blocks);
@@ -423,6 +431,7 @@ proptest! {
             prop_assert_eq!(bits, 7);
             return Ok(());
         };
+        let format = format.with_byte_scales().filter(|_| byte_scales).unwrap_or(format);
         let codes = Codes::random(format, rows, cols, seed);
         let packed = PackedMatrix::from_codes(format, codes.view(rows, cols), &Pool::new(1)).unwrap();
         let (from, n_groups) = (from.min(rows), cols.div_ceil(group_size));
@@ -476,6 +485,12 @@ fn codes_that_do_not_fit_are_refused() {
     assert!(matches!(refused(format, from.view(4, 128)), ShapeError::Length { .. }));
     assert!(matches!(refused(format, from.view(5, 160)), ShapeError::Length { .. }));
     assert!(matches!(refused(format, from.view(usize::MAX, 160)), ShapeError::TooLarge { .. }));
+    let bytes = format.with_byte_scales().unwrap();
+    let signed = [f16::from_f32(-0.5); 8];
+    assert_eq!(
+        refused(bytes, GroupedCodes { scales: &signed, ..from.view(4, 160) }).to_string(),
+        "a3b128 cannot hold the scale -0.5"
+    );
     let symmetric = PackedFormat::symmetric(3, 128).unwrap();
     assert!(matches!(refused(symmetric, from.view(4, 160)), ShapeError::Length { .. }));
     assert!(matches!(refused(PackedFormat::Q4_K, from.view(4, 160)), ShapeError::Format { .. }));

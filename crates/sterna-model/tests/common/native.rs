@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use half::f16;
 use sterna_formats::Checkpoint;
 use sterna_formats::native::{About, Documents, Writer};
 use sterna_model::native::{CanonicalTensor, TensorKind, tensors};
@@ -65,7 +64,7 @@ fn round(values: &[f32], rows: usize, cols: usize, format: PackedFormat) -> Pack
                 true => ((high - low) / largest, (-low / ((high - low) / largest)).round()),
                 false => (high.max(-low) / (largest / 2.0), f32::from(format.zero())),
             };
-            let scale = f16::from_f32(scale);
+            let scale = format.stored_scale(scale);
             for (x, code) in group.iter().zip(codes) {
                 *code = (x / scale.to_f32() + zero).round().clamp(0.0, largest) as u8;
             }

@@ -35,13 +35,14 @@ pub struct Choice {
     pub cost: f64,
 }
 
-/// What matrices are rounded to unless something narrower is asked for: from 2 to 8 bits, about a quarter of a bit
-/// apart where it counts.
+/// What matrices are rounded to unless something narrower is asked for: from 2 to 8 bits, a quarter of a bit apart or less
+/// where it counts. Scales of a byte make small groups cheap.
 pub fn usual_grids() -> Vec<Grid> {
     let affine = [(2, 64), (2, 32), (3, 128), (3, 64), (3, 32), (4, 128), (4, 64), (4, 32)];
-    let symmetric = [(5, 128), (5, 64), (5, 32), (6, 128), (6, 32), (8, 128), (8, 32)];
-    let affine = affine.iter().filter_map(|&(bits, group_size)| Grid::new(bits, group_size, false));
-    affine
-        .chain(symmetric.iter().filter_map(|&(bits, group_size)| Grid::new(bits, group_size, true)))
-        .collect()
+    let symmetric = [(5, 64), (5, 32), (6, 128), (6, 64), (6, 32)];
+    let affine = affine.iter().filter_map(|&(bits, size)| Grid::new(bits, size, false)?.with_byte_scales());
+    let symmetric =
+        symmetric.iter().filter_map(|&(bits, size)| Grid::new(bits, size, true)?.with_byte_scales());
+    let eight = [128, 32].iter().filter_map(|&size| Grid::new(8, size, true));
+    affine.chain(symmetric).chain(eight).collect()
 }

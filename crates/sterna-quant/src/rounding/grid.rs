@@ -30,11 +30,9 @@ impl Grid {
         Grid { scale, per_unit: 1.0 / scale, zero: f32::from(zero) }
     }
 
-    /// The grid with the storable scale next to `scale`: normal and finite, so that every reader agrees on it.
-    pub(super) fn nearest(scale: f32, zero: f32) -> Grid {
-        let (least, most) = (f16::MIN_POSITIVE.to_f32(), f16::MAX.to_f32());
-        let stored = f16::from_f32(scale.abs().clamp(least, most).copysign(scale));
-        Grid { zero, ..Grid::new(stored, 0) }
+    /// The grid with the scale next to `scale` that `format` can store.
+    pub(super) fn nearest(format: PackedFormat, scale: f32, zero: f32) -> Grid {
+        Grid { zero, ..Grid::new(format.stored_scale(scale), 0) }
     }
 
     pub(super) fn scale(self) -> f16 {
@@ -79,11 +77,13 @@ impl Grid {
     }
 
     /// The grid that makes most of the codes of this one: least squares for the scale.
-    fn fitted(self, group: &Group, largest: f32) -> Grid {
+    fn fitted(self, format: PackedFormat, group: &Group) -> Grid {
+        let largest = f32::from(format.largest_code());
         let units = |w| (self.position(w, largest) + ROUND) - ROUND - self.zero;
         let product = group.sum(|w, importance| importance * w * units(w));
         let square = group.sum(|w, importance| importance * units(w) * units(w));
-        if square > 0.0 && product.is_finite() { Grid::nearest(product / square, self.zero) } else { self }
+        let is_sensible = square > 0.0 && product.is_finite();
+        if is_sensible { Grid::nearest(format, product / square, self.zero) } else { self }
     }
 }
 
@@ -141,26 +141,22 @@ impl<'a> Best<'a> {
 
 /// The grid for a group of weights in `format`.
 pub(super) fn find(format: PackedFormat, group: &Group, search: Search) -> Grid {
-    let largest = f32::from(format.largest_code());
-    if format.is_affine() {
-        affine(group, largest, search)
-    } else {
-        symmetric(group, largest, f32::from(format.zero()), search)
-    }
+    if format.is_affine() { affine(format, group, search) } else { symmetric(format, group, search) }
 }
 
-fn affine(group: &Group, largest: f32, search: Search) -> Grid {
+fn affine(format: PackedFormat, group: &Group, search: Search) -> Grid {
+    let largest = f32::from(format.largest_code());
     let (low, high) = group.range();
     let whole = (high - low) / largest;
     let zero_at = |scale: f32| (-low / scale).round().clamp(0.0, largest);
-    let grid = Grid::nearest(whole, 0.0);
+    let grid = Grid::nearest(format, whole, 0.0);
     let published = Grid { zero: zero_at(grid.scale), ..grid };
     if search == Search::MinMax {
         return published;
     }
     let mut best = Best::new(group, largest, published);
     for step in 0..N_SHRINKS {
-        let grid = Grid::nearest(whole * (1.0 - SHRINK_STEP * step as f32), 0.0);
+        let grid = Grid::nearest(format, whole * (1.0 - SHRINK_STEP * step as f32), 0.0);
         // The codes' range slides over that of the weights, from one end to the other.
         let first = (largest - high * grid.per_unit).floor().clamp(0.0, largest);
         let last = (-low * grid.per_unit).ceil().clamp(0.0, largest);
@@ -170,7 +166,7 @@ fn affine(group: &Group, largest: f32, search: Search) -> Grid {
         }
     }
     for _ in 0..N_FITS {
-        let fitted = best.grid.fitted(group, largest);
+        let fitted = best.grid.fitted(format, group);
         let mut better = best.offer(fitted);
         for zero in [fitted.zero - 1.0, fitted.zero + 1.0] {
             if (0.0..=largest).contains(&zero) {
@@ -184,22 +180,24 @@ fn affine(group: &Group, largest: f32, search: Search) -> Grid {
     best.grid
 }
 
-fn symmetric(group: &Group, largest: f32, zero: f32, search: Search) -> Grid {
+fn symmetric(format: PackedFormat, group: &Group, search: Search) -> Grid {
+    let (largest, zero) = (f32::from(format.largest_code()), f32::from(format.zero()));
     let (low, high) = group.range();
     let whole = high.max(-low) / (largest - zero);
-    let published = Grid::nearest(whole, zero);
+    let published = Grid::nearest(format, whole, zero);
     if search == Search::MinMax {
         return published;
     }
     let mut best = Best::new(group, largest, published);
     for step in 0..N_SHRINKS {
         let scale = whole * (1.0 - SHRINK_STEP * step as f32);
-        for scale in [scale, -scale] {
-            best.offer(Grid::nearest(scale, zero));
+        best.offer(Grid::nearest(format, scale, zero));
+        if format.has_signed_scales() {
+            best.offer(Grid::nearest(format, -scale, zero));
         }
     }
     for _ in 0..N_FITS {
-        let fitted = best.grid.fitted(group, largest);
+        let fitted = best.grid.fitted(format, group);
         if !best.offer(fitted) {
             break;
         }

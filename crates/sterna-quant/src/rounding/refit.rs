@@ -7,8 +7,8 @@
 
 use std::ops::Range;
 
-use sterna_tensor::Compute;
 use sterna_tensor::ops::add_scaled;
+use sterna_tensor::{Compute, PackedFormat};
 
 use super::grid::Grid;
 use super::nearest::{check_weights, relative_importance};
@@ -197,8 +197,7 @@ impl Rows<'_> {
                 fit.gradient_units += unit * g;
                 fit.gradient_ones += g;
             }
-            let largest = if band.format.is_affine() { band.format.largest_code() } else { 0 };
-            if let Some(better) = fit.best(grid, largest) {
+            if let Some(better) = fit.best(band.format, grid) {
                 let scale = better.scale().to_f32();
                 by_scale[row] = scale - grid.scale().to_f32();
                 by_zero[row] = scale * (f32::from(better.zero()) - f32::from(grid.zero()));
@@ -262,8 +261,9 @@ struct Fit {
 }
 
 impl Fit {
-    /// A better grid with the same zero point or one next to it, which is at most `largest`.
-    fn best(&self, grid: Grid, largest: u8) -> Option<Grid> {
+    /// A better grid of `format` with the same zero point or, if it has such, one next to it.
+    fn best(&self, format: PackedFormat, grid: Grid) -> Option<Grid> {
+        let largest = if format.is_affine() { format.largest_code() } else { 0 };
         let scale = f64::from(grid.scale().to_f32());
         let mut best = (-LEAST_GAIN * scale * scale * self.units, None);
         for shift in [0.0, -1.0, 1.0] {
@@ -281,7 +281,7 @@ impl Fit {
             {
                 continue;
             }
-            let candidate = Grid::nearest(wanted, zero as f32);
+            let candidate = Grid::nearest(format, wanted, zero as f32);
             let stored = f64::from(candidate.scale().to_f32());
             let (by_scale, by_zero) = (stored - scale, stored * shift);
             let change = by_scale * (by_scale * self.units - 2.0 * by_zero * self.units_ones)

@@ -14,7 +14,13 @@ fn formats() -> impl Strategy<Value = PackedFormat> {
         .prop_map(|(bits, size)| PackedFormat::symmetric(bits, size).unwrap());
     let affine = (2usize..5, prop::sample::select(vec![32, 64, 128]))
         .prop_map(|(bits, size)| PackedFormat::affine(bits, size).unwrap());
-    prop_oneof![symmetric, affine]
+    let byte_scales = |format: PackedFormat| format.with_byte_scales().unwrap_or(format);
+    prop_oneof![
+        symmetric.clone(),
+        affine.clone(),
+        symmetric.prop_map(byte_scales),
+        affine.prop_map(byte_scales)
+    ]
 }
 
 proptest! {

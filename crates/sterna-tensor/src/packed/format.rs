@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use half::f16;
+
 use crate::activation::GROUP;
 
 /// How the codes of a matrix are stored; all are unsigned.
@@ -41,8 +43,12 @@ impl Codes {
 pub(crate) enum Scales {
     /// One `f16` for every `size` columns: `w = d (code - zero)`.
     Group { size: u32 },
+    /// The same, with a scale of one byte ([`byte_scale`]).
+    ByteGroup { size: u32 },
     /// One `f16` and a zero point of four bits for every `size` columns: `w = d (code - zero point)`.
     Affine { size: u32 },
+    /// The same, with a scale of one byte ([`byte_scale`]).
+    ByteAffine { size: u32 },
     /// Two `f16` for every `size` columns: `w = d code + m`.
     Min { size: u32 },
     /// The same in `f32`.
@@ -53,10 +59,18 @@ pub(crate) enum Scales {
     SuperSigned,
 }
 
+/// The scale that a byte stands for: the bits of an `f16` without its sign and the last seven of its mantissa, which leaves
+/// three. The next larger scale is 6 to 12 % larger, so a group's codes can still be chosen well for one of them.
+#[inline(always)]
+pub(super) const fn byte_scale(byte: u8) -> u16 {
+    (byte as u16) << 7
+}
+
 /// How quantized weights are held in memory.
 ///
 /// Formats of our own quantizer come from [`PackedFormat::symmetric`] and [`PackedFormat::affine`] and are called
-/// `s8g32` or `a4g128`: bits, and columns that share a scale. Those of other tools may need [`PackedFormat::minimum`]
+/// `s8g32` or `a4g128`: bits, and columns that share a scale. [`PackedFormat::with_byte_scales`] makes `a4b128` of the
+/// latter, which takes 8 bits less for each group. Those of other tools may need [`PackedFormat::minimum`]
 /// or [`PackedFormat::wide`], such as `m4g64`. The constants carry the names of the GGUF types whose integers and
 /// scales they hold, without any change; some of those are symmetric formats, or have minima.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -145,6 +159,22 @@ impl PackedFormat {
         Some(PackedFormat { codes, scales: Scales::Affine { size: group_size as u32 }, zero: 0 })
     }
 
+    /// The same format with scales of one byte instead of `f16`: their three bits of mantissa let small groups cost little.
+    ///
+    /// `None` where there is no such format: symmetric ones have 4, 5 or 6 bits then.
+    pub const fn with_byte_scales(self) -> Option<PackedFormat> {
+        let scales = match (self.scales, self.codes) {
+            (Scales::Group { size }, Codes::U4 | Codes::U5 | Codes::U6)
+                if self.zero == 1 << (self.code_bits() - 1) =>
+            {
+                Scales::ByteGroup { size }
+            }
+            (Scales::Affine { size }, _) => Scales::ByteAffine { size },
+            _ => return None,
+        };
+        Some(PackedFormat { scales, ..self })
+    }
+
     /// `bits` of 2, 3, 4, 5, 6 or 8, and a scale and a minimum for every `group_size` columns of a row, both `f16`.
     ///
     /// `None` where there is no such format, as for [`PackedFormat::symmetric`].
@@ -167,17 +197,39 @@ impl PackedFormat {
     /// Columns that share a scale, in formats with one level of scales and no minima: the symmetric and affine ones.
     pub fn group_size(self) -> Option<usize> {
         match self.scales {
-            Scales::Group { size } | Scales::Affine { size } => Some(size as usize),
+            Scales::Group { size }
+            | Scales::ByteGroup { size }
+            | Scales::Affine { size }
+            | Scales::ByteAffine { size } => Some(size as usize),
             Scales::Min { .. } | Scales::WideMin { .. } | Scales::SuperMin | Scales::SuperSigned => None,
         }
     }
 
-    /// Columns that share a scale, and a minimum if there is one, in all formats whose scales are one level of `f16`.
+    /// Columns that share a scale, and a minimum if there is one, in all formats whose scales are one level of `f16`, or of
+    /// bytes, which are some of those.
     pub fn scale_group(self) -> Option<usize> {
         match self.scales {
-            Scales::Group { size } | Scales::Affine { size } | Scales::Min { size } => Some(size as usize),
-            Scales::WideMin { .. } | Scales::SuperMin | Scales::SuperSigned => None,
+            Scales::Min { size } => Some(size as usize),
+            _ => self.group_size(),
         }
+    }
+
+    /// Whether scales may be negative.
+    pub fn has_signed_scales(self) -> bool {
+        !matches!(self.scales, Scales::ByteGroup { .. } | Scales::ByteAffine { .. })
+    }
+
+    /// The scale next to `scale` that the format can store: normal and finite, so that every reader agrees on it. Where
+    /// scales have no sign, the negative ones lose theirs.
+    pub fn stored_scale(self, scale: f32) -> f16 {
+        let (least, most) = (f16::MIN_POSITIVE.to_f32(), f16::MAX.to_f32());
+        let magnitude = f16::from_f32(scale.abs().clamp(least, most));
+        if self.has_signed_scales() {
+            return magnitude.copysign(f16::from_f32(scale));
+        }
+        // Half of the last bit that stays is added, and a byte above the largest finite scale taken back.
+        let byte = ((magnitude.to_bits() + (1 << 6)) >> 7).min(f16::MAX.to_bits() >> 7);
+        f16::from_bits(byte_scale(byte as u8))
     }
 
     /// Whether every group has a minimum in `f16`, in formats with one level of scales.
@@ -187,7 +239,7 @@ impl PackedFormat {
 
     /// Whether every group has a zero point.
     pub fn is_affine(self) -> bool {
-        matches!(self.scales, Scales::Affine { .. })
+        matches!(self.scales, Scales::Affine { .. } | Scales::ByteAffine { .. })
     }
 
     /// Columns in a block, of which a row must be a multiple: 32 or 256.
@@ -202,7 +254,9 @@ impl PackedFormat {
     pub(super) fn blocks_per_scale(self) -> usize {
         match self.scales {
             Scales::Group { size }
+            | Scales::ByteGroup { size }
             | Scales::Affine { size }
+            | Scales::ByteAffine { size }
             | Scales::Min { size }
             | Scales::WideMin { size } => size as usize / GROUP,
             Scales::SuperMin | Scales::SuperSigned => 1,
@@ -214,7 +268,9 @@ impl PackedFormat {
         let bits = self.code_bits() as f64;
         match self.scales {
             Scales::Group { size } => bits + 16.0 / f64::from(size),
+            Scales::ByteGroup { size } => bits + 8.0 / f64::from(size),
             Scales::Affine { size } => bits + (16.0 + 4.0) / f64::from(size),
+            Scales::ByteAffine { size } => bits + (8.0 + 4.0) / f64::from(size),
             Scales::Min { size } => bits + 2.0 * 16.0 / f64::from(size),
             Scales::WideMin { size } => bits + 2.0 * 32.0 / f64::from(size),
             Scales::SuperMin => bits + (32.0 + 8.0 * 16.0) / 256.0,
@@ -223,7 +279,7 @@ impl PackedFormat {
     }
 
     /// Bits of one code as stored.
-    pub fn code_bits(self) -> usize {
+    pub const fn code_bits(self) -> usize {
         match self.codes {
             Codes::U2 => 2,
             Codes::U3 => 3,
@@ -257,6 +313,8 @@ impl fmt::Display for PackedFormat {
         let bits = self.code_bits();
         match self.scales {
             Scales::Affine { size } => f.pad(&format!("a{bits}g{size}")),
+            Scales::ByteAffine { size } => f.pad(&format!("a{bits}b{size}")),
+            Scales::ByteGroup { size } => f.pad(&format!("s{bits}b{size}")),
             Scales::Min { size } => f.pad(&format!("m{bits}g{size}")),
             Scales::WideMin { size } => f.pad(&format!("w{bits}g{size}")),
             Scales::Group { size } if self.zero == 1 << (bits - 1) => f.pad(&format!("s{bits}g{size}")),
@@ -271,8 +329,8 @@ impl fmt::Display for PackedFormat {
 /// A name that no packed format has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "no packed format is called {0:?}; symmetric ones are called such as s8g32, affine ones such as a4g128, those with \
-     minima such as m4g64 or w4g64"
+    "no packed format is called {0:?}; symmetric ones are called such as s8g32, affine ones such as a4g128 or, with scales \
+     of a byte, a4b32, those with minima such as m4g64 or w4g64"
 )]
 pub struct UnknownFormat(pub String);
 
@@ -286,20 +344,23 @@ impl FromStr for PackedFormat {
     }
 }
 
-/// `s8g32`, `a4g128`, `m4g64` or `w4g64`.
+/// `s8g32`, `a4g128`, `a4b32`, `m4g64` or `w4g64`.
 fn parse(name: &str) -> Option<PackedFormat> {
-    let (bits, size) = name.get(1..)?.split_once('g')?;
+    let digits = name.get(1..)?;
+    let at = digits.find(['g', 'b'])?;
     let number = |digits: &str| {
         let plain = !digits.starts_with('0') && digits.bytes().all(|digit| digit.is_ascii_digit());
         digits.parse().ok().filter(|_| plain)
     };
-    match name.as_bytes()[0] {
-        b's' => PackedFormat::symmetric(number(bits)?, number(size)?),
-        b'a' => PackedFormat::affine(number(bits)?, number(size)?),
-        b'm' => PackedFormat::minimum(number(bits)?, number(size)?),
-        b'w' => PackedFormat::wide(number(bits)?, number(size)?),
+    let (bits, size) = (number(&digits[..at])?, number(&digits[at + 1..])?);
+    let format = match name.as_bytes()[0] {
+        b's' => PackedFormat::symmetric(bits, size),
+        b'a' => PackedFormat::affine(bits, size),
+        b'm' => PackedFormat::minimum(bits, size),
+        b'w' => PackedFormat::wide(bits, size),
         _ => None,
-    }
+    };
+    if digits.as_bytes()[at] == b'b' { format?.with_byte_scales() } else { format }
 }
 
 #[cfg(test)]
@@ -311,6 +372,9 @@ mod tests {
         for (name, format) in PackedFormat::ALL {
             assert_eq!(name.parse(), Ok(format));
             assert_eq!(format.to_string().parse(), Ok(format), "{name}");
+        }
+        for name in ["a4b32", "a2b128", "s6b32", "s4b576"] {
+            assert_eq!(name.parse::<PackedFormat>().unwrap().to_string(), name);
         }
         for name in ["a4g128", "a2g32", "a3g576", "s8g32", "s3g128", "s6g64", "m4g32", "m8g64", "w5g96"] {
             assert_eq!(name.parse::<PackedFormat>().unwrap().to_string(), name);
@@ -328,6 +392,10 @@ mod tests {
             "s7g32",
             "m7g32",
             "w4g48",
+            "s8b32",
+            "m4b32",
+            "a4b",
+            "b4g32",
             "s4g33554432",
         ];
         for name in none {
@@ -335,6 +403,23 @@ mod tests {
         }
         assert_eq!(PackedFormat::symmetric(4, 32), Some(PackedFormat::Q4_0));
         assert_eq!(PackedFormat::minimum(5, 32), Some(PackedFormat::Q5_1));
+    }
+
+    #[test]
+    fn stored_scales_are_the_nearest_there_are() {
+        let format: PackedFormat = "a4b32".parse().unwrap();
+        let finite = f16::MAX.to_bits() >> 7;
+        let bytes: Vec<f32> =
+            (8..=finite as u8).map(|byte| f16::from_bits(byte_scale(byte)).to_f32()).collect();
+        for scale in (0..4000).map(|i| 1e-6 * 1.007f32.powi(i)) {
+            let stored = format.stored_scale(scale).to_f32();
+            let least = bytes.iter().map(|byte| (byte - scale).abs()).fold(f32::INFINITY, f32::min);
+            assert!(bytes.contains(&stored), "{scale}: {stored} is not stored");
+            assert!((stored - scale).abs() <= least * 1.001 + scale * 1e-3, "{scale}: {stored}");
+        }
+        let plain: PackedFormat = "s4g32".parse().unwrap();
+        assert_eq!(plain.stored_scale(-0.5).to_f32(), -0.5);
+        assert_eq!(plain.stored_scale(0.0), f16::MIN_POSITIVE);
     }
 
     #[test]

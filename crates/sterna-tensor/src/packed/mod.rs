@@ -157,27 +157,33 @@ impl PackedFormat {
     /// Calls `visitor` with the types of this format.
     fn visit<V: Visitor>(self, visitor: V) -> V::Output {
         use codes::{U2, U3, U4, U5, U6, U8};
-        use scales::{Affine, Group, Min, SuperMin, SuperSigned, WideMin};
+        use scales::{Affine, ByteAffine, ByteGroup, Group, Min, SuperMin, SuperSigned, WideMin};
         match (self.codes, self.scales) {
             (Codes::U2, Scales::Group { .. }) => visitor.visit::<U2, Group>(),
             (Codes::U2, Scales::Affine { .. }) => visitor.visit::<U2, Affine>(),
+            (Codes::U2, Scales::ByteAffine { .. }) => visitor.visit::<U2, ByteAffine>(),
             (Codes::U2, Scales::Min { .. }) => visitor.visit::<U2, Min>(),
             (Codes::U2, Scales::WideMin { .. }) => visitor.visit::<U2, WideMin>(),
             (Codes::U3, Scales::Group { .. }) => visitor.visit::<U3, Group>(),
             (Codes::U3, Scales::Affine { .. }) => visitor.visit::<U3, Affine>(),
+            (Codes::U3, Scales::ByteAffine { .. }) => visitor.visit::<U3, ByteAffine>(),
             (Codes::U3, Scales::Min { .. }) => visitor.visit::<U3, Min>(),
             (Codes::U3, Scales::WideMin { .. }) => visitor.visit::<U3, WideMin>(),
             (Codes::U4, Scales::Group { .. }) => visitor.visit::<U4, Group>(),
+            (Codes::U4, Scales::ByteGroup { .. }) => visitor.visit::<U4, ByteGroup>(),
             (Codes::U4, Scales::Affine { .. }) => visitor.visit::<U4, Affine>(),
+            (Codes::U4, Scales::ByteAffine { .. }) => visitor.visit::<U4, ByteAffine>(),
             (Codes::U4, Scales::Min { .. }) => visitor.visit::<U4, Min>(),
             (Codes::U4, Scales::WideMin { .. }) => visitor.visit::<U4, WideMin>(),
             (Codes::U4, Scales::SuperMin) => visitor.visit::<U4, SuperMin>(),
             (Codes::U4, Scales::SuperSigned) => visitor.visit::<U4, SuperSigned>(),
             (Codes::U5, Scales::Group { .. }) => visitor.visit::<U5, Group>(),
+            (Codes::U5, Scales::ByteGroup { .. }) => visitor.visit::<U5, ByteGroup>(),
             (Codes::U5, Scales::Min { .. }) => visitor.visit::<U5, Min>(),
             (Codes::U5, Scales::WideMin { .. }) => visitor.visit::<U5, WideMin>(),
             (Codes::U5, Scales::SuperMin) => visitor.visit::<U5, SuperMin>(),
             (Codes::U6, Scales::Group { .. }) => visitor.visit::<U6, Group>(),
+            (Codes::U6, Scales::ByteGroup { .. }) => visitor.visit::<U6, ByteGroup>(),
             (Codes::U6, Scales::Min { .. }) => visitor.visit::<U6, Min>(),
             (Codes::U6, Scales::WideMin { .. }) => visitor.visit::<U6, WideMin>(),
             (Codes::U6, Scales::SuperSigned) => visitor.visit::<U6, SuperSigned>(),

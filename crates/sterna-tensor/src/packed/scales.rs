@@ -3,6 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 use half::f16;
 
+use super::format::byte_scale;
 use super::source::Block;
 use crate::simd::{LANES, Simd};
 
@@ -54,6 +55,13 @@ pub(super) struct Group {
     d: [u16; LANES],
 }
 
+/// `d` of each row in a byte.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct ByteGroup {
+    d: [u8; LANES],
+}
+
 /// `d` and `m` of each row.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
@@ -76,6 +84,14 @@ pub(super) struct WideMin {
 #[repr(C)]
 pub(super) struct Affine {
     d: [u16; LANES],
+    zeros: [u8; LANES / 2],
+}
+
+/// The same with `d` in a byte.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct ByteAffine {
+    d: [u8; LANES],
     zeros: [u8; LANES / 2],
 }
 
@@ -152,6 +168,25 @@ impl ScaleBlock for WideMin {
     }
 }
 
+impl ScaleBlock for ByteGroup {
+    const GROUPS: usize = 1;
+    const SHARED: bool = true;
+    const PARTS: usize = 1;
+    const HAS_MIN: bool = false;
+
+    fn pack(rows: &[Block; LANES]) -> Self {
+        ByteGroup { d: rows.each_ref().map(|block| to_byte(block.d)) }
+    }
+    #[inline(always)]
+    fn head<S: Simd>(&self, s: S) -> (S::F32, S::F32) {
+        (s.load_f16(&widen(&self.d)), s.splat(0.0))
+    }
+    fn group(&self, lane: usize) -> Option<RowGroup> {
+        let d = f16::from_bits(byte_scale(self.d[lane]));
+        Some(RowGroup { d, zero_point: None, minimum: None })
+    }
+}
+
 impl ScaleBlock for Affine {
     const GROUPS: usize = 1;
     const SHARED: bool = true;
@@ -159,23 +194,67 @@ impl ScaleBlock for Affine {
     const HAS_MIN: bool = true;
 
     fn pack(rows: &[Block; LANES]) -> Self {
-        let zero = |row: usize| rows[row].zero & 0x0f;
-        Affine {
-            d: rows.each_ref().map(|block| block.d.to_bits()),
-            zeros: std::array::from_fn(|i| zero(i) | zero(i + LANES / 2) << 4),
-        }
+        Affine { d: rows.each_ref().map(|block| block.d.to_bits()), zeros: pack_zeros(rows) }
     }
     #[inline(always)]
     fn head<S: Simd>(&self, s: S) -> (S::F32, S::F32) {
-        let d = s.load_f16(&self.d);
-        // Exact: 11 bits times 4.
-        (d, s.sub(s.splat(0.0), s.mul(d, s.load_u4(&self.zeros))))
+        affine_head(s, &self.d, &self.zeros)
     }
     fn group(&self, lane: usize) -> Option<RowGroup> {
-        let pair = self.zeros[lane % (LANES / 2)];
-        let zero_point = if lane < LANES / 2 { pair & 0x0f } else { pair >> 4 };
-        Some(RowGroup { d: f16::from_bits(self.d[lane]), zero_point: Some(zero_point), minimum: None })
+        let zero_point = Some(zero_of(&self.zeros, lane));
+        Some(RowGroup { d: f16::from_bits(self.d[lane]), zero_point, minimum: None })
     }
+}
+
+impl ScaleBlock for ByteAffine {
+    const GROUPS: usize = 1;
+    const SHARED: bool = true;
+    const PARTS: usize = 1;
+    const HAS_MIN: bool = true;
+
+    fn pack(rows: &[Block; LANES]) -> Self {
+        ByteAffine { d: rows.each_ref().map(|block| to_byte(block.d)), zeros: pack_zeros(rows) }
+    }
+    #[inline(always)]
+    fn head<S: Simd>(&self, s: S) -> (S::F32, S::F32) {
+        affine_head(s, &widen(&self.d), &self.zeros)
+    }
+    fn group(&self, lane: usize) -> Option<RowGroup> {
+        let d = f16::from_bits(byte_scale(self.d[lane]));
+        Some(RowGroup { d, zero_point: Some(zero_of(&self.zeros, lane)), minimum: None })
+    }
+}
+
+/// The byte of a scale, which loses nothing if it is one of [`byte_scale`].
+fn to_byte(d: f16) -> u8 {
+    (d.to_bits() >> 7) as u8
+}
+
+/// The bits of the scales as `f16`.
+#[inline(always)]
+fn widen(d: &[u8; LANES]) -> [u16; LANES] {
+    let mut wide = [0; LANES];
+    for (wide, &byte) in wide.iter_mut().zip(d) {
+        *wide = byte_scale(byte);
+    }
+    wide
+}
+
+fn pack_zeros(rows: &[Block; LANES]) -> [u8; LANES / 2] {
+    let zero = |row: usize| rows[row].zero & 0x0f;
+    std::array::from_fn(|i| zero(i) | zero(i + LANES / 2) << 4)
+}
+
+fn zero_of(zeros: &[u8; LANES / 2], lane: usize) -> u8 {
+    let pair = zeros[lane % (LANES / 2)];
+    if lane < LANES / 2 { pair & 0x0f } else { pair >> 4 }
+}
+
+#[inline(always)]
+fn affine_head<S: Simd>(s: S, d: &[u16; LANES], zeros: &[u8; LANES / 2]) -> (S::F32, S::F32) {
+    let d = s.load_f16(d);
+    // Exact: 11 bits times 4.
+    (d, s.sub(s.splat(0.0), s.mul(d, s.load_u4(zeros))))
 }
 
 impl ScaleBlock for SuperMin {

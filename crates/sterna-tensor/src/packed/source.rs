@@ -85,7 +85,7 @@ pub(super) struct CheckedCodes<'a> {
 }
 
 impl<'a> GroupedCodes<'a> {
-    /// Checks lengths, and that codes and zero points have no more bits than the format.
+    /// Checks lengths, and that codes, zero points and scales have no more bits than the format.
     pub(super) fn check(self, format: PackedFormat) -> Result<CheckedCodes<'a>, ShapeError> {
         let GroupedCodes { rows, cols, codes, scales, zero_points } = self;
         let Some(group_size) = format.group_size() else {
@@ -104,8 +104,13 @@ impl<'a> GroupedCodes<'a> {
             }
         }
         let largest = format.largest_code();
-        match codes.iter().chain(zero_points).find(|&&code| code > largest) {
-            Some(&found) => Err(ShapeError::Code { largest, found }),
+        if let Some(&found) = codes.iter().chain(zero_points).find(|&&code| code > largest) {
+            return Err(ShapeError::Code { largest, found });
+        }
+        let fits =
+            |scale: &&f16| format.has_signed_scales() || format.stored_scale(scale.to_f32()) == **scale;
+        match scales.iter().find(|scale| !fits(scale)) {
+            Some(found) => Err(ShapeError::Scale { format, found: found.to_string() }),
             None => Ok(CheckedCodes { of: self, group_size, n_groups }),
         }
     }
