@@ -36,13 +36,13 @@ pub struct Choice {
 }
 
 /// What matrices are rounded to unless something narrower is asked for: from 2 to 8 bits, a quarter of a bit apart or less
-/// where it counts. Scales of a byte make small groups cheap.
+/// where it counts. Scales of a byte make small groups cheap; with more bits, they cost more than they save in some matrices
+/// (there is no sign to turn the one code more below zero to the other side), so there are both.
 pub fn usual_grids() -> Vec<Grid> {
     let affine = [(2, 64), (2, 32), (3, 128), (3, 64), (3, 32), (4, 128), (4, 64), (4, 32)];
-    let symmetric = [(5, 64), (5, 32), (6, 128), (6, 64), (6, 32)];
+    let symmetric = [(5, 128), (5, 64), (5, 32), (6, 128), (6, 64), (6, 32), (8, 128), (8, 32)];
     let affine = affine.iter().filter_map(|&(bits, size)| Grid::new(bits, size, false)?.with_byte_scales());
-    let symmetric =
-        symmetric.iter().filter_map(|&(bits, size)| Grid::new(bits, size, true)?.with_byte_scales());
-    let eight = [128, 32].iter().filter_map(|&size| Grid::new(8, size, true));
-    affine.chain(symmetric).chain(eight).collect()
+    let symmetric = symmetric.iter().filter_map(|&(bits, size)| Grid::new(bits, size, true));
+    let with_byte_scales = symmetric.clone().filter_map(Grid::with_byte_scales);
+    affine.chain(symmetric.clone()).chain(with_byte_scales).collect()
 }
