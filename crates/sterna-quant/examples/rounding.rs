@@ -78,11 +78,11 @@ fn report(rows: usize, cols: usize, format: PackedFormat, n_tokens: usize, c: &C
                         || gptq(&weights, rows, format, &factor, grids, Search::Clip, c).expect("weights");
                     let start = show(&format!("gptq, {order:?}, {damping:?}, {grids:?}"), &mut { round });
                     let mut refitted = |grids, codes, n_sweeps| {
-                        let options = Refit { damping, grids, codes, n_sweeps };
+                        let options = Refit { grids, codes, n_sweeps };
                         let name = format!("  refit, grids {grids}, codes {codes}, {n_sweeps} sweeps");
                         show(&name, &mut || {
                             let mut quantized = start.clone();
-                            refit(&weights, &gram, &mut quantized, options, c).expect("weights");
+                            refit(&weights, &gram, &factor, &mut quantized, options, c).expect("weights");
                             quantized
                         });
                     };

@@ -7,12 +7,17 @@ use crate::error::{QuantError, Result};
 use crate::observe::Input;
 use crate::recipe::Method;
 use crate::rounding::{
-    self, Damping, Factor, Gram, Grids, Order, Quantized, Refit, Search, gptq, refit, round_to_nearest,
+    self, Damping, Factor, Gram, Grids, Order, Quantized, Refit, Search, compensate, gptq, refit,
+    round_to_nearest,
 };
 
 /// Weights that are rounded at a time. Rounding takes several times their memory, which the head of a model, much larger
 /// than its other layers, must not.
 const BATCH: usize = 1 << 24;
+
+/// Damping of `auto` when there are as many tokens as inputs, and so much less with more: the fewer tokens, the less is
+/// known of how inputs go together on other text.
+const DAMPING: f32 = 2.0;
 
 /// How layers are rounded.
 pub(crate) struct LayerRounding<'a> {
@@ -32,8 +37,7 @@ impl LayerRounding<'_> {
     pub(crate) fn factor(&self, layer: &str, input: &Input) -> Result<Option<Factor>> {
         let damping = match self.method {
             Method::Gptq => Damping::Mean(0.01),
-            // Loses least on other text than it was fitted to.
-            Method::Auto => Damping::Mean(0.1),
+            Method::Auto => Damping::Mean(DAMPING * input.gram.cols() as f32 / input.gram.n_tokens() as f32),
             Method::Rtn | Method::Awq => return Ok(None),
         };
         let factor = Factor::new(&input.gram, damping, Order::Importance, self.c);
@@ -88,18 +92,21 @@ impl LayerRounding<'_> {
             let importance = gram.diagonal();
             round_to_nearest(weight, rows, cols, format, Some(&importance), Search::Clip, &c.pool)
         };
-        let compensated = |factor| gptq(weight, rows, format, factor, Grids::default(), Search::Clip, c);
         let judged = |quantized: Quantized| {
             let mut delta = quantized.dequantize(&c.pool);
             delta.iter_mut().zip(weight).for_each(|(rounded, weight)| *rounded -= weight);
             Rounded { quantized, lost: gram.error(c, &delta), own: 0.0 }
         };
         let best = match (self.method, factor) {
-            (Method::Gptq, Some(factor)) => judged(compensated(factor)?),
+            (Method::Gptq, Some(factor)) => {
+                judged(gptq(weight, rows, format, factor, Grids::default(), Search::Clip, c)?)
+            }
             (Method::Auto, Some(factor)) => {
-                let mut fitted = compensated(factor)?;
-                refit(weight, gram, &mut fitted, Refit::default(), c)?;
-                let (fitted, nearest) = (judged(fitted), judged(nearest()?));
+                let nearest = nearest()?;
+                let mut fitted = nearest.clone();
+                compensate(weight, factor, &mut fitted, c)?;
+                refit(weight, gram, factor, &mut fitted, Refit::default(), c)?;
+                let (fitted, nearest) = (judged(fitted), judged(nearest));
                 if nearest.lost < fitted.lost { nearest } else { fitted }
             }
             _ => judged(nearest()?),

@@ -3,7 +3,6 @@
 #![forbid(unsafe_code)]
 
 pub mod allocation;
-pub mod awq;
 pub mod calibration;
 mod error;
 pub mod eval;
@@ -14,6 +13,7 @@ pub mod pipeline;
 mod predictions;
 pub mod recipe;
 pub mod rounding;
+pub mod scaling;
 
 pub use error::{QuantError, Result};
 pub use held_out::Cost;

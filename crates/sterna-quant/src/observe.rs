@@ -57,9 +57,14 @@ impl Observations {
         self.inputs.get(layer)
     }
 
-    /// As [`Observations::of`], to be changed.
-    pub fn of_mut(&mut self, layer: &str) -> Option<&mut Input> {
-        self.inputs.get_mut(layer)
+    /// What was seen of the inputs of `readers` as it is once their channels were divided by `scales`; experts are observed
+    /// under names of their own.
+    pub fn divide(&mut self, readers: &[String], scales: &[f32]) {
+        for reader in readers {
+            if let Some(input) = self.inputs.get_mut(reader) {
+                input.divide(scales);
+            }
+        }
     }
 }
 
@@ -70,8 +75,7 @@ impl Input {
         self.magnitudes.iter().map(|sum| (sum / n) as f32).collect()
     }
 
-    /// The inputs as they are once their channels were divided by `scales`.
-    pub fn divide(&mut self, scales: &[f32]) {
+    fn divide(&mut self, scales: &[f32]) {
         self.gram.scaled_by(scales);
         for (sum, scale) in self.magnitudes.iter_mut().zip(scales) {
             *sum /= f64::from(*scale);

@@ -2,13 +2,17 @@
 
 use crate::error::{QuantError, Result};
 
-/// The texts that come with Sterna: prose, verse, documentation, code, and a page in each of several languages.
-/// `README.md` beside them says where they are from.
-const BUILTIN: [&str; 5] = [
+/// The texts that come with Sterna; `README.md` beside them says what they are, and where from.
+const BUILTIN: [&str; 10] = [
+    include_str!("encyclopedia.txt"),
+    include_str!("stories.txt"),
+    include_str!("web.txt"),
+    include_str!("dialogue.txt"),
+    include_str!("programs.txt"),
+    include_str!("languages.txt"),
     include_str!("prose.txt"),
     include_str!("verse.txt"),
     include_str!("documentation.txt"),
-    include_str!("languages.txt"),
     include_str!("code.txt"),
 ];
 

@@ -29,14 +29,14 @@ impl Default for Damping {
 }
 
 impl Damping {
-    /// What is added to each element of a diagonal; 1 to inputs that are always zero.
+    /// What is added to each element of a diagonal; never nothing to inputs that are always zero.
     pub(super) fn added(self, diagonal: &[f32]) -> Vec<f32> {
         let mean = diagonal.iter().map(|&h| f64::from(h)).sum::<f64>() / diagonal.len().max(1) as f64;
-        let added = |&h: &f32| match self {
-            _ if h == 0.0 => 1.0,
+        let part = |h: f32| match self {
             Damping::Mean(part) => part * mean as f32,
             Damping::Own(part) => part * h,
         };
+        let added = |&h: &f32| if h == 0.0 && part(h) == 0.0 { 1.0 } else { part(h) };
         diagonal.iter().map(added).collect()
     }
 
@@ -72,6 +72,8 @@ pub struct Factor {
     pub(super) in_order: bool,
     /// `diag H` over its mean, by column.
     pub(super) importance: Vec<f32>,
+    /// What damping added to the diagonal of `H`, by column.
+    pub(super) added: Vec<f32>,
     /// `L` with `L Lᵀ = H`, rows and columns in reverse order: `T_ij = L[last - j][last - i]`.
     lower: Vec<f32>,
     damping: Damping,
@@ -93,9 +95,10 @@ impl Factor {
         let in_order = columns.is_sorted();
         let mut damping = damping;
         loop {
-            let mut lower = reversed(gram, &columns, &damping.added(&diagonal), c);
+            let added = damping.added(&diagonal);
+            let mut lower = reversed(gram, &columns, &added, c);
             if cholesky(&mut lower, gram.cols(), c) {
-                return Ok(Factor { order: columns, in_order, importance, lower, damping });
+                return Ok(Factor { order: columns, in_order, importance, added, lower, damping });
             }
             let part = damping.part();
             if part >= 1.0 {
@@ -113,6 +116,32 @@ impl Factor {
     /// Inputs.
     pub fn cols(&self) -> usize {
         self.order.len()
+    }
+
+    /// `T_ii` of each column: what an error there costs when all later columns make up for it as they can.
+    pub fn diagonal(&self) -> Vec<f32> {
+        let n = self.cols();
+        let mut diagonal = vec![0.0; n];
+        for (i, &column) in self.order.iter().enumerate() {
+            diagonal[column] = self.lower[(n - 1 - i) * (n + 1)];
+        }
+        diagonal
+    }
+
+    /// The factor of inputs that are divided by `scales`, with the order and the damping that it has.
+    ///
+    /// # Panics
+    /// When there are not as many scales as inputs.
+    pub fn scaled_by(&mut self, scales: &[f32]) {
+        let n = self.cols();
+        assert_eq!(scales.len(), n, "scales of the inputs");
+        for (row, &column) in self.lower.chunks_exact_mut(n).zip(self.order.iter().rev()) {
+            row.iter_mut().for_each(|t| *t /= scales[column]);
+        }
+        for ((importance, added), scale) in self.importance.iter_mut().zip(&mut self.added).zip(scales) {
+            *importance /= scale * scale;
+            *added /= scale * scale;
+        }
     }
 
     /// Copies `T_ij / T_ii` for `i` in `rows` and `j` in `columns`, places in the order, to `out` `[rows, columns]`.

@@ -14,7 +14,7 @@ use super::grid::Grid;
 use super::nearest::{check_weights, relative_importance};
 use super::product::Panel;
 use super::quantized::{Band, band_len};
-use super::{Damping, Gram, Quantized, Result, RoundingError};
+use super::{Factor, Gram, Quantized, Result, RoundingError};
 
 /// Columns that are gone through between two products, unless a group is longer.
 const BLOCK: usize = 256;
@@ -24,8 +24,6 @@ const LEAST_GAIN: f64 = 1e-8;
 /// What [`refit`] may change.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Refit {
-    /// What is added to the diagonal of `H`, as for GPTQ; without it, few tokens are fitted too well.
-    pub damping: Damping,
     /// Scales, and zero points by one at a time.
     pub grids: bool,
     /// Codes.
@@ -35,36 +33,36 @@ pub struct Refit {
 }
 
 impl Default for Refit {
-    /// Everything, twice, with ten times the damping that is published for GPTQ: with 12 000 tokens of calibration that
-    /// lost least on other text, for GPTQ itself as well.
+    /// Everything, twice.
     fn default() -> Refit {
-        Refit { damping: Damping::Mean(0.1), grids: true, codes: true, n_sweeps: 2 }
+        Refit { grids: true, codes: true, n_sweeps: 2 }
     }
 }
 
-/// Improves `quantized`, a rounding of `weights` `[rows, cols]` for inputs with the moments `gram`. Its error, with
-/// damping, never grows.
+/// Improves `quantized`, a rounding of `weights` `[rows, cols]` for inputs with the moments `gram` and the damping of
+/// `factor`, without which few tokens would be fitted too well. Its error, with damping, never grows.
 ///
 /// # Errors
-/// When a weight is no number or too large, a moment is not finite, or `gram` is for other columns.
+/// When a weight is no number or too large, a moment is not finite, or `gram` or `factor` are for other columns.
 ///
 /// # Panics
 /// When `weights` has not the shape of `quantized`.
 pub fn refit(
     weights: &[f32],
     gram: &Gram,
+    factor: &Factor,
     quantized: &mut Quantized,
     options: Refit,
     c: &Compute,
 ) -> Result<()> {
     let Quantized { rows, cols, format, .. } = *quantized;
     check_weights(weights, rows, cols)?;
-    if gram.cols() != cols {
-        return Err(RoundingError::Inputs { expected: cols, found: gram.cols() });
+    for found in [gram.cols(), factor.cols()] {
+        if found != cols {
+            return Err(RoundingError::Inputs { expected: cols, found });
+        }
     }
-    let diagonal = gram.diagonal();
-    relative_importance(&diagonal, cols)?;
-    let added = options.damping.added(&diagonal);
+    relative_importance(&gram.diagonal(), cols)?;
 
     let group_size = format.group_size().unwrap_or(cols);
     let block_len = if group_size < BLOCK { BLOCK / group_size * group_size } else { group_size };
@@ -76,7 +74,7 @@ pub fn refit(
         bands.map(|((band, losses), weights)| Rows { band, weights, losses }).collect();
     for _ in 0..options.n_sweeps {
         for first in (0..cols).step_by(block_len) {
-            let block = Block::new(gram, &added, first..cols.min(first + block_len), c);
+            let block = Block::new(gram, &factor.added, first..cols.min(first + block_len), c);
             c.pool.run_slices(&mut bands, 1, |_, rows, _| rows[0].improve(&block, options, c));
         }
     }

@@ -222,11 +222,11 @@ fn dead_inputs_and_few_tokens_do_no_harm() {
 #[test]
 fn refitting_never_makes_it_worse() {
     let c = Compute::new(2, Precision::Float);
-    let damping = Damping::Mean(0.0);
     for format in ["a4g128", "a3g32", "s4g32", "a2g96", "s3g320", "s8g64", "a4g512"] {
         let format: PackedFormat = format.parse().unwrap();
         for seed in 0..3 {
             let problem = problem(70, 352, 30 + seed, &c);
+            let factor = Factor::new(&problem.gram, Damping::Mean(0.0), Order::Columns, &c).unwrap();
             let starts = [
                 problem.nearest(format, &c),
                 problem.gptq(format, Order::Columns, Grids::Entered, &c),
@@ -238,8 +238,8 @@ fn refitting_never_makes_it_worse() {
                     let mut error = problem.error(&q, &c);
                     let first = error;
                     for sweep in 0..3 {
-                        let options = Refit { damping, grids, codes, n_sweeps: 1 };
-                        refit(&problem.weights, &problem.gram, &mut q, options, &c).unwrap();
+                        let options = Refit { grids, codes, n_sweeps: 1 };
+                        refit(&problem.weights, &problem.gram, &factor, &mut q, options, &c).unwrap();
                         let after = problem.error(&q, &c);
                         let case = format!("{format}, start {i}, {grids}, {codes}, sweep {sweep}");
                         assert!(after <= error * 1.0001, "{case}: {error} became {after}");
@@ -260,7 +260,8 @@ fn refitting_is_the_same_on_any_number_of_threads() {
         let c = Compute::new(n_threads, Precision::Float);
         let problem = problem(150, 320, 8, &c);
         let mut q = problem.nearest(PackedFormat::affine(3, 64).unwrap(), &c);
-        refit(&problem.weights, &problem.gram, &mut q, Refit::default(), &c).unwrap();
+        let factor = Factor::new(&problem.gram, Damping::Mean(0.1), Order::Columns, &c).unwrap();
+        refit(&problem.weights, &problem.gram, &factor, &mut q, Refit::default(), &c).unwrap();
         q
     };
     assert_eq!(run(1), run(2));

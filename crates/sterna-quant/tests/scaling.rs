@@ -5,9 +5,10 @@ use std::path::Path;
 use sterna_formats::Checkpoint;
 use sterna_model::Layerwise;
 use sterna_model::layerwise::{FloatBlock, FloatLinear, LayerwiseScratch};
-use sterna_quant::awq::{Powers, folds, scale_block};
 use sterna_quant::observe::Observations;
 use sterna_quant::rounding::TokenWeight;
+use sterna_quant::scaling::awq::scale_block;
+use sterna_quant::scaling::folds;
 use sterna_tensor::{Compute, PackedFormat, Precision};
 
 /// Grouped heads, norms with an offset, sandwich norms, fused projections, biases, experts.
@@ -84,8 +85,7 @@ fn scales_that_are_found_do_not_make_rounding_worse() {
         });
         let format_of =
             |layer: &FloatLinear| PackedFormat::affine(3, 32).filter(|_| !layer.name.contains("gate_inp"));
-        let scalings =
-            scale_block(&network, 0, &mut block, &mut observations, &format_of, Powers::All, &c).unwrap();
+        let scalings = scale_block(&network, 0, &mut block, &mut observations, &format_of, &c).unwrap();
         assert!(scalings.len() >= 4, "{name}");
         assert!(
             scalings.iter().all(|scaling| scaling.error_after <= scaling.error_before),
