@@ -6,8 +6,11 @@ use sterna_formats::Checkpoint;
 use sterna_model::Layerwise;
 use sterna_model::layerwise::{FloatBlock, FloatLinear, LayerwiseScratch};
 use sterna_quant::observe::Observations;
-use sterna_quant::rounding::TokenWeight;
+use sterna_quant::rounding::{
+    Damping, Factor, Gram, Order, Search, TokenWeight, compensate, round_to_nearest,
+};
 use sterna_quant::scaling::awq::scale_block;
+use sterna_quant::scaling::compensated::search;
 use sterna_quant::scaling::folds;
 use sterna_tensor::{Compute, PackedFormat, Precision};
 
@@ -67,22 +70,73 @@ fn folds_change_weights_and_nothing_else() {
     }
 }
 
+/// What the layers of `block` read when `tokens` run through it.
+fn observe(network: &Layerwise, c: &Compute, block: &FloatBlock, tokens: &[u32]) -> Observations {
+    let runnable = network.runnable(0, block).unwrap();
+    let mut observations = Observations::new(TokenWeight::Plain);
+    let cols_of: Vec<(String, usize)> =
+        block.linears().into_iter().map(|layer| (layer.name.clone(), layer.cols)).collect();
+    let mut x = network.embed(tokens).unwrap();
+    network.run(c, &runnable, &mut LayerwiseScratch::default(), &mut x, |layer, input| {
+        let cols = cols_of.iter().find(|(name, _)| name == layer).unwrap().1;
+        observations.add(c, layer, cols, input, usize::MAX);
+    });
+    observations
+}
+
+/// The error that compensation leaves in `weights` of 3 bits, relative to the outputs.
+fn left_by_compensation(c: &Compute, weights: &[f32], gram: &Gram, factor: &Factor) -> f64 {
+    let (rows, cols) = (weights.len() / gram.cols(), gram.cols());
+    let format = PackedFormat::affine(3, 32).unwrap();
+    let importance = gram.diagonal();
+    let search = Search::MinMax;
+    let mut q = round_to_nearest(weights, rows, cols, format, Some(&importance), search, &c.pool).unwrap();
+    compensate(weights, factor, &mut q, c).unwrap();
+    let delta: Vec<f32> = weights.iter().zip(q.dequantize(&c.pool)).map(|(w, q)| w - q).collect();
+    gram.error(c, &delta) / gram.error(c, weights)
+}
+
+#[test]
+fn what_compensation_leaves_is_foreseen() {
+    let c = Compute::new(2, Precision::Float);
+    let format = PackedFormat::affine(3, 32).unwrap();
+    let (mut foreseen, mut measured) = (0.0, 0.0);
+    for name in CHECKPOINTS {
+        let network = open(name);
+        let tokens: Vec<u32> = (0..480).map(|i| i * i * 5 % network.spec().vocab_size as u32).collect();
+        let mut block = network.block(0).unwrap();
+        let mut observations = observe(&network, &c, &block, &tokens[..tokens.len().min(120)]);
+        for fold in folds(&network.spec().blocks[0], &block) {
+            let layer = fold.readers.last().unwrap();
+            let Some(input) = observations.of(&fold.readers[0]) else { continue };
+            let mut factor = Factor::new(&input.gram, Damping::Mean(0.1), Order::Importance, &c).unwrap();
+            let reader = |block: &FloatBlock| {
+                block.linears().into_iter().find(|other| other.name == *layer).unwrap().clone()
+            };
+            let own = reader(&block);
+            let (scaling, scales) = search(&fold, &[(&own, format)], &factor, &c.pool);
+            assert!(scaling.error_after <= scaling.error_before, "{name}: {scaling:?}");
+            let before = left_by_compensation(&c, &own.weight, &input.gram, &factor);
+            fold.apply(&mut block, &scales);
+            observations.divide(&fold.readers, &scales);
+            factor.scaled_by(&scales);
+            let gram = &observations.of(&fold.readers[0]).unwrap().gram;
+            let after = left_by_compensation(&c, &reader(&block).weight, gram, &factor);
+            foreseen += (scaling.error_after / scaling.error_before).ln();
+            measured += (after / before).ln();
+        }
+    }
+    assert!(foreseen < 0.0 && measured < 0.25 * foreseen, "{foreseen} foreseen, {measured} measured");
+}
+
 #[test]
 fn scales_that_are_found_do_not_make_rounding_worse() {
     let c = Compute::new(2, Precision::Float);
     for name in CHECKPOINTS {
         let network = open(name);
         let tokens: Vec<u32> = (0..48).map(|i| i * 5 % network.spec().vocab_size as u32).collect();
-        let x = network.embed(&tokens).unwrap();
         let mut block = network.block(0).unwrap();
-        let runnable = network.runnable(0, &block).unwrap();
-        let mut observations = Observations::new(TokenWeight::Plain);
-        let cols_of: Vec<(String, usize)> =
-            block.linears().into_iter().map(|layer| (layer.name.clone(), layer.cols)).collect();
-        network.run(&c, &runnable, &mut LayerwiseScratch::default(), &mut x.clone(), |layer, input| {
-            let cols = cols_of.iter().find(|(name, _)| name == layer).unwrap().1;
-            observations.add(&c, layer, cols, input, usize::MAX);
-        });
+        let mut observations = observe(&network, &c, &block, &tokens);
         let format_of =
             |layer: &FloatLinear| PackedFormat::affine(3, 32).filter(|_| !layer.name.contains("gate_inp"));
         let scalings = scale_block(&network, 0, &mut block, &mut observations, &format_of, &c).unwrap();

@@ -193,6 +193,30 @@ fn static_grids_can_be_given() {
 }
 
 #[test]
+fn a_scaled_factor_is_that_of_scaled_inputs() {
+    let c = Compute::new(1, Precision::Float);
+    let mut problem = problem(10, 352, 6, &c);
+    let scales: Vec<f32> = (0..352).map(|i| (i as f32 * 0.37).sin().exp2()).collect();
+    let (format, damping) = (PackedFormat::affine(3, 32).unwrap(), Damping::Own(0.1));
+    let mut scaled = Factor::new(&problem.gram, damping, Order::Columns, &c).unwrap();
+    scaled.scaled_by(&scales);
+    problem.gram.scaled_by(&scales);
+    let fresh = Factor::new(&problem.gram, damping, Order::Columns, &c).unwrap();
+    let pairs = scaled.diagonal().into_iter().zip(fresh.diagonal()).zip(problem.gram.diagonal());
+    // What damping adds to inputs that are always zero does not matter.
+    for ((scaled, fresh), _) in pairs.filter(|(_, moment)| *moment > 0.0) {
+        assert!((scaled - fresh).abs() < 1e-3 * fresh, "{scaled} is not {fresh}");
+    }
+    let errors = [scaled, fresh].map(|factor| {
+        let mut q = problem.nearest(format, &c);
+        compensate(&problem.weights, &factor, &mut q, &c).unwrap();
+        refit(&problem.weights, &problem.gram, &factor, &mut q, Refit::default(), &c).unwrap();
+        problem.error(&q, &c)
+    });
+    assert!((errors[0] / errors[1] - 1.0).abs() < 0.01, "{errors:?}");
+}
+
+#[test]
 fn dead_inputs_and_few_tokens_do_no_harm() {
     let c = Compute::new(1, Precision::Float);
     let format = PackedFormat::affine(4, 32).unwrap();
