@@ -25,6 +25,9 @@ pub(crate) struct Args {
     /// Most windows of it
     #[arg(long, default_value_t = 60)]
     windows: usize,
+    /// How the checkpoint itself is computed: with int8 activations as the files are, or, slower, in float
+    #[arg(long, default_value = "float")]
+    against_precision: String,
     /// A file of LAMBADA's passages, to be judged by too
     #[arg(long)]
     lambada: Option<PathBuf>,
@@ -68,6 +71,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let mut eval = Command::new(&sterna);
         eval.arg("eval").args(&files).arg("--against").arg(&original).arg("--text").arg(&args.text);
         eval.args(["--windows", &args.windows.to_string(), "--markdown"]);
+        eval.args(["--against-precision", &args.against_precision]);
         if let Some(lambada) = &args.lambada {
             eval.arg("--task").arg(format!("lambada={}", lambada.display()));
             eval.args(["--limit", &args.limit.to_string()]);

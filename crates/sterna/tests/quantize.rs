@@ -63,6 +63,28 @@ fn a_budget_of_bits_is_kept_and_spent() {
 }
 
 #[test]
+fn the_next_budget_begins_with_what_was_measured() {
+    let quantize = |home: &Home, budget: &str| {
+        let small = path_in(home, "small.sterna");
+        home.ok(&["quantize", &bytewise(home, "llama_gqa"), "-o", &small, "--bpw", budget], "");
+        fs::read(small).expect("a file")
+    };
+    let (home, other) = (Home::new(), Home::new());
+    quantize(&other, "6");
+    let measured: Vec<_> = fs::read_dir(other.path().join("cache/quantize"))
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    assert_eq!(measured.len(), 1);
+    let expected = quantize(&home, "5");
+    assert!(quantize(&other, "5") == expected);
+    let text = fs::read_to_string(&measured[0]).expect("text");
+    fs::write(&measured[0], &text[..text.len() / 2]).expect("a file");
+    assert!(quantize(&other, "5") == expected);
+    assert_eq!(fs::read_to_string(&measured[0]).expect("text"), text);
+}
+
+#[test]
 fn calibration_text_may_be_the_models_own_or_none() {
     let home = Home::new();
     let small = path_in(&home, "small.sterna");
@@ -95,13 +117,15 @@ fn a_run_that_is_killed_again_and_again_makes_the_same_file() {
 
     let killed = path_in(&home, "killed.sterna");
     fs::write(&killed, "an older file").expect("a file");
+    // The first run's measurement is not to be found.
+    let other = Home::new();
     args[3] = &killed;
     args.push("--resume");
     let mut kills = 0;
     loop {
         let mut child = Command::new(env!("CARGO_BIN_EXE_sterna"))
             .args(&args)
-            .env("STERNA_HOME", home.path())
+            .env("STERNA_HOME", other.path())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()

@@ -13,10 +13,12 @@ mod measure;
 pub use budget::{allocate, smallest};
 pub use measure::{Measurement, pattern};
 
+use serde::{Deserialize, Serialize};
+
 use crate::recipe::Grid;
 
 /// Matrices that get the same format: one layer, or the same layer of all experts of a block.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Unit {
     /// Their name; of experts, with a star in place of the number.
     pub pattern: String,
@@ -25,7 +27,7 @@ pub struct Unit {
 }
 
 /// One of the things that a [`Unit`] could be rounded to.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Choice {
     /// Bits and groups.
     pub grid: Grid,

@@ -9,6 +9,7 @@ mod inspect;
 mod list;
 mod memory;
 mod model_arg;
+mod own_files;
 mod pull;
 mod quantize;
 mod rm;

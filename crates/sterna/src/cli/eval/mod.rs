@@ -21,7 +21,7 @@ use sterna_quant::eval::task::{Task, TaskKind, TaskOptions};
 
 use super::settings::{ComputeArgs, PrecisionArg, ThreadsArg, positive};
 use super::terminal::{EXIT_INTERRUPTED, Interruptible, handle_interrupts};
-use super::{Cli, model_arg};
+use super::{Cli, model_arg, own_files};
 use judge::{Job, Named, TextJob};
 use output::Output;
 use results::Results;
@@ -172,12 +172,8 @@ impl CacheArgs {
         if self.no_cache {
             return None;
         }
-        let home = std::env::var_os("STERNA_HOME").filter(|home| !home.is_empty());
-        let default = || match home {
-            Some(home) => Some(PathBuf::from(home).join("cache")),
-            None => dirs::cache_dir().map(|cache| cache.join("sterna")),
-        };
-        let directory = self.cache.clone().or_else(|| default().map(|cache| cache.join("eval")))?;
+        let default = || own_files::cache().map(|cache| cache.join("eval"));
+        let directory = self.cache.clone().or_else(default)?;
         Some(Cache::new(directory, self.cache_limit.saturating_mul(1 << 30)))
     }
 }

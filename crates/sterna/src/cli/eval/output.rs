@@ -1,6 +1,5 @@
 //! Where results go: stdout, and a page in a file.
 
-use std::fs::File;
 use std::io::{Write, stdout};
 use std::path::Path;
 
@@ -8,6 +7,7 @@ use anyhow::Context;
 
 use super::results::Results;
 use super::{html, table};
+use crate::cli::own_files;
 
 /// Form of the results.
 #[derive(Debug, Clone, Copy)]
@@ -27,21 +27,8 @@ pub(super) fn print(results: &Results, output: Output) -> anyhow::Result<()> {
     Ok(stdout().write_all(text.as_bytes())?)
 }
 
-/// Writes the page beside `path` and puts it in its place when it is whole.
+/// Writes the page.
 pub(super) fn write_page(results: &Results, path: &Path) -> anyhow::Result<()> {
-    let mut part = path.as_os_str().to_owned();
-    part.push(format!(".{}.part", std::process::id()));
-    let part = Path::new(&part);
-    let write = || {
-        let mut file = File::create(part)?;
-        file.write_all(html::page(results).as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(part, path)
-    };
-    let written: std::io::Result<()> = write();
-    if written.is_err() {
-        // The first error is the one to tell.
-        let _ = std::fs::remove_file(part);
-    }
+    let written = own_files::write(path, html::page(results).as_bytes());
     written.with_context(|| format!("page {}", path.display()))
 }

@@ -10,18 +10,23 @@ use sterna_model::{Layerwise, native};
 use sterna_quant::allocation::{self, Choice, Measurement, Unit};
 use sterna_quant::recipe::Grid;
 
+use super::measured::Subject;
+use super::resume::Source;
 use crate::cli::terminal::{note, step_bar};
 
-/// Formats for the matrices of `network`, out of `grids`, by pattern of names; `None` when interrupted.
-pub(super) fn spend(
-    bits_per_weight: f64,
+/// What `grids` would cost each matrix of `network`, from an earlier run if there was one; `None` when interrupted.
+pub(super) fn measure(
     grids: &[Grid],
-    checkpoint: &Checkpoint,
+    source: &Source,
     network: &Layerwise,
     sequences: &[Vec<u32>],
     compute: &Compute,
     cancel: &AtomicBool,
-) -> anyhow::Result<Option<BTreeMap<String, Grid>>> {
+) -> anyhow::Result<Option<Vec<Unit>>> {
+    let subject = Subject::new(source.clone(), grids);
+    if let Some(units) = subject.find() {
+        return Ok(Some(units));
+    }
     let mut measurement = Measurement::new(network, grids, sequences, compute)?;
     let n_blocks = network.spec().blocks.len();
     let bar = step_bar("measuring", n_blocks);
@@ -34,7 +39,16 @@ pub(super) fn spend(
     }
     let units = measurement.finish()?;
     bar.finish_and_clear();
+    subject.keep(&units);
+    Ok(Some(units))
+}
 
+/// Formats for the matrices of `checkpoint`, by pattern of names, such that `units` cost least.
+pub(super) fn spend(
+    bits_per_weight: f64,
+    checkpoint: &Checkpoint,
+    units: Vec<Unit>,
+) -> anyhow::Result<BTreeMap<String, Grid>> {
     let (n_weights, fixed) = weights_and_fixed_bytes(checkpoint, &units)?;
     let budget = (bits_per_weight * n_weights as f64 / 8.0) as u64;
     let least = (allocation::smallest(&units) + fixed) as f64 * 8.0 / n_weights as f64;
@@ -51,7 +65,7 @@ pub(super) fn spend(
         summary(&chosen)
     ));
     let layers = units.into_iter().zip(chosen).map(|(unit, choice)| (unit.pattern, choice.grid));
-    Ok(Some(layers.collect()))
+    Ok(layers.collect())
 }
 
 /// The number of all weights, and the bytes of those that are in none of `units`.

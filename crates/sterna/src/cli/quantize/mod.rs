@@ -4,6 +4,7 @@ mod args;
 mod budget;
 mod calibration;
 mod format;
+mod measured;
 mod own_text;
 mod resume;
 mod sink;
@@ -24,7 +25,7 @@ use super::memory::peak_rss;
 use super::terminal::{EXIT_INTERRUPTED, Interruptible, handle_interrupts, note, step_bar};
 use super::{Global, model_arg, units};
 pub(super) use args::Args;
-use resume::{Progress, Quality, Request};
+use resume::{Progress, Quality, Request, Source};
 use sink::NativeSink;
 
 pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
@@ -134,7 +135,7 @@ impl<'a> Job<'a> {
         text: &[Vec<u32>],
     ) -> anyhow::Result<Option<(NativeSink<'a>, Progress)>> {
         let Job { args, checkpoint, network, compute, cancel, native } = *self;
-        let request = Request::new(checkpoint, text, &recipe, args.bpw());
+        let request = Request::new(Source::new(checkpoint, text), &recipe, args.bpw());
         if args.resume {
             if let Some((sink, state)) = NativeSink::resume(native, &compute.pool)? {
                 return Ok(Some((sink, request.progress(state)?)));
@@ -143,10 +144,9 @@ impl<'a> Job<'a> {
         }
         if let Some(bpw) = args.bpw() {
             let grids = args.format.grids(args.symmetric())?;
-            let Some(layers) = budget::spend(bpw, &grids, checkpoint, network, text, compute, cancel)? else {
-                return Ok(None);
-            };
-            recipe.layers = layers;
+            let units = budget::measure(&grids, &request.source, network, text, compute, cancel)?;
+            let Some(units) = units else { return Ok(None) };
+            recipe.layers = budget::spend(bpw, checkpoint, units)?;
         }
         let sink = NativeSink::create(native, checkpoint, &compute.pool)?;
         Ok(Some((sink, Progress { request, recipe, n_blocks: 0, quality: Quality::default() })))

@@ -9,12 +9,19 @@ use sterna::Checkpoint;
 use sterna_quant::Cost;
 use sterna_quant::recipe::Recipe;
 
-/// What a run does, as far as the result depends on it. Fingerprints stand for what is large.
+/// What a run works with. Fingerprints stand for what is large.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Source {
+    version: String,
+    pub(super) checkpoint: u64,
+    pub(super) text: u64,
+}
+
+/// What a run does, as far as the result depends on it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Request {
-    version: String,
-    checkpoint: u64,
-    text: u64,
+    #[serde(flatten)]
+    pub(super) source: Source,
     recipe: Recipe,
     bits_per_weight: Option<f64>,
 }
@@ -38,13 +45,8 @@ pub(super) struct Quality {
     pub(super) layers: BTreeMap<String, f64>,
 }
 
-impl Request {
-    pub(super) fn new(
-        checkpoint: &Checkpoint,
-        sequences: &[Vec<u32>],
-        recipe: &Recipe,
-        bits_per_weight: Option<f64>,
-    ) -> Request {
+impl Source {
+    pub(super) fn new(checkpoint: &Checkpoint, sequences: &[Vec<u32>]) -> Source {
         let mut tensors = DefaultHasher::new();
         for tensor in checkpoint.tensors() {
             (&tensor.name, &tensor.shape, tensor.ty.to_string()).hash(&mut tensors);
@@ -52,13 +54,14 @@ impl Request {
         }
         let mut text = DefaultHasher::new();
         sequences.hash(&mut text);
-        Request {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            checkpoint: tensors.finish(),
-            text: text.finish(),
-            recipe: recipe.clone(),
-            bits_per_weight,
-        }
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        Source { version, checkpoint: tensors.finish(), text: text.finish() }
+    }
+}
+
+impl Request {
+    pub(super) fn new(source: Source, recipe: &Recipe, bits_per_weight: Option<f64>) -> Request {
+        Request { source, recipe: recipe.clone(), bits_per_weight }
     }
 
     /// The progress that `state` tells of.
@@ -70,9 +73,9 @@ impl Request {
             .context("the unfinished file was made by another version of sterna")?;
         let began = &progress.request;
         let differences = [
-            ("another version of sterna", began.version != self.version),
-            ("another checkpoint", began.checkpoint != self.checkpoint),
-            ("another calibration text", began.text != self.text),
+            ("another version of sterna", began.source.version != self.source.version),
+            ("another checkpoint", began.source.checkpoint != self.source.checkpoint),
+            ("another calibration text", began.source.text != self.source.text),
             ("another way of rounding", began.recipe != self.recipe),
             ("another --bpw", began.bits_per_weight != self.bits_per_weight),
         ];
