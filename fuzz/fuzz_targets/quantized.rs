@@ -15,7 +15,7 @@ fuzz_target!(|data: &[u8]| {
     let Ok(config) = ConfigFile::parse(Path::new("config.json"), &data[..end]) else { return };
     let bytes = Bytes::copy_from_slice(&data[end + 1..]);
     let Ok(tensors) = read_safetensors(Path::new("model.safetensors"), &bytes) else { return };
-    let Ok(tensors) = quantized::gather(&config, tensors) else { return };
+    let Ok(tensors) = quantized::gather(&config, None, tensors) else { return };
     let pool = Pool::new(1);
     for tensor in tensors.iter().filter(|tensor| tensor.quantized.is_some()) {
         let weights = tensor.to_f32().expect("quantized tensors are weights");

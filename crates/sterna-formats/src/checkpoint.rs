@@ -78,7 +78,9 @@ impl Checkpoint {
         let tensors = hf::open_weights(dir)?.ok_or_else(|| {
             FormatError::missing(dir.display().to_string(), format!("{} or {}", hf::SINGLE, hf::INDEX))
         })?;
-        let tensors = hf::quantized::gather(&config, tensors)?;
+        let gptq_config = dir.join(hf::quantized::GPTQ_CONFIG);
+        let gptq_config = gptq_config.is_file().then(|| ConfigFile::open(&gptq_config)).transpose()?;
+        let tensors = hf::quantized::gather(&config, gptq_config.as_ref(), tensors)?;
         Ok(Checkpoint::new(dir, Config::Hf(config), tensors))
     }
 

@@ -55,7 +55,7 @@ impl Input {
 fn read_all(config: &[u8], file: &Bytes, pool: &Pool) -> bool {
     let Ok(config) = ConfigFile::parse(Path::new("config.json"), config) else { return false };
     let Ok(tensors) = read_safetensors(Path::new("model.safetensors"), file) else { return false };
-    let Ok(tensors) = quantized::gather(&config, tensors) else { return false };
+    let Ok(tensors) = quantized::gather(&config, None, tensors) else { return false };
     let mut has_some = false;
     for tensor in tensors.iter().filter(|tensor| tensor.quantized.is_some()) {
         has_some = true;

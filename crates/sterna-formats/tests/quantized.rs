@@ -3,6 +3,7 @@
 mod common;
 
 use common::quantized::{Stored, directory};
+use serde_json::json;
 use sterna_formats::hf::read_safetensors;
 use sterna_formats::{Checkpoint, RowOrder, Tensor, TensorType, mapped};
 use sterna_tensor::{Matrix, Pool};
@@ -187,4 +188,25 @@ fn stacked_experts_of_mlx_are_a_matrix_each() {
     let uneven = |tensor: &mut Tensor| *tensor = tensor.rows(0..1).unwrap();
     let uneven = stacked.changing(&format!("{STACK}.scales"), uneven).gather().unwrap_err().to_string();
     assert!(uneven.contains("switch_mlp.down_proj.scales: expected at least 2 rows"), "{uneven}");
+}
+
+#[test]
+fn a_folder_of_auto_gptq_describes_itself_in_a_file_of_its_own() {
+    let from = directory("gptq_v2_as_v1");
+    let to = tempfile::tempdir().unwrap();
+    let config = std::fs::read_to_string(from.join("config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    let section = config.as_object_mut().unwrap().remove("quantization_config").unwrap();
+    std::fs::write(to.path().join("config.json"), config.to_string()).unwrap();
+    std::fs::copy(from.join("model.safetensors"), to.path().join("gptq_model-4bit-32g.safetensors")).unwrap();
+    let error = Checkpoint::open(to.path()).unwrap_err().to_string();
+    assert!(error.contains("config.json") && error.contains("quantization_config"), "{error}");
+    let beside = to.path().join("quantize_config.json");
+    std::fs::write(&beside, json!({"bits": 5, "group_size": 32}).to_string()).unwrap();
+    let error = Checkpoint::open(to.path()).unwrap_err().to_string();
+    assert!(error.contains("quantize_config.json: bits"), "{error}");
+    std::fs::write(&beside, section.to_string()).unwrap();
+    let [expected, found] = [from.as_path(), to.path()].map(|dir| Checkpoint::open(dir).unwrap());
+    let weights = |checkpoint: &Checkpoint| checkpoint.tensor(Q).unwrap().to_f32().unwrap();
+    assert_eq!(weights(&found), weights(&expected));
 }

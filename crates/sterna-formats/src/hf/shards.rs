@@ -1,8 +1,9 @@
-//! The weights of a Hugging Face directory: `model.safetensors`, or shards named by `model.safetensors.index.json`.
+//! The weights of a Hugging Face directory: `model.safetensors`, or shards named by `model.safetensors.index.json`, or one
+//! file with a name of its own, as AutoGPTQ gives it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
@@ -19,7 +20,8 @@ pub const INDEX: &str = "model.safetensors.index.json";
 /// A hundred bytes for each of a million tensors.
 const MAX_INDEX_BYTES: u64 = 100_000_000;
 
-/// The tensors of the checkpoint in `dir`, mapped; `None` when it has neither `model.safetensors` nor an index.
+/// The tensors of the checkpoint in `dir`, mapped; `None` when it has neither `model.safetensors`, nor an index, nor just one
+/// other such file.
 ///
 /// With an index, every tensor must be in the shard that the index names and nowhere else, and every shard must
 /// lie inside `dir`.
@@ -29,7 +31,18 @@ pub fn open(dir: &Path) -> Result<Option<Vec<Tensor>>> {
         return read_safetensors(&single, &mapped::open(&single)?).map(Some);
     }
     let index = dir.join(INDEX);
-    if index.is_file() { open_shards(dir, &index).map(Some) } else { Ok(None) }
+    if index.is_file() {
+        return open_shards(dir, &index).map(Some);
+    }
+    only_file(dir)?.map(|path| read_safetensors(&path, &mapped::open(&path)?)).transpose()
+}
+
+/// The safetensors file in `dir`, if there is just one.
+fn only_file(dir: &Path) -> Result<Option<PathBuf>> {
+    let entries = std::fs::read_dir(dir).map_err(FormatError::io(dir))?;
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut files = paths.filter(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
+    Ok(files.next().filter(|_| files.next().is_none()))
 }
 
 fn open_shards(dir: &Path, index_path: &Path) -> Result<Vec<Tensor>> {

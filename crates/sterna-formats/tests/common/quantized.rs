@@ -29,7 +29,7 @@ impl Stored {
 
     pub fn gather(self) -> Result<Vec<Tensor>, FormatError> {
         let config = ConfigFile::parse(Path::new("config.json"), self.config.to_string().as_bytes()).unwrap();
-        quantized::gather(&config, self.tensors)
+        quantized::gather(&config, None, self.tensors)
     }
 
     /// With the field at `path` changed, or gone where `value` is null.

@@ -87,19 +87,31 @@ trait Format {
     fn read(&self, parts: &Parts) -> Result<Vec<(String, QuantizedMatrix)>>;
 }
 
-/// Replaces the parts of quantized matrices among `tensors` by one tensor for each matrix, as `config` says.
+/// What AutoGPTQ calls the file that describes its matrices where `config.json` does not.
+pub const GPTQ_CONFIG: &str = "quantize_config.json";
+
+/// Replaces the parts of quantized matrices among `tensors` by one tensor for each matrix, as `config` says, or, where that
+/// says nothing, `gptq_config` ([`GPTQ_CONFIG`]).
 ///
 /// # Errors
 /// When the configuration asks for something that is not supported, or tensors do not fit to it or to each other.
-pub fn gather(config: &ConfigFile, tensors: Vec<Tensor>) -> Result<Vec<Tensor>> {
-    match format_of(config, &tensors)? {
+pub fn gather(
+    config: &ConfigFile,
+    gptq_config: Option<&ConfigFile>,
+    tensors: Vec<Tensor>,
+) -> Result<Vec<Tensor>> {
+    match format_of(config, gptq_config, &tensors)? {
         Some(format) => gather_as(&*format, tensors),
         None => Ok(tensors),
     }
 }
 
-/// The format that `config` names; `None` where its weights are floats, or BitNet's.
-fn format_of(config: &ConfigFile, tensors: &[Tensor]) -> Result<Option<Box<dyn Format>>> {
+/// The format that the configuration names; `None` where its weights are floats, or BitNet's.
+fn format_of(
+    config: &ConfigFile,
+    gptq_config: Option<&ConfigFile>,
+    tensors: &[Tensor],
+) -> Result<Option<Box<dyn Format>>> {
     const KEY: &str = "quantization_config";
     let root = config.view();
     // MLX says the same again in the other section.
@@ -109,12 +121,13 @@ fn format_of(config: &ConfigFile, tensors: &[Tensor]) -> Result<Option<Box<dyn F
     let in_text = || root.opt_sub("text_config")?.map_or(Ok(None), |text| text.opt_sub(KEY));
     let Some(section) = root.opt_sub(KEY)?.map_or_else(in_text, |section| Ok(Some(section)))? else {
         let is_part = |tensor: &&Tensor| ["qweight", "weight_packed"].contains(&suffix(tensor));
-        return match tensors.iter().find(is_part) {
-            Some(tensor) => {
+        return match (tensors.iter().find(is_part), gptq_config) {
+            (Some(_), Some(config)) => Ok(Some(Box::new(Gptq::new(&config.view(), tensors)?))),
+            (Some(tensor), None) => {
                 let expected = format!("an object that says how {} is quantized", tensor.name);
                 Err(root.missing(KEY, &expected))
             }
-            None => Ok(None),
+            (None, _) => Ok(None),
         };
     };
     Ok(match section.str("quant_method")? {
