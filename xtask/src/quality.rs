@@ -4,7 +4,10 @@
 //! The checkpoints are what the package registries carry, already quantized once; each is taken for what it stands for
 //! after exact dequantization. `docs/quality.md` says what that means for the figures.
 
+mod fewest;
 mod files;
+mod judged;
+mod report;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -13,6 +16,7 @@ use anyhow::Context;
 
 use crate::{models, workspace};
 use files::{Files, succeed};
+use judged::Judged;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -68,17 +72,18 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let original = models::find(model)?;
         let files = Files { sterna: &sterna, directory: &directory, original: &original, args };
         let files = files.make()?;
+        let stem = directory.join(original.file_stem().unwrap_or_default());
         let mut eval = Command::new(&sterna);
         eval.arg("eval").args(&files).arg("--against").arg(&original).arg("--text").arg(&args.text);
-        eval.args(["--windows", &args.windows.to_string(), "--markdown"]);
+        eval.args(["--windows", &args.windows.to_string(), "--json"]);
         eval.args(["--against-precision", &args.against_precision]);
         if let Some(lambada) = &args.lambada {
             eval.arg("--task").arg(format!("lambada={}", lambada.display()));
             eval.args(["--limit", &args.limit.to_string()]);
         }
-        eval.arg("--html")
-            .arg(directory.join(original.file_name().unwrap_or_default()).with_extension("html"));
-        succeed(&mut eval)?;
+        eval.arg("--html").arg(stem.with_extension("html"));
+        let results = Judged::of_output(&mut eval, &stem.with_extension("json"))?;
+        print!("{}", report::markdown(model, &results, &directory)?);
     }
     Ok(())
 }
