@@ -11,6 +11,7 @@ mod dense;
 mod dtype;
 mod isa;
 mod kv;
+pub mod limits;
 mod linear;
 mod matrix;
 pub mod ops;

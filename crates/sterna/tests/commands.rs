@@ -105,6 +105,27 @@ fn bench_times_prompts_and_generation() {
 }
 
 #[test]
+fn bench_knows_the_limits_of_the_machine() {
+    let home = Home::new();
+    let limits = json(&home.ok(&["bench", "--limits", "-t", "1", "-o", "json"], ""));
+    let rates = &limits["rates"][0];
+    let levels = limits["levels"].as_array().expect("levels");
+    assert_eq!(levels.last().expect("memory")["name"], "memory");
+    let read = rates["read_gb_per_second"].as_array().expect("a rate for each level");
+    assert_eq!(read.len(), levels.len());
+    assert!(read.iter().all(|rate| rate.as_f64().is_some_and(|rate| rate > 0.0)));
+
+    let model = checkpoint("qwen3");
+    let args = ["bench", &model, "--limits", "-p", "8", "-n", "4", "-r", "1", "-t", "1"];
+    let text = home.ok(&args, "");
+    assert!(text.contains("| int8 dot products, GOP/s") && text.contains(" of limit |"), "{text}");
+    let report = json(&home.ok(&[&args[..], &["-o", "json"]].concat(), ""));
+    assert_eq!(report["limits"]["rates"][0]["threads"], 1);
+    assert!(report["multiply_adds_per_token"].as_u64() > Some(0));
+    assert!(home.error(&["bench"], "").contains("required"));
+}
+
+#[test]
 fn bench_needs_room_in_the_context() {
     let home = Home::new();
     let model = checkpoint("qwen3");

@@ -4,6 +4,7 @@
 //! tokens of context; tokenizing and sampling are not timed; one warm-up, then `-r` repetitions, mean ± standard deviation.
 
 mod bandwidth;
+mod limits;
 mod measure;
 mod report;
 mod weights;
@@ -12,10 +13,11 @@ use std::io::{Write, stdout};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use sterna::{Network, physical_cores};
+use sterna::{Isa, Network, physical_cores};
 
 use super::settings::{ComputeArgs, positive, threads};
 use super::{memory, model_arg, terminal};
+use limits::Limits;
 use measure::Test;
 use report::Report;
 
@@ -23,7 +25,12 @@ use report::Report;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// A name from the catalogue or the store, a GGUF file, or a Hugging Face directory
-    model: String,
+    #[arg(required_unless_present = "limits")]
+    model: Option<String>,
+    /// Measure what bounds every model here, reads from each cache and from memory and multiply-adds; with a model, also
+    /// the speed that they allow it and the share that it reaches
+    #[arg(long)]
+    limits: bool,
     /// Prompt lengths to measure; 0 for none
     #[arg(short = 'p', long, value_name = "TOKENS", value_delimiter = ',', default_value = "512")]
     n_prompt: Vec<usize>,
@@ -54,25 +61,49 @@ enum Format {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let path = model_arg::resolve(&args.model)?;
-    let thread_counts = if args.threads.is_empty() { vec![physical_cores()] } else { args.threads.clone() };
+    let cores = physical_cores();
+    let thread_counts = match (args.threads.is_empty(), args.limits) {
+        (false, _) => args.threads.clone(),
+        (true, true) if cores > 1 => vec![1, cores],
+        (true, _) => vec![cores],
+    };
+    let isa = Isa::from_env()?;
+    let limits = args.limits.then(|| Limits::measure(isa, &thread_counts));
+    let text = match (&args.model, limits) {
+        (Some(model), limits) => bench(model, &args, &thread_counts, limits)?,
+        (None, Some(limits)) => match args.output {
+            Format::Json => serde_json::to_string_pretty(&limits)? + "\n",
+            Format::Md | Format::Csv => limits.markdown(),
+        },
+        (None, None) => String::new(),
+    };
+    stdout().write_all(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Times `model`.
+fn bench(
+    model: &str,
+    args: &Args,
+    thread_counts: &[usize],
+    limits: Option<Limits>,
+) -> anyhow::Result<String> {
+    let path = model_arg::resolve(model)?;
     let most_threads = thread_counts.iter().copied().max().unwrap_or(1);
     let options = args.compute.engine_options(Some(most_threads));
     terminal::note(format_args!("loading {}", path.display()));
     // Without the tokenizer that an engine has: any ids do for timing.
     let network = Network::load(&path, &options)?;
     let tests = Test::all(&args.n_prompt, &args.n_gen, &args.depth);
-    let results = measure::run(&network, &thread_counts, &tests, args.repetitions)?;
+    let results = measure::run(&network, thread_counts, &tests, args.repetitions)?;
     let peak_rss = memory::peak_rss();
     terminal::note("measuring the memory bandwidth");
     let bandwidth =
         bandwidth::read_bandwidth(&network.compute.pool, weights::bytes_per_token(&network.model));
-    let report = Report::new(&args.model, &network, results, peak_rss, bandwidth);
-    let text = match args.output {
+    let report = Report::new(model, &network, results, peak_rss, bandwidth, limits);
+    Ok(match args.output {
         Format::Md => report.markdown(),
         Format::Json => report.json()?,
         Format::Csv => report.csv(),
-    };
-    stdout().write_all(text.as_bytes())?;
-    Ok(ExitCode::SUCCESS)
+    })
 }

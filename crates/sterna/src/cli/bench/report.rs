@@ -5,8 +5,9 @@ use std::fmt::Write;
 use serde::Serialize;
 use sterna::{Network, Precision};
 
+use super::limits::{Limits, PerToken};
 use super::measure::{Kind, Timed};
-use super::weights::bytes_per_token;
+use super::weights::{bytes_per_token, multiply_adds_per_token};
 use crate::cli::units;
 
 /// A whole bench. Field names and units are those of the JSON.
@@ -26,16 +27,22 @@ pub(super) struct Report {
     memory_bandwidth_gb_per_second: f64,
     /// Weights that one token reads.
     weight_bytes_per_token: u64,
-    tests: Vec<Row>,
+    /// Of weights with one token.
+    multiply_adds_per_token: u64,
+    pub(super) tests: Vec<Row>,
+    /// Where they were asked for.
+    limits: Option<Limits>,
 }
 
 #[derive(Debug, Serialize)]
-struct Row {
-    test: String,
-    threads: usize,
+pub(super) struct Row {
+    pub(super) test: String,
+    #[serde(skip)]
+    pub(super) kind: Kind,
+    pub(super) threads: usize,
     n_tokens: usize,
     depth: usize,
-    tokens_per_second: f64,
+    pub(super) tokens_per_second: f64,
     tokens_per_second_sd: f64,
     /// Of a prompt: until its last logits, from which the first token is drawn.
     ttft_ms: Option<f64>,
@@ -54,6 +61,7 @@ impl Report {
         results: Vec<Timed>,
         peak_rss: Option<u64>,
         bandwidth: f64,
+        limits: Option<Limits>,
     ) -> Report {
         let weight_bytes_per_token = bytes_per_token(&network.model) as u64;
         let row = |timed| Row::new(timed, weight_bytes_per_token as f64, bandwidth);
@@ -72,18 +80,21 @@ impl Report {
             memory_bandwidth_gb_per_second: bandwidth / 1e9,
             weight_bytes_per_token,
             tests: results.into_iter().map(row).collect(),
+            multiply_adds_per_token: multiply_adds_per_token(&network.model) as u64,
+            limits,
         }
     }
 
-    /// A table, and a line on the rest.
+    /// A table, a line on the rest, and the limits.
     pub(super) fn markdown(&self) -> String {
         let mut rows = vec![
             ["model", "size", "params", "threads", "test", "t/s", "TTFT", "weights GB/s", "of memory"]
-                .map(str::to_owned),
+                .map(str::to_owned)
+                .to_vec(),
         ];
         let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
         for row in &self.tests {
-            rows.push([
+            rows.push(vec![
                 self.model.clone(),
                 units::bytes(self.size_bytes),
                 units::count(self.params),
@@ -102,6 +113,14 @@ impl Report {
             "\nload {:.2} s · peak memory {peak} · memory reads {:.1} GB/s · {} · {} activations",
             self.load_seconds, self.memory_bandwidth_gb_per_second, self.isa, self.precision
         );
+        if let Some(limits) = &self.limits {
+            let per_token = PerToken {
+                weight_bytes: self.weight_bytes_per_token,
+                multiply_adds: self.multiply_adds_per_token,
+                is_int8: self.precision == "int8",
+            };
+            let _ = write!(text, "\n{}\n{}", limits.markdown(), limits.shares(&self.tests, per_token));
+        }
         text
     }
 
@@ -161,6 +180,7 @@ impl Row {
         };
         Row {
             test: timed.test.name(),
+            kind: timed.test.kind,
             threads: timed.threads,
             n_tokens,
             depth: timed.test.depth,
@@ -183,12 +203,12 @@ fn mean_and_sd(values: &[f64]) -> (f64, f64) {
 }
 
 /// Markdown with columns padded to line up in a terminal too; numbers to the right.
-fn table<const N: usize>(rows: &[[String; N]]) -> String {
+pub(super) fn table(rows: &[Vec<String>]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; N] = std::array::from_fn(width);
+    let widths: Vec<usize> = (0..rows.first().map_or(0, Vec::len)).map(width).collect();
     let mut text = String::new();
     for (i, row) in rows.iter().enumerate() {
-        for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
+        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
             let _ = match column {
                 0 => write!(text, "| {cell:<width$} "),
                 _ => write!(text, "| {cell:>width$} "),
@@ -196,9 +216,9 @@ fn table<const N: usize>(rows: &[[String; N]]) -> String {
         }
         text += "|\n";
         if i == 0 {
-            for (column, width) in widths.into_iter().enumerate() {
+            for (column, width) in widths.iter().enumerate() {
                 let _ = match column {
-                    0 => write!(text, "| {} ", "-".repeat(width)),
+                    0 => write!(text, "| {} ", "-".repeat(*width)),
                     _ => write!(text, "| {}: ", "-".repeat(width - 1)),
                 };
             }
@@ -240,7 +260,9 @@ mod tests {
             peak_rss_bytes: None,
             memory_bandwidth_gb_per_second: 20.0,
             weight_bytes_per_token: 100_000_000,
+            multiply_adds_per_token: 200_000_000,
             tests: rows.into_iter().map(|timed| Row::new(timed, 1e8, 2e10)).collect(),
+            limits: None,
         }
     }
 

@@ -1,13 +1,22 @@
-//! How many bytes of weights one token reads.
+//! What one token does with the weights.
 
-use sterna::Model;
 use sterna::spec::FeedForwardSpec;
+use sterna::{Matrix, Model};
 
-/// The matrices that one decode step multiplies with, the head among them: of experts, as many as are active.
+/// Bytes of the matrices that one decode step multiplies with, the head among them: of experts, as many as are active.
 pub(super) fn bytes_per_token(model: &Model) -> usize {
+    per_token(model, Matrix::n_bytes)
+}
+
+/// Multiply-adds of the same matrices with one token.
+pub(super) fn multiply_adds_per_token(model: &Model) -> usize {
+    per_token(model, |matrix| matrix.rows() * matrix.cols())
+}
+
+fn per_token(model: &Model, of: impl Fn(&Matrix) -> usize) -> usize {
     let (experts, others): (Vec<_>, Vec<_>) = model.matrices().partition(|(name, _)| is_expert(name));
-    let bytes = |matrices: Vec<(&str, &sterna::Matrix)>| -> usize {
-        matrices.into_iter().map(|(_, matrix)| matrix.n_bytes()).sum()
+    let sum = |matrices: Vec<(&str, &Matrix)>| -> usize {
+        matrices.into_iter().map(|(_, matrix)| of(matrix)).sum()
     };
     // Every layer of a model has the same experts, so the first one's share is that of all.
     let share = model.spec().blocks.iter().find_map(|block| match &block.feed_forward {
@@ -15,7 +24,7 @@ pub(super) fn bytes_per_token(model: &Model) -> usize {
         _ => None,
     });
     let (n_active, n_experts) = share.unwrap_or((1, 1));
-    bytes(others) + bytes(experts) / n_experts.max(1) * n_active
+    sum(others) + sum(experts) / n_experts.max(1) * n_active
 }
 
 /// Names of expert tensors in GGUF files (`ffn_up_exps`) and Hugging Face ones (`mlp.experts.7.up_proj`).
