@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod allocation;
+mod block;
 pub mod calibration;
 mod error;
 pub mod eval;

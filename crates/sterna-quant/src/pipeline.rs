@@ -7,16 +7,16 @@
 
 use sterna_model::Layerwise;
 use sterna_model::layerwise::{FloatBlock, FloatLinear, LayerwiseScratch, vectors_mut};
-use sterna_model::spec::BlockSpec;
-use sterna_tensor::{Compute, PackedFormat};
+use sterna_tensor::Compute;
 
+use crate::block::{BlockRounding, RoundedLayer};
 use crate::error::{QuantError, Result};
 use crate::held_out::{Cost, HeldOut};
 use crate::layer::LayerRounding;
-use crate::observe::{Input, Observations, observed_names};
-use crate::recipe::{Grid, Method, Recipe, is_router};
+use crate::observe::{Input, Observations};
+use crate::recipe::{Grid, Method, Recipe};
 use crate::rounding::{Factor, Quantized, TokenWeight};
-use crate::scaling::{Fold, Scaling, awq, compensated, folds};
+use crate::scaling::{Scaling, awq};
 
 /// Sequences, and tokens of each from its beginning, whose inputs are kept as they are, to try scales on.
 const SAMPLE: (usize, usize) = (4, 128);
@@ -40,28 +40,6 @@ pub struct BlockReport {
     pub scalings: Vec<Scaling>,
     /// Name, and error of the output relative to the output itself: `tr(Δ H Δᵀ) / tr(W H Wᵀ)`.
     pub errors: Vec<(String, f64)>,
-}
-
-/// Layers of a block that are rounded together.
-struct Stage {
-    /// What scales the input that they read, if it can be scaled.
-    fold: Option<Fold>,
-    /// Their places in the block.
-    layers: Vec<usize>,
-}
-
-/// All layers of `block`, last first: an input's scales change the weights of what makes it, which must not have been
-/// rounded by then.
-fn stages(spec: &BlockSpec, block: &FloatBlock) -> Vec<Stage> {
-    let layers = block.linears();
-    let mut others: Vec<usize> = (0..layers.len()).collect();
-    let mut stages = Vec::new();
-    for fold in folds(spec, block).into_iter().rev() {
-        let readers = others.extract_if(.., |i| fold.readers.contains(&layers[*i].name)).collect();
-        stages.push(Stage { fold: Some(fold), layers: readers });
-    }
-    stages.push(Stage { fold: None, layers: others });
-    stages
 }
 
 /// A model to be quantized, with the text it is fitted to.
@@ -112,37 +90,17 @@ impl<'a> Pipeline<'a> {
         let mut observations = self.observe(index, &block)?;
         let mut report = BlockReport { index, ..BlockReport::default() };
         if self.recipe.method == Method::Awq {
-            let format_of = |layer: &FloatLinear| self.format_of(layer);
+            let format_of = |layer: &FloatLinear| self.recipe.format_of(&layer.name, layer.cols);
             report.scalings = awq::scale_block(network, index, &mut block, &mut observations, &format_of, c)?;
         }
-        let observed = observed_names(&block);
-        let mut rounded: Vec<Option<(Quantized, Option<f64>)>> = observed.iter().map(|_| None).collect();
-        for stage in stages(&network.spec().blocks[index], &block) {
-            // That of the input which was last looked at.
-            let mut factor: Option<(String, Factor)> = None;
-            if let (Method::Auto, Some(fold)) = (self.recipe.method, &stage.fold) {
-                report.scalings.extend(self.scale(fold, &mut block, &mut observations, &mut factor)?);
-            }
-            for i in stage.layers {
-                let layer = &mut *block.linears_mut()[i];
-                let Some(format) = self.format_of(layer) else { continue };
-                let input = observations.of(&observed[i]);
-                let is_new = factor.as_ref().is_none_or(|(of, _)| *of != observed[i]);
-                if let (Some(input), true) = (input, is_new) {
-                    let found = self.rounding().factor(&observed[i], input)?;
-                    factor = found.map(|factor| (observed[i].clone(), factor));
-                }
-                let factor = factor.as_ref().map(|(_, factor)| factor);
-                let (quantized, error) = self.rounding().round(layer, format, input, factor)?;
-                layer.weight = quantized.dequantize(&c.pool);
-                rounded[i] = Some((quantized, error));
-            }
-        }
+        let rounding = BlockRounding { recipe: self.recipe, c };
+        let spec = &network.spec().blocks[index];
+        let rounded = rounding.round(spec, &mut block, &mut observations, &mut report.scalings)?;
         for (name, values) in vectors_mut(&mut block, index) {
             sink.vector(&name, values)?;
         }
         for (layer, rounded) in block.linears().into_iter().zip(rounded) {
-            let Some((quantized, error)) = rounded else {
+            let Some(RoundedLayer { quantized, error }) = rounded else {
                 sink.float(layer)?;
                 continue;
             };
@@ -151,27 +109,6 @@ impl<'a> Pipeline<'a> {
         }
         self.advance(index, &block)?;
         Ok(report)
-    }
-
-    /// Scales the input of `fold` as suits rounding that makes up for its errors; leaves its factor in `factor`.
-    fn scale(
-        &self,
-        fold: &Fold,
-        block: &mut FloatBlock,
-        observations: &mut Observations,
-        factor: &mut Option<(String, Factor)>,
-    ) -> Result<Option<Scaling>> {
-        let name = &fold.readers[0];
-        let Some(input) = observations.of(name) else { return Ok(None) };
-        let Some(mut found) = self.rounding().factor(name, input)? else { return Ok(None) };
-        let readers = block.linears().into_iter().filter(|layer| fold.readers.contains(&layer.name));
-        let readers: Vec<_> = readers.filter_map(|layer| Some((layer, self.format_of(layer)?))).collect();
-        let (scaling, scales) = compensated::search(fold, &readers, &found, &self.compute.pool);
-        fold.apply(block, &scales);
-        observations.divide(&fold.readers, &scales);
-        found.scaled_by(&scales);
-        *factor = Some((name.clone(), found));
-        Ok(Some(scaling))
     }
 
     /// Passes over block `index`, which was quantized in an earlier run that this one goes on with: `written` has what
@@ -313,11 +250,5 @@ impl<'a> Pipeline<'a> {
 
     fn rounding(&self) -> LayerRounding<'a> {
         LayerRounding { method: self.recipe.method, c: self.compute }
-    }
-
-    /// What `layer` of a block is rounded to. Routers stay as they are, and so do rows that are no whole groups of 32.
-    fn format_of(&self, layer: &FloatLinear) -> Option<PackedFormat> {
-        let format = self.recipe.grid_of(&layer.name, self.recipe.body).format();
-        (!is_router(&layer.name) && layer.cols.is_multiple_of(format.block_len())).then_some(format)
     }
 }

@@ -58,6 +58,13 @@ impl Recipe {
         let matching = self.layers.iter().filter(|(pattern, _)| matches(pattern, name));
         matching.max_by_key(|(pattern, _)| pattern.len()).map_or(usual, |(_, grid)| *grid)
     }
+
+    /// What the layer `name` of a block, which has `cols` inputs, is rounded to. Routers stay as they are, and so do rows that
+    /// are no whole groups of 32.
+    pub(crate) fn format_of(&self, name: &str, cols: usize) -> Option<PackedFormat> {
+        let format = self.grid_of(name, self.body).format();
+        (!is_router(name) && cols.is_multiple_of(format.block_len())).then_some(format)
+    }
 }
 
 /// Bits and groups of a matrix, called as in native files: `a4g128` has 4 bits, zero points, and groups of 128 columns;

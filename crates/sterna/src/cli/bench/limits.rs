@@ -9,6 +9,7 @@ use serde::Serialize;
 use sterna::{Isa, Pool};
 use sterna_tensor::limits::{dot_rate, load_rate, multiply_add_rate};
 
+use super::caches::{Cache, caches};
 use super::measure::Kind;
 use super::report::{Row, table};
 use crate::cli::{terminal, units};
@@ -17,9 +18,6 @@ use crate::cli::{terminal, units};
 const LEAST_MEMORY_BYTES: usize = 256 << 20;
 /// Most bytes that a measurement takes.
 const MOST_MEMORY_BYTES: usize = 2 << 30;
-/// Sizes that stand for caches where the system does not say what there is.
-const USUAL_BYTES: [usize; 3] = [16 << 10, 256 << 10, 4 << 20];
-
 /// The rates of this machine. Field names and units are those of the JSON.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Limits {
@@ -151,68 +149,15 @@ fn levels(caches: &[Cache], threads: usize) -> Vec<Level> {
         Level { name: cache.name.clone(), bytes: Some(cache.bytes), read_bytes: cache.bytes / 2 * copies }
     };
     let mut levels: Vec<Level> = caches.iter().map(of_cache).collect();
-    if caches.is_empty() {
-        levels.extend(USUAL_BYTES.iter().map(|&bytes| Level {
-            name: units::bytes(bytes as u64),
-            bytes: Some(bytes),
-            read_bytes: bytes * threads,
-        }));
-    }
     let largest = caches.iter().map(|cache| cache.bytes).max().unwrap_or(0);
     let read_bytes = (2 * largest).clamp(LEAST_MEMORY_BYTES, MOST_MEMORY_BYTES);
     levels.push(Level { name: "memory".to_owned(), bytes: None, read_bytes });
     levels
 }
 
-/// A cache for data.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Cache {
-    name: String,
-    bytes: usize,
-    /// By several cores.
-    is_shared: bool,
-}
-
-/// The caches of the first core, from small to large.
-#[cfg(target_os = "linux")]
-fn caches() -> Vec<Cache> {
-    let Ok(entries) = std::fs::read_dir("/sys/devices/system/cpu/cpu0/cache") else { return Vec::new() };
-    let of = |entry: std::fs::DirEntry| {
-        let read =
-            |name: &str| Some(std::fs::read_to_string(entry.path().join(name)).ok()?.trim().to_owned());
-        cache(&read("type")?, &read("level")?, &read("size")?, &read("shared_cpu_list")?)
-    };
-    let mut caches: Vec<Cache> = entries.flatten().filter_map(of).collect();
-    caches.sort_by_key(|cache| cache.bytes);
-    caches
-}
-
-/// Elsewhere nobody is asked.
-#[cfg(not(target_os = "linux"))]
-fn caches() -> Vec<Cache> {
-    Vec::new()
-}
-
-/// What `/sys/devices/system/cpu/cpu*/cache/index*` says, as in the kernel's `Documentation/ABI`.
-#[cfg(any(target_os = "linux", test))]
-fn cache(kind: &str, level: &str, size: &str, shared_cpu_list: &str) -> Option<Cache> {
-    let kib: usize = size.strip_suffix('K')?.parse().ok()?;
-    let is_shared = shared_cpu_list.contains([',', '-']);
-    (kind != "Instruction").then(|| Cache { name: format!("L{level}"), bytes: kib << 10, is_shared })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn caches_are_read_as_the_kernel_writes_them() {
-        let l2 = cache("Unified", "2", "2048K", "0").unwrap();
-        assert_eq!((l2.name.as_str(), l2.bytes, l2.is_shared), ("L2", 2 << 20, false));
-        assert!(cache("Unified", "3", "491520K", "0-1").unwrap().is_shared);
-        assert_eq!(cache("Instruction", "1", "32K", "0"), None);
-        assert_eq!(cache("Data", "1", "", "0"), None);
-    }
 
     #[test]
     fn weights_are_read_from_the_level_that_holds_them() {

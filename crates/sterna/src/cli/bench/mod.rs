@@ -4,6 +4,7 @@
 //! tokens of context; tokenizing and sampling are not timed; one warm-up, then `-r` repetitions, mean ± standard deviation.
 
 mod bandwidth;
+mod caches;
 mod limits;
 mod measure;
 mod report;
