@@ -17,9 +17,40 @@ pub(super) fn aligned<const N: usize>(rows: &[[String; N]], right: &[usize]) -> 
     text
 }
 
+/// The same as Markdown, as many columns as headings: names to the left, figures to the right.
+pub(super) fn markdown(rows: &[Vec<String>]) -> String {
+    let escaped = |row: &Vec<String>| row.iter().map(|cell| cell.replace('|', "\\|")).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(escaped).collect();
+    let width_of =
+        |row: &Vec<String>, column| row.get(column).map_or(0, |cell: &String| cell.chars().count());
+    let width = |column| rows.iter().map(|row| width_of(row, column)).max().unwrap_or(0).max(2);
+    let widths: Vec<usize> = (0..rows.first().map_or(0, Vec::len)).map(width).collect();
+    let line = |row: &Vec<String>| -> String {
+        let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| match column {
+            0 => format!("| {cell:<width$} "),
+            _ => format!("| {cell:>width$} "),
+        });
+        cells.chain(["|\n".to_owned()]).collect()
+    };
+    let mut lines: Vec<String> = rows.iter().map(line).collect();
+    let rules = widths.iter().enumerate().map(|(column, width)| match column {
+        0 => format!("| {} ", "-".repeat(*width)),
+        _ => format!("| {}: ", "-".repeat(width - 1)),
+    });
+    lines.insert(lines.len().min(1), rules.chain(["|\n".to_owned()]).collect());
+    lines.concat()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn markdown_lines_up_and_bars_are_escaped() {
+        let rows = [["name", "n"], ["a|b", "10"], ["long", "7"]].map(|row| row.map(str::to_owned).to_vec());
+        let expected = "| name |  n |\n| ---- | -: |\n| a\\|b | 10 |\n| long |  7 |\n";
+        assert_eq!(markdown(&rows), expected);
+    }
 
     #[test]
     fn columns_line_up() {

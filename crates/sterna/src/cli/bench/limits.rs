@@ -11,8 +11,8 @@ use sterna_tensor::limits::{dot_rate, load_rate, multiply_add_rate};
 
 use super::caches::{Cache, caches};
 use super::measure::Kind;
-use super::report::{Row, table};
-use crate::cli::{terminal, units};
+use super::report::Row;
+use crate::cli::{table, terminal, units};
 
 /// What memory is measured with where no cache is known to be larger.
 const LEAST_MEMORY_BYTES: usize = 256 << 20;
@@ -98,7 +98,7 @@ impl Limits {
             let cells = self.rates.iter().map(|rates| format!("{:.1}", figure(rates)));
             rows.push([name].into_iter().chain(cells).collect());
         }
-        table(&rows)
+        table::markdown(&rows)
     }
 
     /// One row for each of `tests`, with the rate that nothing could exceed.
@@ -117,7 +117,7 @@ impl Limits {
                 bound,
             ]);
         }
-        let mut text = table(&rows);
+        let mut text = table::markdown(&rows);
         let _ = writeln!(text, "\nWithout attention and what else grows with the context.");
         text
     }

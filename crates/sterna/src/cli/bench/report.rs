@@ -8,6 +8,7 @@ use sterna::{Network, Precision};
 use super::limits::{Limits, PerToken};
 use super::measure::{Kind, Timed};
 use super::weights::{bytes_per_token, multiply_adds_per_token};
+use crate::cli::table::markdown;
 use crate::cli::units;
 
 /// A whole bench. Field names and units are those of the JSON.
@@ -106,7 +107,7 @@ impl Report {
                 or_dash(row.bandwidth_share.map(|share| format!("{:.0} %", share * 100.0))),
             ]);
         }
-        let mut text = table(&rows);
+        let mut text = markdown(&rows);
         let peak = self.peak_rss_bytes.map_or("unknown".to_owned(), units::bytes);
         let _ = writeln!(
             text,
@@ -200,32 +201,6 @@ fn mean_and_sd(values: &[f64]) -> (f64, f64) {
     let mean = values.iter().sum::<f64>() / n;
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
     (mean, (squares / (n - 1.0).max(1.0)).sqrt())
-}
-
-/// Markdown with columns padded to line up in a terminal too; numbers to the right.
-pub(super) fn table(rows: &[Vec<String>]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..rows.first().map_or(0, Vec::len)).map(width).collect();
-    let mut text = String::new();
-    for (i, row) in rows.iter().enumerate() {
-        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-            let _ = match column {
-                0 => write!(text, "| {cell:<width$} "),
-                _ => write!(text, "| {cell:>width$} "),
-            };
-        }
-        text += "|\n";
-        if i == 0 {
-            for (column, width) in widths.iter().enumerate() {
-                let _ = match column {
-                    0 => write!(text, "| {} ", "-".repeat(*width)),
-                    _ => write!(text, "| {}: ", "-".repeat(width - 1)),
-                };
-            }
-            text += "|\n";
-        }
-    }
-    text
 }
 
 /// A CSV cell (RFC 4180).

@@ -1,10 +1,9 @@
 //! Results as tables: the same ones on the terminal, in Markdown and on the page.
 
-use std::fmt::Write;
-
 use sterna_quant::eval::statistics::{Estimate, Ratio};
 
 use super::results::{MetricResult, ModelResult, Results, TaskId, TextId};
+use crate::cli::table::markdown;
 use crate::cli::units;
 
 /// A heading and rows, the first of them the names of the columns.
@@ -154,28 +153,7 @@ impl Table {
 
     /// A heading and a Markdown table.
     pub(super) fn markdown(&self) -> String {
-        let widths = self.widths();
-        let mut text = format!("**{}**\n\n", self.title);
-        for (i, row) in self.rows.iter().enumerate() {
-            for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-                let cell = cell.replace('|', "\\|");
-                let _ = match column {
-                    0 => write!(text, "| {cell:<width$} "),
-                    _ => write!(text, "| {cell:>width$} "),
-                };
-            }
-            text += "|\n";
-            if i == 0 {
-                for (column, width) in widths.iter().enumerate() {
-                    let _ = match column {
-                        0 => write!(text, "| {} ", "-".repeat(*width)),
-                        _ => write!(text, "| {}: ", "-".repeat(width.saturating_sub(1).max(1))),
-                    };
-                }
-                text += "|\n";
-            }
-        }
-        text
+        format!("**{}**\n\n{}", self.title, markdown(&self.rows))
     }
 }
 
