@@ -21,10 +21,7 @@ use crate::rope::{RopeTables, Ropes};
 use crate::rows;
 use crate::spec::{Projections, Spec};
 use crate::state::MixerState;
-use crate::weights::{
-    self, AttentionWeights, BlockWeights, CheckOnly, DenseWeights, FeedForwardWeights, Leaves, LinearTensors,
-    MixerWeights, Weights,
-};
+use crate::weights::{self, BlockWeights, CheckOnly, Leaves, LinearTensors, Part, Weights};
 
 /// A checkpoint to be read block by block.
 #[derive(Debug)]
@@ -311,58 +308,19 @@ impl FloatLinear {
 
 /// The norms and biases of a block, `index` in its network, by their names in native files.
 pub fn vectors_mut(block: &mut FloatBlock, index: usize) -> Vec<(String, &mut Vec<f32>)> {
-    let MixerWeights::Attention(AttentionWeights { q, k, v, o, q_norm, k_norm, sub_norm, .. }) =
-        &mut block.mixer;
-    let mut linears = vec![q, k, v, o];
-    let mut norms = vec![
-        (Role::MixerNorm, Some(&mut block.mixer_norm)),
-        (Role::MixerPostNorm, block.mixer_post_norm.as_mut()),
-        (Role::FeedForwardNorm, block.feed_forward_norm.as_mut()),
-        (Role::FeedForwardPostNorm, block.feed_forward_post_norm.as_mut()),
-        (Role::QNorm, q_norm.as_mut()),
-        (Role::KNorm, k_norm.as_mut()),
-        (Role::AttentionSubNorm, sub_norm.as_mut()),
-    ];
-    match &mut block.feed_forward {
-        FeedForwardWeights::None => {}
-        FeedForwardWeights::Dense(DenseWeights { gate, up, down, sub_norm }) => {
-            linears.extend([gate, up, down]);
-            norms.push((Role::FeedForwardSubNorm, sub_norm.as_mut()));
-        }
-        FeedForwardWeights::Moe(moe) => {
-            linears.push(&mut moe.router);
-            linears.extend(moe.experts.iter_mut().flat_map(DenseWeights::linears_mut));
-        }
-    }
-    let norms = norms.into_iter().filter_map(|(role, values)| Some((Names::Native.of(role, index), values?)));
-    let biases = linears.into_iter();
-    let biases = biases.filter_map(|linear| Some((weights::bias_of(&linear.name), linear.bias.as_mut()?)));
-    norms.chain(biases).collect()
+    let parts = block.as_mut().into_parts().into_iter();
+    let vectors = parts.filter_map(|(seat, part)| match part {
+        Part::Linear(linear) => Some((weights::bias_of(&linear.name), linear.bias.as_mut()?)),
+        Part::Vector(values) => Some((Names::Native.of_seat(seat, index), values)),
+    });
+    vectors.collect()
 }
 
 /// Gives the layers of a block names that say what they are, whatever tensor they were made of.
 fn name_canonically(block: &mut FloatBlock, index: usize) {
-    let name = |role| Names::Native.of(role, index);
-    let MixerWeights::Attention(attention) = &mut block.mixer;
-    let AttentionWeights { q, k, v, o, .. } = attention;
-    for (layer, role) in [(q, Role::Q), (k, Role::K), (v, Role::V), (o, Role::O)] {
-        layer.name = name(role);
-    }
-    match &mut block.feed_forward {
-        FeedForwardWeights::None => {}
-        FeedForwardWeights::Dense(dense) => {
-            for (layer, role) in dense.linears_mut().into_iter().zip([Role::Gate, Role::Up, Role::Down]) {
-                layer.name = name(role);
-            }
-        }
-        FeedForwardWeights::Moe(moe) => {
-            moe.router.name = name(Role::Router);
-            let roles = [Role::ExpertGate, Role::ExpertUp, Role::ExpertDown];
-            for (e, expert) in moe.experts.iter_mut().enumerate() {
-                for (layer, role) in expert.linears_mut().into_iter().zip(roles) {
-                    (layer.name, _) = Names::Native.of_expert(role, index, e);
-                }
-            }
+    for (seat, part) in block.as_mut().into_parts() {
+        if let Part::Linear(layer) = part {
+            layer.name = Names::Native.of_seat(seat, index);
         }
     }
 }

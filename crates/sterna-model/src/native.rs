@@ -12,10 +12,7 @@ use crate::arch;
 use crate::arch::names::{Names, Role};
 use crate::error::{ModelError, Result};
 use crate::spec::Projections;
-use crate::weights::{
-    self, AttentionWeights, BlockWeights, DenseWeights, FeedForwardWeights, Leaves, LinearTensors,
-    MixerWeights,
-};
+use crate::weights::{self, BlockWeights, Leaves, LinearTensors, Part};
 
 /// Divisors of rotary frequencies, which GGUF files keep as tensors.
 pub(crate) const ROPE_TENSORS: [&str; 3] =
@@ -83,14 +80,13 @@ pub fn tensors(checkpoint: &Checkpoint) -> Result<Vec<CanonicalTensor>> {
     let embedding = weights::embedding(checkpoint, &reading)?;
     let name = Names::Native.of(Role::Embedding, 0);
     let embedding = CanonicalTensor::matrix(name, TensorKind::Embedding, embedding, RowOrder::AsStored, None);
-    let mut list = List { tensors: vec![embedding], block: 0 };
-    for (block, weights) in weights.blocks.into_iter().enumerate() {
-        list.block = block;
-        list.block(weights);
+    let mut list = List { tensors: vec![embedding] };
+    for (index, block) in weights.blocks.into_iter().enumerate() {
+        list.block(index, block);
     }
-    list.vector(Role::FinalNorm, weights.final_norm);
+    list.vector(Names::Native.of(Role::FinalNorm, 0), weights.final_norm);
     if !reading.spec.tied_embeddings {
-        list.linear(Role::Head, TensorKind::Head, weights.head);
+        list.linear(Names::Native.of(Role::Head, 0), TensorKind::Head, weights.head);
     }
     if let Config::Gguf(_) = checkpoint.config() {
         for tensor in ROPE_TENSORS.iter().filter_map(|name| checkpoint.get(name)) {
@@ -231,69 +227,30 @@ fn stored_rows(weight: &Tensor, order: RowOrder, range: Range<usize>) -> Result<
 /// Gathers tensors under their canonical names.
 struct List {
     tensors: Vec<CanonicalTensor>,
-    block: usize,
 }
 
 impl List {
-    fn block(&mut self, weights: BlockWeights<LinearTensors, Vector>) {
-        self.vector(Role::MixerNorm, weights.mixer_norm);
-        match weights.mixer {
-            MixerWeights::Attention(AttentionWeights { q, k, v, o, q_norm, k_norm, sub_norm }) => {
-                for (role, linear) in [(Role::Q, q), (Role::K, k), (Role::V, v), (Role::O, o)] {
-                    self.linear(role, TensorKind::Projection, linear);
+    fn block(&mut self, index: usize, weights: BlockWeights<LinearTensors, Vector>) {
+        for (seat, part) in weights.into_parts() {
+            let name = Names::Native.of_seat(seat, index);
+            match part {
+                Part::Linear(linear) if seat.role == Role::Router => {
+                    self.linear(name, TensorKind::Router, linear);
                 }
-                self.vectors([
-                    (Role::QNorm, q_norm),
-                    (Role::KNorm, k_norm),
-                    (Role::AttentionSubNorm, sub_norm),
-                ]);
+                Part::Linear(linear) => self.linear(name, TensorKind::Projection, linear),
+                Part::Vector(vector) => self.vector(name, vector),
             }
         }
-        self.vectors([
-            (Role::MixerPostNorm, weights.mixer_post_norm),
-            (Role::FeedForwardNorm, weights.feed_forward_norm),
-        ]);
-        match weights.feed_forward {
-            FeedForwardWeights::None => {}
-            FeedForwardWeights::Dense(DenseWeights { gate, up, down, sub_norm }) => {
-                for (role, linear) in [(Role::Gate, gate), (Role::Up, up), (Role::Down, down)] {
-                    self.linear(role, TensorKind::Projection, linear);
-                }
-                self.vectors([(Role::FeedForwardSubNorm, sub_norm)]);
-            }
-            FeedForwardWeights::Moe(moe) => {
-                self.linear(Role::Router, TensorKind::Router, moe.router);
-                for (e, DenseWeights { gate, up, down, .. }) in moe.experts.into_iter().enumerate() {
-                    let roles = [Role::ExpertGate, Role::ExpertUp, Role::ExpertDown];
-                    for (role, linear) in roles.into_iter().zip([gate, up, down]) {
-                        let (name, _) = Names::Native.of_expert(role, self.block, e);
-                        self.linear_named(name, TensorKind::Projection, linear);
-                    }
-                }
-            }
-        }
-        self.vectors([(Role::FeedForwardPostNorm, weights.feed_forward_post_norm)]);
     }
 
-    fn linear(&mut self, role: Role, kind: TensorKind, linear: LinearTensors) {
-        self.linear_named(Names::Native.of(role, self.block), kind, linear);
-    }
-
-    fn linear_named(&mut self, name: String, kind: TensorKind, linear: LinearTensors) {
+    fn linear(&mut self, name: String, kind: TensorKind, linear: LinearTensors) {
         let LinearTensors { weight, order, bias, scale, .. } = linear;
         let bias = bias.map(|bias| CanonicalTensor::vector(weights::bias_of(&name), bias, order, 0.0));
         self.tensors.push(CanonicalTensor::matrix(name, kind, weight, order, scale));
         self.tensors.extend(bias);
     }
 
-    fn vectors<const N: usize>(&mut self, vectors: [(Role, Option<Vector>); N]) {
-        for (role, vector) in vectors {
-            vector.into_iter().for_each(|vector| self.vector(role, vector));
-        }
-    }
-
-    fn vector(&mut self, role: Role, Vector { values, offset }: Vector) {
-        let name = Names::Native.of(role, self.block);
+    fn vector(&mut self, name: String, Vector { values, offset }: Vector) {
         self.tensors.push(CanonicalTensor::vector(name, values, RowOrder::AsStored, offset));
     }
 }

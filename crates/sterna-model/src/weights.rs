@@ -1,10 +1,17 @@
 //! The weights of a network in the shape of its [`Spec`](crate::Spec), whatever they are made of.
+//!
+//! `L` is a linear layer, `V` a vector. Each part of a network is a struct with a field for each tensor; what is done to
+//! all of them alike is done by one [walk](walk), so that a new part is a struct here and nothing else.
 
 mod assemble;
+mod walk;
+
+use walk::weights;
 
 pub(crate) use assemble::{CheckOnly, Leaves, LinearTensors, assemble, bias_of, embedding, finite, single};
+pub(crate) use walk::{Part, Seat};
 
-/// All weights of a network. `L`: a linear layer; `V`: a vector.
+/// All weights of a network.
 #[derive(Debug)]
 pub(crate) struct Weights<L, V> {
     pub(crate) blocks: Vec<BlockWeights<L, V>>,
@@ -38,23 +45,24 @@ pub enum MixerWeights<L, V> {
     Attention(AttentionWeights<L, V>),
 }
 
-/// Weights of attention.
-#[derive(Debug)]
-pub struct AttentionWeights<L, V> {
-    /// `[n_heads * head_dim, hidden_size]`.
-    pub q: L,
-    /// `[n_kv_heads * head_dim, hidden_size]`.
-    pub k: L,
-    /// `[n_kv_heads * head_dim, hidden_size]`.
-    pub v: L,
-    /// `[hidden_size, n_heads * head_dim]`.
-    pub o: L,
-    /// `[head_dim]`.
-    pub q_norm: Option<V>,
-    /// `[head_dim]`.
-    pub k_norm: Option<V>,
-    /// `[n_heads * head_dim]`.
-    pub sub_norm: Option<V>,
+weights! {
+    /// Weights of attention.
+    AttentionWeights {
+        /// `[n_heads * head_dim, hidden_size]`.
+        q: L as linear Q,
+        /// `[n_kv_heads * head_dim, hidden_size]`.
+        k: L as linear K,
+        /// `[n_kv_heads * head_dim, hidden_size]`.
+        v: L as linear V,
+        /// `[hidden_size, n_heads * head_dim]`.
+        o: L as linear O,
+        /// `[head_dim]`.
+        q_norm: Option<V> as optional_vector QNorm,
+        /// `[head_dim]`.
+        k_norm: Option<V> as optional_vector KNorm,
+        /// `[n_heads * head_dim]`.
+        sub_norm: Option<V> as optional_vector AttentionSubNorm,
+    }
 }
 
 /// Weights of a feed-forward network.
@@ -68,17 +76,18 @@ pub enum FeedForwardWeights<L, V> {
     Moe(MoeWeights<L, V>),
 }
 
-/// Weights of one gated network.
-#[derive(Debug)]
-pub struct DenseWeights<L, V> {
-    /// `[intermediate_size, hidden_size]`.
-    pub gate: L,
-    /// `[intermediate_size, hidden_size]`.
-    pub up: L,
-    /// `[hidden_size, intermediate_size]`.
-    pub down: L,
-    /// `[intermediate_size]`.
-    pub sub_norm: Option<V>,
+weights! {
+    /// Weights of one gated network.
+    DenseWeights {
+        /// `[intermediate_size, hidden_size]`.
+        gate: L as linear Gate,
+        /// `[intermediate_size, hidden_size]`.
+        up: L as linear Up,
+        /// `[hidden_size, intermediate_size]`.
+        down: L as linear Down,
+        /// `[intermediate_size]`.
+        sub_norm: Option<V> as optional_vector FeedForwardSubNorm,
+    }
 }
 
 /// Weights of a mixture of experts.
@@ -90,88 +99,14 @@ pub struct MoeWeights<L, V> {
     pub experts: Vec<DenseWeights<L, V>>,
 }
 
-impl<L, V: Clone> BlockWeights<L, V> {
-    /// The same block with every linear layer, router included, made into something else.
-    pub fn try_map<M, E>(&self, f: &mut impl FnMut(&L) -> Result<M, E>) -> Result<BlockWeights<M, V>, E> {
-        Ok(BlockWeights {
-            mixer_norm: self.mixer_norm.clone(),
-            mixer: match &self.mixer {
-                MixerWeights::Attention(attention) => MixerWeights::Attention(AttentionWeights {
-                    q: f(&attention.q)?,
-                    k: f(&attention.k)?,
-                    v: f(&attention.v)?,
-                    o: f(&attention.o)?,
-                    q_norm: attention.q_norm.clone(),
-                    k_norm: attention.k_norm.clone(),
-                    sub_norm: attention.sub_norm.clone(),
-                }),
-            },
-            mixer_post_norm: self.mixer_post_norm.clone(),
-            feed_forward_norm: self.feed_forward_norm.clone(),
-            feed_forward: match &self.feed_forward {
-                FeedForwardWeights::None => FeedForwardWeights::None,
-                FeedForwardWeights::Dense(dense) => FeedForwardWeights::Dense(dense.try_map(f)?),
-                FeedForwardWeights::Moe(moe) => FeedForwardWeights::Moe(MoeWeights {
-                    router: f(&moe.router)?,
-                    experts: moe.experts.iter().map(|expert| expert.try_map(f)).collect::<Result<_, E>>()?,
-                }),
-            },
-            feed_forward_post_norm: self.feed_forward_post_norm.clone(),
-        })
-    }
-}
-
 impl<L, V> BlockWeights<L, V> {
-    /// All linear layers, router included.
+    /// All linear layers, router included, in the order in which they are computed.
     pub fn linears(&self) -> Vec<&L> {
-        let MixerWeights::Attention(attention) = &self.mixer;
-        let mut linears = vec![&attention.q, &attention.k, &attention.v, &attention.o];
-        match &self.feed_forward {
-            FeedForwardWeights::None => {}
-            FeedForwardWeights::Dense(dense) => linears.extend(dense.linears()),
-            FeedForwardWeights::Moe(moe) => {
-                linears.push(&moe.router);
-                linears.extend(moe.experts.iter().flat_map(DenseWeights::linears));
-            }
-        }
-        linears
+        self.as_ref().into_parts().into_iter().filter_map(|(_, part)| part.linear()).collect()
     }
 
     /// All linear layers, to be changed.
     pub fn linears_mut(&mut self) -> Vec<&mut L> {
-        let MixerWeights::Attention(attention) = &mut self.mixer;
-        let mut linears = vec![&mut attention.q, &mut attention.k, &mut attention.v, &mut attention.o];
-        match &mut self.feed_forward {
-            FeedForwardWeights::None => {}
-            FeedForwardWeights::Dense(dense) => linears.extend(dense.linears_mut()),
-            FeedForwardWeights::Moe(moe) => {
-                linears.push(&mut moe.router);
-                linears.extend(moe.experts.iter_mut().flat_map(DenseWeights::linears_mut));
-            }
-        }
-        linears
-    }
-}
-
-impl<L, V> DenseWeights<L, V> {
-    /// All linear layers.
-    pub fn linears(&self) -> [&L; 3] {
-        [&self.gate, &self.up, &self.down]
-    }
-
-    /// All linear layers, to be changed.
-    pub fn linears_mut(&mut self) -> [&mut L; 3] {
-        [&mut self.gate, &mut self.up, &mut self.down]
-    }
-}
-
-impl<L, V: Clone> DenseWeights<L, V> {
-    fn try_map<M, E>(&self, f: &mut impl FnMut(&L) -> Result<M, E>) -> Result<DenseWeights<M, V>, E> {
-        Ok(DenseWeights {
-            gate: f(&self.gate)?,
-            up: f(&self.up)?,
-            down: f(&self.down)?,
-            sub_norm: self.sub_norm.clone(),
-        })
+        self.as_mut().into_parts().into_iter().filter_map(|(_, part)| part.linear()).collect()
     }
 }

@@ -1,5 +1,7 @@
 //! What the tensors are called in the three kinds of file.
 
+use crate::weights::Seat;
+
 /// What a tensor is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
@@ -29,6 +31,18 @@ pub(crate) enum Role {
     ExpertGate,
     ExpertUp,
     ExpertDown,
+}
+
+impl Role {
+    /// The role of what does the same in an expert's network.
+    pub(crate) fn of_expert(self) -> Role {
+        match self {
+            Role::Gate => Role::ExpertGate,
+            Role::Up => Role::ExpertUp,
+            Role::Down => Role::ExpertDown,
+            role => role,
+        }
+    }
 }
 
 /// `{i}` stands for the block, `{e}` for the expert; a name of an expert's matrix without `{e}` is a stack of all.
@@ -213,6 +227,11 @@ impl Names {
     pub(crate) fn of(&self, role: Role, block: usize) -> String {
         let (prefix, pattern) = self.pattern(role);
         format!("{prefix}{}", pattern.replace("{i}", &block.to_string()))
+    }
+
+    /// The name of the tensor in `seat` of block `block`, in files where every expert has tensors of its own.
+    pub(crate) fn of_seat(&self, seat: Seat, block: usize) -> String {
+        self.of_expert(seat.role, block, seat.expert).0
     }
 
     /// The name of the tensor that holds the matrix of `expert`, and whether it is a stack of all experts' matrices.

@@ -1,0 +1,257 @@
+//! One walk over all weights of a block, in the order in which they are computed with: to look at each, to change each,
+//! or to make something else of each. It says what each tensor is for.
+
+use std::convert::Infallible;
+
+use super::{BlockWeights, DenseWeights, FeedForwardWeights, MixerWeights, MoeWeights};
+use crate::arch::names::Role;
+
+/// What a tensor of a block is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seat {
+    pub(crate) role: Role,
+    /// 0 for what is of no expert.
+    pub(crate) expert: usize,
+}
+
+/// A tensor of a block.
+pub(crate) enum Part<L, V> {
+    Linear(L),
+    Vector(V),
+}
+
+impl<L, V> Part<L, V> {
+    pub(crate) fn linear(self) -> Option<L> {
+        match self {
+            Part::Linear(linear) => Some(linear),
+            Part::Vector(_) => None,
+        }
+    }
+}
+
+/// What is made of the tensors of a block.
+pub(super) trait Mapping<L, V> {
+    type Linear;
+    type Vector;
+    type Error;
+
+    fn linear(&mut self, seat: Seat, linear: L) -> Result<Self::Linear, Self::Error>;
+    fn vector(&mut self, seat: Seat, vector: V) -> Result<Self::Vector, Self::Error>;
+}
+
+/// Declares the weights of one part of a network, `field: type as kind role` for each tensor. The kind says again what
+/// the type says, because a macro cannot look into a type.
+macro_rules! weights {
+    ($(#[$doc:meta])* $name:ident {
+        $($(#[$field_doc:meta])* $field:ident: $type:ty as $kind:ident $role:ident,)*
+    }) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub struct $name<L, V> {
+            $($(#[$field_doc])* pub $field: $type,)*
+        }
+
+        impl<L, V> $name<L, V> {
+            fn as_ref(&self) -> $name<&L, &V> {
+                $name { $($field: $crate::weights::walk::kind!($kind, ref self.$field),)* }
+            }
+
+            fn as_mut(&mut self) -> $name<&mut L, &mut V> {
+                $name { $($field: $crate::weights::walk::kind!($kind, mut self.$field),)* }
+            }
+
+            fn map<M: walk::Mapping<L, V>>(
+                self,
+                mapping: &mut M,
+            ) -> Result<$name<M::Linear, M::Vector>, M::Error> {
+                $(let $field = {
+                    let seat = Seat { role: $crate::arch::names::Role::$role, expert: 0 };
+                    $crate::weights::walk::kind!($kind, map self.$field, mapping, seat)
+                };)*
+                Ok($name { $($field),* })
+            }
+        }
+    };
+}
+pub(super) use weights;
+
+/// The kinds of fields that [`weights`] knows.
+macro_rules! kind {
+    (linear, ref $field:expr) => {
+        &$field
+    };
+    (vector, ref $field:expr) => {
+        &$field
+    };
+    ($optional:ident, ref $field:expr) => {
+        $field.as_ref()
+    };
+    (linear, mut $field:expr) => {
+        &mut $field
+    };
+    (vector, mut $field:expr) => {
+        &mut $field
+    };
+    ($optional:ident, mut $field:expr) => {
+        $field.as_mut()
+    };
+    (linear, map $field:expr, $mapping:ident, $seat:ident) => {
+        $mapping.linear($seat, $field)?
+    };
+    (vector, map $field:expr, $mapping:ident, $seat:ident) => {
+        $mapping.vector($seat, $field)?
+    };
+    (optional_linear, map $field:expr, $mapping:ident, $seat:ident) => {
+        $field.map(|linear| $mapping.linear($seat, linear)).transpose()?
+    };
+    (optional_vector, map $field:expr, $mapping:ident, $seat:ident) => {
+        $field.map(|vector| $mapping.vector($seat, vector)).transpose()?
+    };
+}
+pub(super) use kind;
+
+impl<L, V> BlockWeights<L, V> {
+    /// The tensors themselves, to look at.
+    pub(crate) fn as_ref(&self) -> BlockWeights<&L, &V> {
+        BlockWeights {
+            mixer_norm: &self.mixer_norm,
+            mixer: match &self.mixer {
+                MixerWeights::Attention(weights) => MixerWeights::Attention(weights.as_ref()),
+            },
+            mixer_post_norm: self.mixer_post_norm.as_ref(),
+            feed_forward_norm: self.feed_forward_norm.as_ref(),
+            feed_forward: match &self.feed_forward {
+                FeedForwardWeights::None => FeedForwardWeights::None,
+                FeedForwardWeights::Dense(weights) => FeedForwardWeights::Dense(weights.as_ref()),
+                FeedForwardWeights::Moe(MoeWeights { router, experts }) => {
+                    let experts = experts.iter().map(DenseWeights::as_ref).collect();
+                    FeedForwardWeights::Moe(MoeWeights { router, experts })
+                }
+            },
+            feed_forward_post_norm: self.feed_forward_post_norm.as_ref(),
+        }
+    }
+
+    /// The tensors themselves, to change.
+    pub(crate) fn as_mut(&mut self) -> BlockWeights<&mut L, &mut V> {
+        BlockWeights {
+            mixer_norm: &mut self.mixer_norm,
+            mixer: match &mut self.mixer {
+                MixerWeights::Attention(weights) => MixerWeights::Attention(weights.as_mut()),
+            },
+            mixer_post_norm: self.mixer_post_norm.as_mut(),
+            feed_forward_norm: self.feed_forward_norm.as_mut(),
+            feed_forward: match &mut self.feed_forward {
+                FeedForwardWeights::None => FeedForwardWeights::None,
+                FeedForwardWeights::Dense(weights) => FeedForwardWeights::Dense(weights.as_mut()),
+                FeedForwardWeights::Moe(MoeWeights { router, experts }) => {
+                    let experts = experts.iter_mut().map(DenseWeights::as_mut).collect();
+                    FeedForwardWeights::Moe(MoeWeights { router, experts })
+                }
+            },
+            feed_forward_post_norm: self.feed_forward_post_norm.as_mut(),
+        }
+    }
+
+    /// All tensors, each with what it is for.
+    pub(crate) fn into_parts(self) -> Vec<(Seat, Part<L, V>)> {
+        let mut parts = Parts(Vec::new());
+        let Ok(_) = self.map(&mut parts);
+        parts.0
+    }
+
+    fn map<M: Mapping<L, V>>(self, to: &mut M) -> Result<BlockWeights<M::Linear, M::Vector>, M::Error> {
+        let optional = |role, vector: Option<V>, to: &mut M| {
+            vector.map(|vector| to.vector(Seat { role, expert: 0 }, vector)).transpose()
+        };
+        Ok(BlockWeights {
+            mixer_norm: to.vector(Seat { role: Role::MixerNorm, expert: 0 }, self.mixer_norm)?,
+            mixer: match self.mixer {
+                MixerWeights::Attention(weights) => MixerWeights::Attention(weights.map(to)?),
+            },
+            mixer_post_norm: optional(Role::MixerPostNorm, self.mixer_post_norm, to)?,
+            feed_forward_norm: optional(Role::FeedForwardNorm, self.feed_forward_norm, to)?,
+            feed_forward: match self.feed_forward {
+                FeedForwardWeights::None => FeedForwardWeights::None,
+                FeedForwardWeights::Dense(weights) => FeedForwardWeights::Dense(weights.map(to)?),
+                FeedForwardWeights::Moe(weights) => FeedForwardWeights::Moe(weights.map(to)?),
+            },
+            feed_forward_post_norm: optional(Role::FeedForwardPostNorm, self.feed_forward_post_norm, to)?,
+        })
+    }
+}
+
+impl<L, V: Clone> BlockWeights<L, V> {
+    /// The same block with every linear layer, router included, made into something else.
+    ///
+    /// # Errors
+    /// The first that `f` gives.
+    pub fn try_map<M, E>(&self, f: &mut impl FnMut(&L) -> Result<M, E>) -> Result<BlockWeights<M, V>, E> {
+        self.as_ref().map(&mut Linears(f))
+    }
+}
+
+impl<L, V> MoeWeights<L, V> {
+    fn map<M: Mapping<L, V>>(self, to: &mut M) -> Result<MoeWeights<M::Linear, M::Vector>, M::Error> {
+        let router = to.linear(Seat { role: Role::Router, expert: 0 }, self.router)?;
+        let experts = self.experts.into_iter().enumerate();
+        let experts = experts.map(|(expert, weights)| weights.map(&mut OfExpert { expert, to }));
+        Ok(MoeWeights { router, experts: experts.collect::<Result<_, _>>()? })
+    }
+}
+
+/// Lists all tensors.
+struct Parts<L, V>(Vec<(Seat, Part<L, V>)>);
+
+impl<L, V> Mapping<L, V> for Parts<L, V> {
+    type Linear = ();
+    type Vector = ();
+    type Error = Infallible;
+
+    fn linear(&mut self, seat: Seat, linear: L) -> Result<(), Infallible> {
+        self.0.push((seat, Part::Linear(linear)));
+        Ok(())
+    }
+
+    fn vector(&mut self, seat: Seat, vector: V) -> Result<(), Infallible> {
+        self.0.push((seat, Part::Vector(vector)));
+        Ok(())
+    }
+}
+
+/// Makes something else of linear layers, and copies vectors.
+struct Linears<'a, F>(&'a mut F);
+
+impl<'a, L, V: Clone, M, E, F: FnMut(&L) -> Result<M, E>> Mapping<&'a L, &'a V> for Linears<'_, F> {
+    type Linear = M;
+    type Vector = V;
+    type Error = E;
+
+    fn linear(&mut self, _: Seat, linear: &'a L) -> Result<M, E> {
+        (self.0)(linear)
+    }
+
+    fn vector(&mut self, _: Seat, vector: &'a V) -> Result<V, E> {
+        Ok(vector.clone())
+    }
+}
+
+/// Does to the network of an expert what `to` does, and tells it whose network it is.
+struct OfExpert<'a, M> {
+    expert: usize,
+    to: &'a mut M,
+}
+
+impl<L, V, M: Mapping<L, V>> Mapping<L, V> for OfExpert<'_, M> {
+    type Linear = M::Linear;
+    type Vector = M::Vector;
+    type Error = M::Error;
+
+    fn linear(&mut self, seat: Seat, linear: L) -> Result<M::Linear, M::Error> {
+        self.to.linear(Seat { role: seat.role.of_expert(), expert: self.expert }, linear)
+    }
+
+    fn vector(&mut self, seat: Seat, vector: V) -> Result<M::Vector, M::Error> {
+        self.to.vector(Seat { role: seat.role.of_expert(), expert: self.expert }, vector)
+    }
+}
