@@ -74,6 +74,24 @@ pub(crate) fn load_partial<S: Simd>(simd: S, from: &[f32]) -> S::F32 {
     simd.load(&lanes)
 }
 
+/// At most sixteen elements, with zeros behind.
+#[inline(always)]
+pub(super) fn load<S: Simd>(simd: S, from: &[f32]) -> S::F32 {
+    match from.as_chunks() {
+        ([whole], _) => simd.load(whole),
+        (_, part) => load_partial(simd, part),
+    }
+}
+
+/// The first lanes, as many as `to`, which is at most sixteen long, holds.
+#[inline(always)]
+pub(super) fn store<S: Simd>(simd: S, v: S::F32, to: &mut [f32]) {
+    match to.as_chunks_mut() {
+        ([whole], _) => simd.store(v, whole),
+        (_, part) => store_partial(simd, v, part),
+    }
+}
+
 /// The first lanes, as many as `to` holds.
 #[inline(always)]
 pub(crate) fn store_partial<S: Simd>(simd: S, v: S::F32, to: &mut [f32]) {

@@ -1,25 +1,30 @@
-//! Everything in a forward pass that is not a linear layer: norms, activations, rotation, attention.
+//! Everything in a forward pass that is not a linear layer: norms, activations, rotation, attention, convolutions and
+//! recurrences.
 //!
 //! Each operation is written once over `Simd` and gives the same bits with every instruction set.
 
 mod add;
 mod argmax;
 mod attention;
+mod conv;
 mod elementwise;
 mod gate;
 mod math;
 mod norm;
 mod rope;
 mod softmax;
+mod ssd;
 
 pub use add::{add_assign, add_scaled, scale};
 pub use argmax::argmax;
 pub use attention::{AttentionScratch, AttentionShape, attention};
+pub use conv::{ConvActivation, causal_conv};
 pub(crate) use elementwise::load_partial;
 pub use gate::{gelu_tanh_mul, relu2_mul, silu_mul};
 pub use norm::{rms_norm, rms_norm_in_place};
 pub use rope::rope;
 pub use softmax::softmax;
+pub use ssd::{SsdInput, SsdShape, ssd_scan};
 
 #[cfg(test)]
 pub(crate) mod testing;
