@@ -40,9 +40,11 @@ impl Block<'_> {
         let BlockScratch { normed, y, input, mixer, feed_forward: feed_forward_scratch } = scratch;
         let (c, eps) = (pass.compute, pass.norm_eps);
         let (normed, y) = (sized(normed, x.len()), sized(y, x.len()));
-        rows::rms_norm(c, x, &weights.mixer_norm, eps, normed);
-        self.mixer().mix(pass, state, normed, input, mixer, y);
-        add(c, x, y, weights.mixer_post_norm.as_deref(), eps, spec.residual_scale);
+        if let Some(norm) = &weights.mixer_norm {
+            rows::rms_norm(c, x, norm, eps, normed);
+            self.mixer().mix(pass, state, normed, input, mixer, y);
+            add(c, x, y, weights.mixer_post_norm.as_deref(), eps, spec.residual_scale);
+        }
 
         let Some(norm) = &weights.feed_forward_norm else { return };
         rows::rms_norm(c, x, norm, eps, normed);

@@ -21,7 +21,7 @@ use crate::rope::{RopeTables, Ropes};
 use crate::rows;
 use crate::spec::{Projections, Spec};
 use crate::state::MixerState;
-use crate::weights::{self, BlockWeights, CheckOnly, Leaves, LinearTensors, Part, Weights};
+use crate::weights::{self, BlockWeights, CheckOnly, Leaves, LinearTensors, Part, VectorForm, Weights};
 
 /// A checkpoint to be read block by block.
 #[derive(Debug)]
@@ -134,7 +134,7 @@ impl Layerwise {
     /// As [`Layerwise::block`].
     pub fn embedding(&self) -> Result<FloatLinear> {
         let tensor = &self.embedding_tensor;
-        let weight = weights::finite(tensor, 0.0)?;
+        let weight = weights::finite(tensor)?;
         let (rows, cols) = (self.spec.vocab_size, self.spec.hidden_size);
         Ok(FloatLinear { name: Names::Native.of(Role::Embedding, 0), rows, cols, weight, bias: None })
     }
@@ -290,11 +290,11 @@ impl FloatLinear {
             }
             (0..rows).flat_map(|row| &stored[order.stored_row(row) * width..][..width]).copied().collect()
         };
-        let mut weight = in_order(cols, weights::finite(&tensors.weight, 0.0)?);
+        let mut weight = in_order(cols, weights::finite(&tensors.weight)?);
         if scale != 1.0 {
             weight.iter_mut().for_each(|weight| *weight *= scale);
         }
-        let bias = tensors.bias.as_ref().map(|bias| weights::finite(bias, 0.0)).transpose()?;
+        let bias = tensors.bias.as_ref().map(weights::finite).transpose()?;
         let bias = bias.map(|bias| in_order(1, bias));
         Ok(FloatLinear { name: tensors.weight.name.clone(), rows, cols, weight, bias })
     }
@@ -336,7 +336,7 @@ impl Leaves for Deferred {
         Ok(tensors)
     }
 
-    fn vector(&self, tensor: &Tensor, offset: f32) -> Result<Vec<f32>> {
-        weights::finite(tensor, offset)
+    fn vector(&self, tensor: &Tensor, form: VectorForm) -> Result<Vec<f32>> {
+        form.read(tensor)
     }
 }

@@ -9,7 +9,7 @@ use crate::linear::Linear;
 use crate::rope::Ropes;
 use crate::spec::Spec;
 use crate::ternary::TernaryMatrix;
-use crate::weights::{self, BlockWeights, CheckOnly, Leaves, LinearTensors, Weights};
+use crate::weights::{self, BlockWeights, CheckOnly, Leaves, LinearTensors, VectorForm, Weights};
 
 /// What a model is loaded for.
 #[derive(Debug, Clone, Default)]
@@ -145,13 +145,13 @@ impl Leaves for Packing<'_> {
                 weight.matrix(*order, &self.compute.pool)?
             }
         };
-        let bias = tensors.bias.as_ref().map(|bias| weights::finite(bias, 0.0)).transpose()?;
+        let bias = tensors.bias.as_ref().map(weights::finite).transpose()?;
         let bias = bias.map(|bias| (0..*rows).map(|row| bias[order.stored_row(row)]).collect());
         let rounds_per_token = tensors.ternary.is_some();
         Ok(Linear { name: weight.name.clone(), matrix, scale, bias, rounds_per_token })
     }
 
-    fn vector(&self, tensor: &Tensor, offset: f32) -> Result<Vec<f32>> {
-        weights::finite(tensor, offset)
+    fn vector(&self, tensor: &Tensor, form: VectorForm) -> Result<Vec<f32>> {
+        form.read(tensor)
     }
 }

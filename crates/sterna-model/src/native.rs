@@ -12,7 +12,7 @@ use crate::arch;
 use crate::arch::names::{Names, Role};
 use crate::error::{ModelError, Result};
 use crate::spec::Projections;
-use crate::weights::{self, BlockWeights, Leaves, LinearTensors, Part};
+use crate::weights::{self, BlockWeights, Leaves, LinearTensors, Part, VectorForm};
 
 /// Divisors of rotary frequencies, which GGUF files keep as tensors.
 pub(crate) const ROPE_TENSORS: [&str; 3] =
@@ -60,8 +60,7 @@ enum Source {
     Vector {
         values: Tensor,
         order: RowOrder,
-        /// Added to all values.
-        offset: f32,
+        form: VectorForm,
     },
 }
 
@@ -91,7 +90,7 @@ pub fn tensors(checkpoint: &Checkpoint) -> Result<Vec<CanonicalTensor>> {
     if let Config::Gguf(_) = checkpoint.config() {
         for tensor in ROPE_TENSORS.iter().filter_map(|name| checkpoint.get(name)) {
             let (name, tensor) = (tensor.name.clone(), tensor.clone());
-            list.tensors.push(CanonicalTensor::vector(name, tensor, RowOrder::AsStored, 0.0));
+            list.tensors.push(CanonicalTensor::vector(name, tensor, RowOrder::AsStored, VectorForm::Plain));
         }
     }
     Ok(list.tensors)
@@ -111,9 +110,9 @@ impl CanonicalTensor {
         CanonicalTensor { name, kind, rows, cols, ty, source: Source::Matrix { weight, order, scale } }
     }
 
-    fn vector(name: String, values: Tensor, order: RowOrder, offset: f32) -> CanonicalTensor {
+    fn vector(name: String, values: Tensor, order: RowOrder, form: VectorForm) -> CanonicalTensor {
         let (kind, cols, ty) = (TensorKind::Vector, values.n_elements(), values.ty);
-        CanonicalTensor { name, kind, rows: 1, cols, ty, source: Source::Vector { values, order, offset } }
+        CanonicalTensor { name, kind, rows: 1, cols, ty, source: Source::Vector { values, order, form } }
     }
 
     /// Its shape in native files.
@@ -142,7 +141,7 @@ impl CanonicalTensor {
     pub fn unchanged_type(&self) -> Option<TensorType> {
         let is_changed = match &self.source {
             Source::Matrix { scale, .. } => scale.is_some(),
-            Source::Vector { offset, .. } => *offset != 0.0,
+            Source::Vector { form, .. } => *form != VectorForm::Plain,
         };
         (!is_changed).then_some(self.ty)
     }
@@ -187,8 +186,8 @@ impl CanonicalTensor {
     /// As [`CanonicalTensor::load`], and when there are no such rows.
     pub fn load_rows(&self, range: Range<usize>) -> Result<Vec<f32>> {
         match &self.source {
-            Source::Vector { values, order, offset } => {
-                let values = weights::finite(values, *offset)?;
+            Source::Vector { values, order, form } => {
+                let values = form.read(values)?;
                 Ok((0..values.len()).map(|i| values[order.stored_row(i)]).collect())
             }
             Source::Matrix { weight, order, scale } => {
@@ -245,13 +244,14 @@ impl List {
 
     fn linear(&mut self, name: String, kind: TensorKind, linear: LinearTensors) {
         let LinearTensors { weight, order, bias, scale, .. } = linear;
-        let bias = bias.map(|bias| CanonicalTensor::vector(weights::bias_of(&name), bias, order, 0.0));
+        let bias =
+            bias.map(|bias| CanonicalTensor::vector(weights::bias_of(&name), bias, order, VectorForm::Plain));
         self.tensors.push(CanonicalTensor::matrix(name, kind, weight, order, scale));
         self.tensors.extend(bias);
     }
 
-    fn vector(&mut self, name: String, Vector { values, offset }: Vector) {
-        self.tensors.push(CanonicalTensor::vector(name, values, RowOrder::AsStored, offset));
+    fn vector(&mut self, name: String, Vector { values, form }: Vector) {
+        self.tensors.push(CanonicalTensor::vector(name, values, RowOrder::AsStored, form));
     }
 }
 
@@ -259,7 +259,7 @@ impl List {
 #[derive(Debug)]
 struct Vector {
     values: Tensor,
-    offset: f32,
+    form: VectorForm,
 }
 
 /// Leaves that stay in the file.
@@ -273,7 +273,7 @@ impl Leaves for InFile {
         Ok(tensors)
     }
 
-    fn vector(&self, tensor: &Tensor, offset: f32) -> Result<Vector> {
-        Ok(Vector { values: tensor.clone(), offset })
+    fn vector(&self, tensor: &Tensor, form: VectorForm) -> Result<Vector> {
+        Ok(Vector { values: tensor.clone(), form })
     }
 }

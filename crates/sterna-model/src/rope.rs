@@ -6,7 +6,7 @@
 
 use std::f64::consts::PI;
 
-use crate::spec::{AttentionSpec, MixerSpec, Spec};
+use crate::spec::Spec;
 
 /// The rotation of one attention layer.
 #[derive(Debug, Clone, PartialEq)]
@@ -230,8 +230,7 @@ impl Ropes {
         let mut specs: Vec<&RopeSpec> = Vec::new();
         let mut of_block = Vec::new();
         for block in &spec.blocks {
-            let MixerSpec::Attention(AttentionSpec { rope, .. }) = &block.mixer;
-            of_block.push(rope.as_ref().map(|rope| {
+            of_block.push(block.rope().map(|rope| {
                 specs.iter().position(|known| *known == rope).unwrap_or_else(|| {
                     specs.push(rope);
                     specs.len() - 1

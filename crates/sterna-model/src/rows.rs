@@ -30,6 +30,18 @@ pub(crate) fn rms_norm_in_place(c: &Compute, x: &mut [f32], weight: &[f32], eps:
     for_rows(c, x, weight.len(), |_, x| ops::rms_norm_in_place(c.isa, x, weight, eps));
 }
 
+/// As [`rms_norm_in_place`], each of `n_groups` parts of a row `[weight.len()]` by itself.
+pub(crate) fn group_rms_norm(c: &Compute, x: &mut [f32], weight: &[f32], n_groups: usize, eps: f32) {
+    let width = weight.len() / n_groups;
+    for_rows(c, x, weight.len(), |_, x| {
+        for row in x.chunks_exact_mut(weight.len()) {
+            for (part, weight) in row.chunks_exact_mut(width).zip(weight.chunks_exact(width)) {
+                ops::rms_norm_in_place(c.isa, part, weight, eps);
+            }
+        }
+    });
+}
+
 /// `out = activation(gate) · up`, all `[n, width]`.
 pub(crate) fn gated(
     c: &Compute,
@@ -52,6 +64,11 @@ pub(crate) fn gated(
             }
         }
     });
+}
+
+/// `x = activation(x)`, `[n, width]`.
+pub(crate) fn activate(c: &Compute, activation: Activation, x: &mut [f32], width: usize) {
+    for_rows(c, x, width, |_, x| x.iter_mut().for_each(|x| *x = activation.apply(*x)));
 }
 
 /// Rotates every head of `x` `[n, n_heads * head_dim]` by its token's row of the tables `[n, n_dims / 2]`.

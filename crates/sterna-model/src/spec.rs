@@ -1,8 +1,8 @@
 //! The normalised description of a network: what a checkpoint says about itself, whatever its family calls things.
 //!
 //! A [`Spec`] is a list of blocks. Every block is norm → mixer → residual → norm → feed-forward → residual; the mixer
-//! (attention now; Mamba, gated delta and short convolution are further variants of [`MixerSpec`]) is the only part
-//! that mixes positions and the only one that keeps state. Nothing outside `arch/` knows a family by name.
+//! (attention, or one of the recurrences of hybrid models) is the only part that mixes positions and the only one that
+//! keeps state. Nothing outside `arch/` knows a family by name.
 
 use crate::rope::{Regime, RopeSpec};
 
@@ -46,6 +46,18 @@ pub struct BlockSpec {
     pub residual_scale: f32,
 }
 
+impl BlockSpec {
+    /// The window of its attention.
+    pub fn window(&self) -> Option<usize> {
+        self.mixer.attention()?.window
+    }
+
+    /// The rotation of its attention.
+    pub fn rope(&self) -> Option<&RopeSpec> {
+        self.mixer.attention()?.rope.as_ref()
+    }
+}
+
 /// Where a block normalises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NormPlacement {
@@ -59,8 +71,22 @@ pub enum NormPlacement {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum MixerSpec {
+    /// The block has none.
+    None,
     /// Softmax attention over the positions so far.
     Attention(AttentionSpec),
+    /// State-space duality.
+    Mamba2(Mamba2Spec),
+}
+
+impl MixerSpec {
+    /// The attention in it, if there is any.
+    pub fn attention(&self) -> Option<&AttentionSpec> {
+        match self {
+            MixerSpec::Attention(spec) => Some(spec),
+            _ => None,
+        }
+    }
 }
 
 /// Grouped-query softmax attention.
@@ -102,6 +128,52 @@ impl AttentionSpec {
     }
 }
 
+/// Mamba-2 (arXiv:2405.21060): a gated linear recurrence with a matrix of state per head, behind a short convolution.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mamba2Spec {
+    /// Heads, a multiple of `n_groups`.
+    pub n_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Groups of heads that share `B` and `C`.
+    pub n_groups: usize,
+    /// Rows of a head's state.
+    pub state_size: usize,
+    /// Taps of the convolution.
+    pub conv_kernel: usize,
+    /// Bias of the convolution.
+    pub conv_bias: bool,
+    /// Biases on the projections into and out of the mixer.
+    pub proj_bias: bool,
+    /// Least and largest time step.
+    pub dt_limits: [f32; 2],
+    /// How the output is gated.
+    pub gate: Mamba2Gate,
+}
+
+/// What happens to the output `y` of the recurrence and its gate `z`; norms are over each group's share of the width.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mamba2Gate {
+    /// `norm(y · silu(z))`
+    ThenNorm,
+    /// `norm(y) · silu(z)`
+    AfterNorm,
+    /// `y · silu(z)`
+    Alone,
+}
+
+impl Mamba2Spec {
+    /// Width of all heads together.
+    pub fn inner_size(&self) -> usize {
+        self.n_heads * self.head_dim
+    }
+
+    /// Width of what the convolution sees: `x`, `B` and `C`.
+    pub fn conv_size(&self) -> usize {
+        self.inner_size() + 2 * self.n_groups * self.state_size
+    }
+}
+
 /// The part of a block that works on each position alone.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -114,12 +186,14 @@ pub enum FeedForwardSpec {
     Moe(MoeSpec),
 }
 
-/// `down(activation(gate x) · up x)`.
+/// `down(activation(gate x) · up x)`, or `down(activation(up x))`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DenseSpec {
+    /// There is a gate.
+    pub gated: bool,
     /// Width between the projections.
     pub intermediate_size: usize,
-    /// The non-linearity on the gate.
+    /// The non-linearity, on the gate where there is one.
     pub activation: Activation,
     /// Biases on all three projections.
     pub bias: bool,
@@ -127,17 +201,43 @@ pub struct DenseSpec {
     pub sub_norm: bool,
 }
 
-/// Mixture of experts: softmax over all experts, then the best `n_active`.
+/// Mixture of experts: a router scores all experts, and the best `n_active` are added up by their weights.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MoeSpec {
     /// Experts there are.
     pub n_experts: usize,
     /// Experts that a position uses.
     pub n_active: usize,
-    /// The weights of the chosen experts are scaled to sum to one.
-    pub renormalize: bool,
+    /// How scores become weights.
+    pub routing: Routing,
     /// One expert.
     pub expert: DenseSpec,
+    /// A network that every position uses besides.
+    pub shared: Option<DenseSpec>,
+}
+
+/// How the scores of a router become the weights of the experts that it chose.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Routing {
+    /// Softmax over all experts.
+    Softmax {
+        /// The weights of the chosen experts are scaled to sum to one.
+        renormalize: bool,
+    },
+    /// Softmax over the chosen experts.
+    SoftmaxOfChosen,
+    /// The sigmoid of each score. Experts are chosen by it and a bias of their own; of `n_groups` groups only the best
+    /// `n_active_groups`, by the sum of their two best, are looked at (DeepSeek-V3, arXiv:2412.19437 §2.1.2).
+    Sigmoid {
+        /// Groups of experts.
+        n_groups: usize,
+        /// Groups that a position uses.
+        n_active_groups: usize,
+        /// The weights of the chosen experts are scaled to sum to one.
+        renormalize: bool,
+        /// Factor on the weights.
+        scale: f32,
+    },
 }
 
 /// The non-linearity of a feed-forward network.
@@ -181,12 +281,7 @@ pub enum TernaryStorage {
 impl Spec {
     /// The rotary regime of a sequence of `length` tokens.
     pub fn regime(&self, length: usize) -> Regime {
-        let regime = |block: &BlockSpec| match &block.mixer {
-            MixerSpec::Attention(spec) => {
-                spec.rope.as_ref().map_or(Regime::Short, |rope| rope.regime(length))
-            }
-        };
-        match self.blocks.iter().any(|block| regime(block) == Regime::Long) {
+        match self.blocks.iter().filter_map(BlockSpec::rope).any(|rope| rope.regime(length) == Regime::Long) {
             true => Regime::Long,
             false => Regime::Short,
         }

@@ -3,9 +3,10 @@
 use sterna_tensor::KvType;
 
 use crate::kv_cache::KvCache;
+use crate::mixer::mamba2::Mamba2State;
 use crate::model::Model;
 use crate::rope::Regime;
-use crate::spec::{BlockSpec, MixerSpec, Spec};
+use crate::spec::{MixerSpec, Spec};
 
 /// The state of one sequence: one `MixerState` per block, and the tokens it has seen.
 ///
@@ -25,16 +26,53 @@ pub struct State {
 /// What one mixer keeps of a sequence. Only the mixer itself looks inside.
 #[derive(Debug, Clone)]
 pub(crate) enum MixerState {
+    None,
     Attention(KvCache),
+    Mamba2(Mamba2State),
 }
 
 impl MixerState {
     /// That of an empty sequence.
     pub(crate) fn new(spec: &MixerSpec, kv_type: KvType) -> MixerState {
         match spec {
+            MixerSpec::None => MixerState::None,
             MixerSpec::Attention(spec) => {
                 MixerState::Attention(KvCache::new(spec.n_kv_heads, spec.head_dim, kv_type))
             }
+            MixerSpec::Mamba2(spec) => MixerState::Mamba2(Mamba2State::new(spec)),
+        }
+    }
+
+    /// Whether it can go back to any earlier length.
+    fn can_rewind(&self) -> bool {
+        matches!(self, MixerState::None | MixerState::Attention(_))
+    }
+
+    /// Goes back to `length` tokens, which is 0 where it cannot rewind.
+    fn truncate(&mut self, length: usize) {
+        match self {
+            MixerState::None => {}
+            MixerState::Attention(cache) => cache.truncate(length),
+            MixerState::Mamba2(state) => state.clear(),
+        }
+    }
+
+    fn n_bytes(&self) -> usize {
+        match self {
+            MixerState::None => 0,
+            MixerState::Attention(cache) => cache.n_bytes(),
+            MixerState::Mamba2(state) => state.n_bytes(),
+        }
+    }
+
+    fn fits(&self, spec: &MixerSpec) -> bool {
+        match (self, spec) {
+            (MixerState::None, MixerSpec::None) => true,
+            (MixerState::Attention(cache), MixerSpec::Attention(spec)) => {
+                cache.fits(spec.n_kv_heads, spec.head_dim)
+            }
+            (MixerState::Mamba2(state), MixerSpec::Mamba2(spec)) => state.fits(spec),
+            _ => false,
         }
     }
 }
@@ -80,13 +118,15 @@ impl State {
     }
 
     /// Forgets all tokens but the first `length`, and any announced length. Returns how many are left: `length`, or
-    /// fewer if a mixer cannot go back to just there (attention always can).
+    /// none if a mixer cannot go back to just there (attention always can, recurrences never).
     pub fn truncate(&mut self, length: usize) -> usize {
-        let length = length.min(self.len());
-        for mixer in &mut self.mixers {
-            match mixer {
-                MixerState::Attention(cache) => cache.truncate(length),
-            }
+        let goes_back = length < self.len();
+        let length = match goes_back && !self.mixers.iter().all(MixerState::can_rewind) {
+            true => 0,
+            false => length.min(self.len()),
+        };
+        if goes_back {
+            self.mixers.iter_mut().for_each(|mixer| mixer.truncate(length));
         }
         self.tokens.truncate(length);
         self.expected_length = 0;
@@ -95,20 +135,14 @@ impl State {
 
     /// Bytes that the state takes in memory now.
     pub fn n_bytes(&self) -> usize {
-        let mixer = |mixer: &MixerState| match mixer {
-            MixerState::Attention(cache) => cache.n_bytes(),
-        };
-        self.mixers.iter().map(mixer).sum()
+        self.mixers.iter().map(MixerState::n_bytes).sum()
     }
 
     /// Whether this is a state of a network like `spec`.
     pub(crate) fn fits(&self, spec: &Spec) -> bool {
-        let fits = |(block, mixer): (&BlockSpec, &MixerState)| match (&block.mixer, mixer) {
-            (MixerSpec::Attention(spec), MixerState::Attention(cache)) => {
-                cache.fits(spec.n_kv_heads, spec.head_dim)
-            }
-        };
-        spec.blocks.len() == self.mixers.len() && spec.blocks.iter().zip(&self.mixers).all(fits)
+        let blocks = spec.blocks.iter().zip(&self.mixers);
+        spec.blocks.len() == self.mixers.len()
+            && blocks.into_iter().all(|(block, mixer)| mixer.fits(&block.mixer))
     }
 
     /// Empties the state for `regime` and returns the tokens that it had seen.

@@ -4,11 +4,13 @@
 //! all of them alike is done by one [walk](walk), so that a new part is a struct here and nothing else.
 
 mod assemble;
+mod vector;
 mod walk;
 
 use walk::weights;
 
-pub(crate) use assemble::{CheckOnly, Leaves, LinearTensors, assemble, bias_of, embedding, finite, single};
+pub(crate) use assemble::{CheckOnly, Leaves, LinearTensors, assemble, bias_of, embedding, single};
+pub(crate) use vector::{VectorForm, finite};
 pub(crate) use walk::{Part, Seat};
 
 /// All weights of a network.
@@ -24,8 +26,8 @@ pub(crate) struct Weights<L, V> {
 /// Weights of a block; the norms are `[hidden_size]`.
 #[derive(Debug)]
 pub struct BlockWeights<L, V> {
-    /// Before the mixer.
-    pub mixer_norm: V,
+    /// Before the mixer; none where the block has no mixer.
+    pub mixer_norm: Option<V>,
     /// The part that mixes positions.
     pub mixer: MixerWeights<L, V>,
     /// After the mixer, where there is one.
@@ -41,8 +43,12 @@ pub struct BlockWeights<L, V> {
 /// Weights of a mixer.
 #[derive(Debug)]
 pub enum MixerWeights<L, V> {
+    /// There is none.
+    None,
     /// Of attention.
     Attention(AttentionWeights<L, V>),
+    /// Of Mamba-2.
+    Mamba2(Mamba2Weights<L, V>),
 }
 
 weights! {
@@ -65,6 +71,32 @@ weights! {
     }
 }
 
+weights! {
+    /// Weights of Mamba-2. What goes in is three matrices, so that each may have a format of its own.
+    Mamba2Weights {
+        /// Makes the gate, `[inner_size, hidden_size]`.
+        in_z: L as linear SsmInZ,
+        /// Makes what the convolution sees: `x`, `B` and `C`, `[conv_size, hidden_size]`.
+        in_xbc: L as linear SsmInXbc,
+        /// Makes the time steps, `[n_heads, hidden_size]`.
+        in_dt: L as linear SsmInDt,
+        /// Taps of the convolution, `[conv_kernel, conv_size]`.
+        conv: V as vector SsmConv,
+        /// `[conv_size]`.
+        conv_bias: Option<V> as optional_vector SsmConvBias,
+        /// `[n_heads]`.
+        dt_bias: V as vector SsmDtBias,
+        /// Rates, below zero, `[n_heads]`.
+        a: V as vector SsmA,
+        /// What of the input goes past the recurrence, `[n_heads]`.
+        d: V as vector SsmD,
+        /// `[inner_size]`.
+        norm: Option<V> as optional_vector SsmNorm,
+        /// `[hidden_size, inner_size]`.
+        out: L as linear SsmOut,
+    }
+}
+
 /// Weights of a feed-forward network.
 #[derive(Debug)]
 pub enum FeedForwardWeights<L, V> {
@@ -77,10 +109,10 @@ pub enum FeedForwardWeights<L, V> {
 }
 
 weights! {
-    /// Weights of one gated network.
+    /// Weights of one network.
     DenseWeights {
         /// `[intermediate_size, hidden_size]`.
-        gate: L as linear Gate,
+        gate: Option<L> as optional_linear Gate,
         /// `[intermediate_size, hidden_size]`.
         up: L as linear Up,
         /// `[hidden_size, intermediate_size]`.
@@ -95,14 +127,33 @@ weights! {
 pub struct MoeWeights<L, V> {
     /// `[n_experts, hidden_size]`.
     pub router: L,
+    /// Added to the scores while experts are chosen, `[n_experts]`.
+    pub router_bias: Option<V>,
     /// `[n_experts]`.
     pub experts: Vec<DenseWeights<L, V>>,
+    /// Of the network that every position uses.
+    pub shared: Option<DenseWeights<L, V>>,
 }
 
 impl<L, V> BlockWeights<L, V> {
     /// All linear layers, router included, in the order in which they are computed.
     pub fn linears(&self) -> Vec<&L> {
         self.as_ref().into_parts().into_iter().filter_map(|(_, part)| part.linear()).collect()
+    }
+
+    /// All linear layers, those together that read the same.
+    pub fn inputs(&self) -> Vec<Vec<&L>> {
+        let mut inputs: Vec<Vec<&L>> = Vec::new();
+        let mut before = None;
+        for (seat, part) in self.as_ref().into_parts() {
+            let Some(linear) = part.linear() else { continue };
+            match inputs.last_mut().filter(|_| before.is_some_and(|before| seat.role.reads_what(before))) {
+                Some(input) => input.push(linear),
+                None => inputs.push(vec![linear]),
+            }
+            before = Some(seat.role);
+        }
+        inputs
     }
 
     /// All linear layers, to be changed.

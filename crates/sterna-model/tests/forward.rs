@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{CHECKPOINTS, CONFIGS, expected, hidden, max_difference, open, tolerance};
+use common::{CONFIGS, checkpoints, expected, hidden, max_difference, open, tolerance};
 use sterna_model::{
     KvType, LoadOptions, Logits, Model, ModelError, Site, State, Workspace, forward, forward_tapped,
 };
@@ -26,7 +26,7 @@ fn feed(model: &Model, compute: &Compute, state: &mut State, tokens: &[u32], chu
 #[test]
 fn any_chunking_equals_the_reference_implementation() {
     let compute = Compute::new(2, Precision::Float);
-    for name in CHECKPOINTS {
+    for name in checkpoints() {
         let expected = expected(name);
         for config in CONFIGS {
             let model = load(name, config, &compute);
@@ -46,7 +46,7 @@ fn any_chunking_equals_the_reference_implementation() {
 fn greedy_continuations_equal_the_reference_implementation() {
     for precision in [Precision::Float, Precision::Int8] {
         let compute = Compute::new(2, precision);
-        for name in CHECKPOINTS {
+        for name in checkpoints() {
             let expected = expected(name);
             let model = load(name, CONFIGS[0], &compute);
             let (mut state, mut workspace) = (State::new(&model, KvType::F32), Workspace::new());

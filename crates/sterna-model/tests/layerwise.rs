@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{CHECKPOINTS, expected, max_difference, open};
+use common::{checkpoints, expected, max_difference, open};
 use sterna_model::layerwise::LayerwiseScratch;
 use sterna_model::{KvType, Layerwise, LoadOptions, Logits, Model, Site, State, Workspace, forward_tapped};
 use sterna_tensor::{Compute, Precision};
@@ -10,7 +10,7 @@ use sterna_tensor::{Compute, Precision};
 #[test]
 fn block_by_block_is_a_forward_pass() {
     let c = Compute::new(2, Precision::Float);
-    for name in CHECKPOINTS.into_iter().filter(|name| !name.starts_with("bitnet")) {
+    for name in checkpoints().filter(|name| !name.starts_with("bitnet")) {
         let checkpoint = open(name, "config.json");
         let tokens = expected(name).input_ids;
         let layerwise = Layerwise::open(&checkpoint).unwrap();
@@ -33,8 +33,8 @@ fn block_by_block_is_a_forward_pass() {
         let mut workspace = Workspace::new();
         forward_tapped(&model, &c, &mut state, &mut workspace, &tokens, Logits::Last, Some(&mut tap))
             .unwrap();
-        // Input and output of the mixer, input and inner width of the network.
-        assert!(inputs_seen >= 4 * layerwise.spec().blocks.len(), "{name}: {inputs_seen}");
+        // Input and output of a mixer, input and inner width of a network; a block has at least one of the two.
+        assert!(inputs_seen >= 2 * layerwise.spec().blocks.len(), "{name}: {inputs_seen}");
         assert_eq!(layerwise.head().unwrap().rows, layerwise.spec().vocab_size);
     }
 }

@@ -2,12 +2,12 @@
 
 mod common;
 
-use common::{CHECKPOINTS, CONFIGS, expected, max_difference, open, tolerance};
+use common::{CONFIGS, checkpoints, expected, max_difference, open, tolerance};
 use sterna_model::Reference;
 
 #[test]
 fn oracle_equals_the_reference_implementation() {
-    for name in CHECKPOINTS {
+    for name in checkpoints() {
         let expected = expected(name);
         for config in CONFIGS {
             let oracle = Reference::load(&open(name, config)).unwrap();

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sterna_model::layerwise::{FloatBlock, FloatLinear};
-use sterna_model::weights::{AttentionWeights, DenseWeights, FeedForwardWeights, MixerWeights};
+use sterna_model::layerwise::FloatBlock;
 use sterna_tensor::Compute;
 
 use crate::rounding::{Gram, TokenWeight};
@@ -91,18 +90,6 @@ impl Input {
 /// For each linear layer of `block`, in their order, the first layer that reads the same: the name under which its input
 /// is observed.
 pub(crate) fn observed_names(block: &FloatBlock) -> Vec<String> {
-    let of_network = |network: &DenseWeights<FloatLinear, Vec<f32>>| {
-        [&network.gate, &network.gate, &network.down].map(|layer| layer.name.clone())
-    };
-    let MixerWeights::Attention(AttentionWeights { q, o, .. }) = &block.mixer;
-    let mut names: Vec<String> = [q, q, q, o].map(|layer| layer.name.clone()).into();
-    match &block.feed_forward {
-        FeedForwardWeights::None => {}
-        FeedForwardWeights::Dense(dense) => names.extend(of_network(dense)),
-        FeedForwardWeights::Moe(moe) => {
-            names.push(moe.router.name.clone());
-            names.extend(moe.experts.iter().flat_map(of_network));
-        }
-    }
-    names
+    let names = block.inputs().into_iter();
+    names.flat_map(|readers| vec![readers[0].name.clone(); readers.len()]).collect()
 }

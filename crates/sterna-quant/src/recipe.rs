@@ -59,11 +59,11 @@ impl Recipe {
         matching.max_by_key(|(pattern, _)| pattern.len()).map_or(usual, |(_, grid)| *grid)
     }
 
-    /// What the layer `name` of a block, which has `cols` inputs, is rounded to. Routers stay as they are, and so do rows that
-    /// are no whole groups of 32.
+    /// What the layer `name` of a block, which has `cols` inputs, is rounded to. Layers that steer others stay as they are,
+    /// and so do rows that are no whole groups of 32.
     pub(crate) fn format_of(&self, name: &str, cols: usize) -> Option<PackedFormat> {
         let format = self.grid_of(name, self.body).format();
-        (!is_router(name) && cols.is_multiple_of(format.block_len())).then_some(format)
+        (!stays_float(name) && cols.is_multiple_of(format.block_len())).then_some(format)
     }
 }
 
@@ -127,10 +127,10 @@ impl From<Grid> for String {
     }
 }
 
-/// Whether the layer `name` picks experts. Such layers stay floats: they are small, and what they decide is no matter of
-/// degree.
-pub(crate) fn is_router(name: &str) -> bool {
-    name.ends_with("ffn_gate_inp.weight")
+/// Whether the layer `name` stays float. Such layers are small, and much hangs on them: routers pick experts, and time
+/// steps say how fast states are forgotten.
+pub(crate) fn stays_float(name: &str) -> bool {
+    ["ffn_gate_inp.weight", "ssm_in_dt.weight"].iter().any(|kept| name.ends_with(kept))
 }
 
 /// Whether `name` is `pattern` with something, or nothing, in place of each `*`.

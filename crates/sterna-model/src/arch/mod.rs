@@ -4,24 +4,30 @@
 //! To add a family, add a row to `table.rs`. If it needs a mixer that is not there yet, that is a variant of
 //! `MixerSpec` and a file in `mixer/`; the loop over blocks stays as it is.
 
+mod experts;
 pub(crate) mod fields;
 pub(crate) mod hf_config;
 pub(crate) mod names;
 mod parts;
+mod recurrent;
 mod rope;
+mod scales;
 mod table;
 pub(crate) mod to_gguf;
 
 use sterna_formats::Checkpoint;
 
-use self::fields::{Defaults, Fields, Kind, identify, keys};
+use self::fields::{Defaults, Fields, Key, Kind, identify, keys};
 use self::names::{Exceptions, Names};
-use self::parts::{AttentionRule, DenseRule, MAX_LAYERS, MAX_WIDTH, attention};
+use self::parts::{AttentionRule, DenseRule, MAX_LAYERS, MAX_WIDTH};
+use self::recurrent::Mamba2Rule;
+use self::scales::Scales;
 use self::table::TABLE;
 use crate::error::{ModelError, Result};
 use crate::spec::{
-    AttentionSpec, BlockSpec, FeedForwardSpec, NormPlacement, Projections, Spec, TernaryStorage,
+    AttentionSpec, BlockSpec, FeedForwardSpec, MixerSpec, NormPlacement, Projections, Spec, TernaryStorage,
 };
+use crate::weights::VectorForm;
 
 /// A family of networks.
 pub struct Architecture {
@@ -51,11 +57,16 @@ pub struct Architecture {
     phi3_in_gguf: bool,
     /// Hugging Face files have query, key and value projections in one tensor, and gate and up in another.
     pub(crate) fused_in_hf: bool,
-    /// The embedding is scaled by the square root of the width.
-    scaled_embedding: bool,
+    /// Epsilon of the norms.
+    norm_eps: Key,
+    /// Constant factors of the whole network.
+    scales: fn(&Fields, usize) -> Result<Scales>,
     /// Settings of the family that change the network in a way that is not done here: flag, supported value.
     refused_flags: &'static [&'static str],
     attention: AttentionRule,
+    mamba2: Mamba2Rule,
+    /// The mixer of a block, by the rules above.
+    mixer: fn(&Fields, usize, &Architecture) -> Result<MixerSpec>,
     dense: DenseRule,
     /// The feed-forward network of a block; dense ones by `dense`.
     feed_forward: fn(&Fields, usize, &DenseRule) -> Result<FeedForwardSpec>,
@@ -66,8 +77,10 @@ pub struct Architecture {
 pub(crate) struct Reading {
     pub(crate) spec: Spec,
     pub(crate) names: Names,
-    /// Added to every norm weight.
-    pub(crate) norm_offset: f32,
+    /// How norm weights are stored.
+    pub(crate) norms: VectorForm,
+    /// How the rates of recurrences are stored.
+    pub(crate) rates: VectorForm,
     /// Query and key rows come permuted.
     pub(crate) permuted_qk: bool,
     /// What the checkpoint would be in a GGUF file.
@@ -137,7 +150,14 @@ impl Architecture {
         Ok(Reading {
             spec: self.spec(fields, kind)?,
             names,
-            norm_offset: if self.norms_less_one && kind == Kind::Hf && !is_native { 1.0 } else { 0.0 },
+            norms: match self.norms_less_one && kind == Kind::Hf && !is_native {
+                true => VectorForm::LessOne,
+                false => VectorForm::Plain,
+            },
+            rates: match kind == Kind::Hf && !is_native {
+                true => VectorForm::LogOfNegative,
+                false => VectorForm::Plain,
+            },
             permuted_qk: self.permuted_in_gguf && kind == Kind::Gguf && !is_native,
             gguf: GgufForm {
                 // Mistral, which has no name of its own there, goes by that of Llama.
@@ -149,19 +169,20 @@ impl Architecture {
     }
 
     fn spec(&self, fields: &Fields, kind: Kind) -> Result<Spec> {
-        let n_layers = fields.size(keys::N_LAYERS, MAX_LAYERS)?;
+        let n_layers = n_layers(fields)?;
         let hidden_size = fields.size(keys::HIDDEN_SIZE, MAX_WIDTH)?;
-        let norm_eps = fields.opt_positive(keys::NORM_EPS)?;
+        let norm_eps = fields.opt_positive(self.norm_eps)?;
         let norm_eps =
-            norm_eps.ok_or_else(|| fields.wrong(keys::NORM_EPS, "a number above zero", "nothing"))?;
+            norm_eps.ok_or_else(|| fields.wrong(self.norm_eps, "a number above zero", "nothing"))?;
+        let scales = (self.scales)(fields, hidden_size)?;
         Ok(Spec {
             architecture: self.name,
             vocab_size: vocab_size(fields)?,
             hidden_size,
             context_length: fields.size(keys::CONTEXT_LENGTH, 1 << 30)?,
             norm_eps: norm_eps as f32,
-            embedding_scale: if self.scaled_embedding { (hidden_size as f32).sqrt() } else { 1.0 },
-            logit_scale: 1.0,
+            embedding_scale: scales.embedding,
+            logit_scale: scales.logits,
             logit_softcap: fields.opt_positive(keys::LOGIT_SOFTCAP)?.map(|cap| cap as f32),
             tied_embeddings: match kind {
                 _ if fields.is_native() => !fields.has_tensor("output.weight"),
@@ -169,17 +190,28 @@ impl Architecture {
                 Kind::Hf => fields.flag("tie_word_embeddings", self.tied_by_default)?,
             },
             projections: projections(fields)?,
-            blocks: (0..n_layers).map(|block| self.block(fields, block)).collect::<Result<_>>()?,
+            blocks: (0..n_layers)
+                .map(|block| self.block(fields, block, scales.residual))
+                .collect::<Result<_>>()?,
         })
     }
 
-    fn block(&self, fields: &Fields, block: usize) -> Result<BlockSpec> {
+    fn block(&self, fields: &Fields, block: usize, residual_scale: f32) -> Result<BlockSpec> {
         Ok(BlockSpec {
-            mixer: attention(fields, block, &self.attention)?,
+            mixer: (self.mixer)(fields, block, self)?,
             feed_forward: (self.feed_forward)(fields, block, &self.dense)?,
             norms: self.norms,
-            residual_scale: 1.0,
+            residual_scale,
         })
+    }
+}
+
+/// Configurations that list the kinds of blocks may leave their number to the list (Nemotron-H in transformers 5).
+fn n_layers(fields: &Fields) -> Result<usize> {
+    let kinds = fields.hf().map_or(Ok(None), |view| view.opt_strs("layers_block_type"))?;
+    match (fields.opt_size(keys::N_LAYERS, MAX_LAYERS)?, kinds) {
+        (None, Some(kinds)) if (1..=MAX_LAYERS).contains(&kinds.len()) => Ok(kinds.len()),
+        _ => fields.size(keys::N_LAYERS, MAX_LAYERS),
     }
 }
 

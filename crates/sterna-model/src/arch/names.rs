@@ -28,9 +28,30 @@ pub(crate) enum Role {
     Down,
     FeedForwardSubNorm,
     Router,
+    RouterBias,
     ExpertGate,
     ExpertUp,
+    /// Rows of gate and up, in this order.
+    ExpertGateUp,
     ExpertDown,
+    SharedGate,
+    SharedUp,
+    /// Rows of gate and up, in this order.
+    SharedGateUp,
+    SharedDown,
+    SsmInZ,
+    SsmInXbc,
+    SsmInDt,
+    /// Rows of these three, in this order.
+    SsmIn,
+    SsmConv,
+    SsmConvBias,
+    SsmDtBias,
+    /// Below zero; in Hugging Face files the logarithm of its magnitude.
+    SsmA,
+    SsmD,
+    SsmNorm,
+    SsmOut,
 }
 
 impl Role {
@@ -40,6 +61,31 @@ impl Role {
             Role::Gate => Role::ExpertGate,
             Role::Up => Role::ExpertUp,
             Role::Down => Role::ExpertDown,
+            role => role,
+        }
+    }
+
+    /// Whether this layer reads what the one `before` it reads.
+    pub(crate) fn reads_what(self, before: Role) -> bool {
+        matches!(
+            (before, self),
+            (Role::Q, Role::K)
+                | (Role::K, Role::V)
+                | (Role::SsmInZ, Role::SsmInXbc)
+                | (Role::SsmInXbc, Role::SsmInDt)
+                | (Role::Gate, Role::Up)
+                | (Role::ExpertGate, Role::ExpertUp)
+                | (Role::SharedGate, Role::SharedUp)
+        )
+    }
+
+    /// The role of what does the same in the network that all positions use beside the experts.
+    pub(crate) fn of_shared_expert(self) -> Role {
+        match self {
+            Role::Gate => Role::SharedGate,
+            Role::Up => Role::SharedUp,
+            Role::GateUp => Role::SharedGateUp,
+            Role::Down => Role::SharedDown,
             role => role,
         }
     }
@@ -77,7 +123,23 @@ fn hf_pattern(role: Role) -> Pattern {
         Role::Router => "layers.{i}.mlp.gate.weight",
         Role::ExpertGate => "layers.{i}.mlp.experts.{e}.gate_proj.weight",
         Role::ExpertUp => "layers.{i}.mlp.experts.{e}.up_proj.weight",
+        Role::ExpertGateUp => "layers.{i}.mlp.experts.gate_up_proj",
         Role::ExpertDown => "layers.{i}.mlp.experts.{e}.down_proj.weight",
+        Role::RouterBias => "layers.{i}.mlp.gate.e_score_correction_bias",
+        Role::SharedGate => "layers.{i}.mlp.shared_expert.gate_proj.weight",
+        Role::SharedUp => "layers.{i}.mlp.shared_expert.up_proj.weight",
+        Role::SharedGateUp => "layers.{i}.mlp.shared_expert.gate_up_proj.weight",
+        Role::SharedDown => "layers.{i}.mlp.shared_expert.down_proj.weight",
+        // No file has the three apart.
+        Role::SsmInZ | Role::SsmInXbc | Role::SsmInDt => "",
+        Role::SsmIn => "layers.{i}.mamba.in_proj.weight",
+        Role::SsmConv => "layers.{i}.mamba.conv1d.weight",
+        Role::SsmConvBias => "layers.{i}.mamba.conv1d.bias",
+        Role::SsmDtBias => "layers.{i}.mamba.dt_bias",
+        Role::SsmA => "layers.{i}.mamba.A_log",
+        Role::SsmD => "layers.{i}.mamba.D",
+        Role::SsmNorm => "layers.{i}.mamba.norm.weight",
+        Role::SsmOut => "layers.{i}.mamba.out_proj.weight",
     }
 }
 
@@ -107,7 +169,23 @@ fn gguf_pattern(role: Role) -> Pattern {
         Role::Router => "blk.{i}.ffn_gate_inp.weight",
         Role::ExpertGate => "blk.{i}.ffn_gate_exps.weight",
         Role::ExpertUp => "blk.{i}.ffn_up_exps.weight",
+        Role::ExpertGateUp => "blk.{i}.ffn_gate_up_exps.weight",
         Role::ExpertDown => "blk.{i}.ffn_down_exps.weight",
+        Role::RouterBias => "blk.{i}.exp_probs_b.bias",
+        Role::SharedGate => "blk.{i}.ffn_gate_shexp.weight",
+        Role::SharedUp | Role::SharedGateUp => "blk.{i}.ffn_up_shexp.weight",
+        Role::SharedDown => "blk.{i}.ffn_down_shexp.weight",
+        Role::SsmInZ => "blk.{i}.ssm_in_z.weight",
+        Role::SsmInXbc => "blk.{i}.ssm_in_xbc.weight",
+        Role::SsmInDt => "blk.{i}.ssm_in_dt.weight",
+        Role::SsmIn => "blk.{i}.ssm_in.weight",
+        Role::SsmConv => "blk.{i}.ssm_conv1d.weight",
+        Role::SsmConvBias => "blk.{i}.ssm_conv1d.bias",
+        Role::SsmDtBias => "blk.{i}.ssm_dt.bias",
+        Role::SsmA => "blk.{i}.ssm_a",
+        Role::SsmD => "blk.{i}.ssm_d",
+        Role::SsmNorm => "blk.{i}.ssm_norm.weight",
+        Role::SsmOut => "blk.{i}.ssm_out.weight",
     }
 }
 
@@ -122,7 +200,7 @@ fn native_pattern(role: Role) -> Pattern {
 }
 
 /// All roles but those of several matrices in one, which native files do not have.
-const ROLES: [Role; 22] = [
+const ROLES: &[Role] = &[
     Role::Embedding,
     Role::FinalNorm,
     Role::Head,
@@ -142,9 +220,23 @@ const ROLES: [Role; 22] = [
     Role::Down,
     Role::FeedForwardSubNorm,
     Role::Router,
+    Role::RouterBias,
     Role::ExpertGate,
     Role::ExpertUp,
     Role::ExpertDown,
+    Role::SharedGate,
+    Role::SharedUp,
+    Role::SharedDown,
+    Role::SsmInZ,
+    Role::SsmInXbc,
+    Role::SsmInDt,
+    Role::SsmConv,
+    Role::SsmConvBias,
+    Role::SsmDtBias,
+    Role::SsmA,
+    Role::SsmD,
+    Role::SsmNorm,
+    Role::SsmOut,
 ];
 
 /// What a tensor of a native file is for.
@@ -162,12 +254,14 @@ pub(crate) struct Place {
 impl Place {
     /// The place of the tensor that native files call `name`, unless it is of none that is known.
     pub(crate) fn of_native(name: &str) -> Option<Place> {
-        let bias = name.strip_suffix(".bias").map(|stem| format!("{stem}.weight"));
-        ROLES.into_iter().find_map(|role| {
-            let numbers = numbers(native_pattern(role), bias.as_deref().unwrap_or(name))?;
-            let number = |index: usize| numbers.get(index).copied().unwrap_or(0);
-            Some(Place { role, block: number(0), expert: number(1), is_bias: bias.is_some() })
-        })
+        let place = |name: &str, is_bias| {
+            ROLES.iter().find_map(|&role| {
+                let numbers = numbers(native_pattern(role), name)?;
+                let number = |index: usize| numbers.get(index).copied().unwrap_or(0);
+                Some(Place { role, block: number(0), expert: number(1), is_bias })
+            })
+        };
+        place(name, false).or_else(|| place(&format!("{}.weight", name.strip_suffix(".bias")?), true))
     }
 }
 
@@ -198,13 +292,23 @@ pub(crate) enum Names {
 }
 
 /// Where language models are found in Hugging Face checkpoints: prefix of the model, prefix of its head.
-const HF_PREFIXES: [(&str, &str); 4] =
-    [("model.", ""), ("model.language_model.", ""), ("language_model.model.", "language_model."), ("", "")];
+const HF_PREFIXES: [(&str, &str); 5] = [
+    ("model.", ""),
+    ("model.language_model.", ""),
+    ("language_model.model.", "language_model."),
+    ("backbone.", ""),
+    ("", ""),
+];
+
+fn hf_pattern_of(role: Role, exceptions: Exceptions) -> Pattern {
+    let exception = exceptions.iter().find(|(special, _)| *special == role);
+    exception.map_or_else(|| hf_pattern(role), |&(_, pattern)| pattern)
+}
 
 impl Names {
     /// The names of a Hugging Face checkpoint, of which `has` says whether it holds a tensor.
     pub(crate) fn hf(exceptions: Exceptions, has: impl Fn(&str) -> bool) -> Names {
-        let embedding = hf_pattern(Role::Embedding);
+        let embedding = hf_pattern_of(Role::Embedding, exceptions);
         let holds_embedding = |(prefix, _): &&(&str, &str)| has(&format!("{prefix}{embedding}"));
         // Without an embedding the first prefix is as good as any: loading will report the missing tensor.
         let &(prefix, head) = HF_PREFIXES.iter().find(holds_embedding).unwrap_or(&HF_PREFIXES[0]);
@@ -216,11 +320,15 @@ impl Names {
             Names::Native => ("", native_pattern(role)),
             Names::Gguf => ("", gguf_pattern(role)),
             Names::Hf { prefix, head, exceptions } => {
-                let exception = exceptions.iter().find(|(special, _)| *special == role);
-                let pattern = exception.map_or_else(|| hf_pattern(role), |&(_, pattern)| pattern);
+                let pattern = hf_pattern_of(role, exceptions);
                 (if role == Role::Head { head } else { prefix }, pattern)
             }
         }
+    }
+
+    /// Whether files of this vocabulary may have a tensor with this role.
+    pub(crate) fn has(&self, role: Role) -> bool {
+        !self.pattern(role).1.is_empty()
     }
 
     /// The name of the tensor with this role in block `block`.
@@ -248,7 +356,7 @@ mod tests {
 
     #[test]
     fn native_names_say_their_place() {
-        for (index, role) in ROLES.into_iter().enumerate() {
+        for (index, &role) in ROLES.iter().enumerate() {
             let (name, _) = Names::Native.of_expert(role, 7, 3);
             let place = Place::of_native(&name).unwrap();
             assert_eq!((place.role, place.is_bias), (role, false), "{name}");

@@ -1,15 +1,15 @@
 //! The parts that table rows are put together from: attention and feed-forward networks, read from a configuration.
 
+use super::Architecture;
 use super::fields::{Fields, Key, Source, keys};
 use super::rope::{Span, rope};
 use crate::error::Result;
-use crate::spec::{Activation, AttentionSpec, DenseSpec, FeedForwardSpec, MixerSpec, MoeSpec};
+use crate::spec::{Activation, AttentionSpec, DenseSpec, FeedForwardSpec, MixerSpec};
 
 /// No network comes near these; they keep products of sizes inside 64 bits and loops finite.
 pub(crate) const MAX_LAYERS: usize = 1024;
 pub(crate) const MAX_WIDTH: usize = 1 << 24;
-const MAX_HEADS: usize = 1 << 16;
-const MAX_EXPERTS: usize = 1 << 12;
+pub(super) const MAX_HEADS: usize = 1 << 16;
 
 const QUERY_PRE_ATTN_SCALAR: Key = Key { hf: "query_pre_attn_scalar", gguf: "" };
 
@@ -23,7 +23,7 @@ pub(super) enum Bias {
 }
 
 impl Bias {
-    fn is_there(self, fields: &Fields, gguf_tensor: &str) -> Result<bool> {
+    pub(super) fn is_there(self, fields: &Fields, gguf_tensor: &str) -> Result<bool> {
         if fields.is_native() || matches!(fields.source, Source::Gguf(..)) {
             return Ok(fields.has_tensor(gguf_tensor));
         }
@@ -67,8 +67,13 @@ pub(super) const LLAMA: AttentionRule = AttentionRule {
 pub(super) const UNBIASED: AttentionRule =
     AttentionRule { qkv_bias: Bias::Never, o_bias: Bias::Never, ..LLAMA };
 
+/// Every block has attention.
+pub(super) fn attention_everywhere(fields: &Fields, block: usize, row: &Architecture) -> Result<MixerSpec> {
+    attention(fields, block, &row.attention).map(MixerSpec::Attention)
+}
+
 /// Attention of block `block`.
-pub(super) fn attention(fields: &Fields, block: usize, rule: &AttentionRule) -> Result<MixerSpec> {
+pub(super) fn attention(fields: &Fields, block: usize, rule: &AttentionRule) -> Result<AttentionSpec> {
     let hidden_size = fields.size(keys::HIDDEN_SIZE, MAX_WIDTH)?;
     let n_heads = fields.size_of_block(keys::N_HEADS, block, MAX_HEADS)?;
     let n_kv_heads = fields.opt_size_of_block(keys::N_KV_HEADS, block, MAX_HEADS)?.unwrap_or(n_heads);
@@ -96,7 +101,7 @@ pub(super) fn attention(fields: &Fields, block: usize, rule: &AttentionRule) -> 
     let window = (rule.window)(fields, block)?;
     let span = if window.is_some() { Span::Sliding } else { Span::Full };
     let rotates = (rule.rotates)(fields, block)?;
-    Ok(MixerSpec::Attention(AttentionSpec {
+    Ok(AttentionSpec {
         n_heads,
         n_kv_heads,
         head_dim,
@@ -109,12 +114,18 @@ pub(super) fn attention(fields: &Fields, block: usize, rule: &AttentionRule) -> 
         o_bias: rule.o_bias.is_there(fields, &format!("blk.{block}.attn_output.bias"))?,
         qk_norm: rule.qk_norm,
         sub_norm: rule.sub_norm,
-    }))
+    })
 }
 
 /// `sliding_window`, if it is there and not zero.
 fn sliding_window(fields: &Fields) -> Result<Option<usize>> {
     Ok(fields.opt_usize(keys::SLIDING_WINDOW)?.filter(|window| *window > 0))
+}
+
+/// No block rotates, unless `position_embedding_type` says so (Granite).
+pub(super) fn rotates_if_said(fields: &Fields, _: usize) -> Result<bool> {
+    let kind = fields.hf().map_or(Ok(None), |view| view.opt_str("position_embedding_type"))?;
+    Ok(kind == Some("rope"))
 }
 
 /// Every block has the window (Mistral, Phi-3).
@@ -208,6 +219,7 @@ pub(super) fn gemma3_score_divisor(fields: &Fields, head_dim: usize) -> Result<f
 
 /// How a family's feed-forward network differs from that of Llama.
 pub(super) struct DenseRule {
+    pub(super) gated: bool,
     /// The activation, when the configuration does not say.
     pub(super) activation: Activation,
     pub(super) bias: Bias,
@@ -216,10 +228,15 @@ pub(super) struct DenseRule {
 
 /// The feed-forward network of Llama.
 pub(super) const SWIGLU: DenseRule =
-    DenseRule { activation: Activation::Silu, bias: Bias::If("mlp_bias"), sub_norm: false };
+    DenseRule { gated: true, activation: Activation::Silu, bias: Bias::If("mlp_bias"), sub_norm: false };
 
 /// The feed-forward network of Llama, never with biases.
 pub(super) const UNBIASED_SWIGLU: DenseRule = DenseRule { bias: Bias::Never, ..SWIGLU };
+
+/// Blocks have a mixer and nothing else (Mamba).
+pub(super) fn no_feed_forward(_: &Fields, _: usize, _: &DenseRule) -> Result<FeedForwardSpec> {
+    Ok(FeedForwardSpec::None)
+}
 
 /// A dense network of width `intermediate_size`.
 pub(super) fn dense(fields: &Fields, block: usize, rule: &DenseRule) -> Result<FeedForwardSpec> {
@@ -227,8 +244,15 @@ pub(super) fn dense(fields: &Fields, block: usize, rule: &DenseRule) -> Result<F
     dense_of(fields, block, rule, intermediate_size).map(FeedForwardSpec::Dense)
 }
 
-fn dense_of(fields: &Fields, block: usize, rule: &DenseRule, intermediate_size: usize) -> Result<DenseSpec> {
+/// A network of width `intermediate_size`.
+pub(super) fn dense_of(
+    fields: &Fields,
+    block: usize,
+    rule: &DenseRule,
+    intermediate_size: usize,
+) -> Result<DenseSpec> {
     Ok(DenseSpec {
+        gated: rule.gated,
         intermediate_size,
         activation: activation(fields)?.unwrap_or(rule.activation),
         bias: rule.bias.is_there(fields, &format!("blk.{block}.ffn_up.bias"))?,
@@ -239,7 +263,9 @@ fn dense_of(fields: &Fields, block: usize, rule: &DenseRule, intermediate_size: 
 /// The activation that `config.json` names, if it names one.
 fn activation(fields: &Fields) -> Result<Option<Activation>> {
     let Some(view) = fields.hf() else { return Ok(None) };
-    let name = if view.has("hidden_activation") { "hidden_activation" } else { "hidden_act" };
+    // Nemotron-H calls it by what it is of; its `hidden_act`, where there is one, is another's.
+    let names = ["hidden_activation", "mlp_hidden_act", "hidden_act"];
+    let name = names.into_iter().find(|name| view.has(name)).unwrap_or("hidden_act");
     Ok(Some(match view.opt_str(name)? {
         None => return Ok(None),
         Some("silu" | "swish") => Activation::Silu,
@@ -249,37 +275,4 @@ fn activation(fields: &Fields) -> Result<Option<Activation>> {
         Some("relu2") => Activation::Relu2,
         Some(_) => return Err(view.wrong(name, "silu, gelu, gelu_pytorch_tanh, relu or relu2").into()),
     }))
-}
-
-/// Experts (Qwen3-MoE) in the blocks that have them, a dense network in the others.
-pub(super) fn moe_or_dense(fields: &Fields, block: usize, rule: &DenseRule) -> Result<FeedForwardSpec> {
-    let n_experts = match fields.opt_usize(keys::N_EXPERTS)? {
-        None => fields.opt_usize(keys::N_EXPERTS_BY_OLD_NAME)?,
-        n_experts => n_experts,
-    };
-    let n_experts = n_experts.unwrap_or(0);
-    if n_experts == 0 || !has_experts(fields, block)? {
-        return dense(fields, block, rule);
-    }
-    if n_experts > MAX_EXPERTS {
-        return Err(fields.wrong(keys::N_EXPERTS, format!("at most {MAX_EXPERTS}"), n_experts));
-    }
-    let intermediate_size = fields.size(keys::MOE_INTERMEDIATE_SIZE, MAX_WIDTH)?;
-    Ok(FeedForwardSpec::Moe(MoeSpec {
-        n_experts,
-        n_active: fields.size(keys::N_ACTIVE_EXPERTS, n_experts)?,
-        // GGUF files do not say; the models there are all renormalise. The class's default is false.
-        renormalize: fields.flag("norm_topk_prob", fields.hf().is_none())?,
-        expert: dense_of(fields, block, rule, intermediate_size)?,
-    }))
-}
-
-fn has_experts(fields: &Fields, block: usize) -> Result<bool> {
-    const SPARSE_STEP: Key = Key { hf: "decoder_sparse_step", gguf: "" };
-    let Some(view) = fields.hf() else {
-        return Ok(fields.has_tensor(&format!("blk.{block}.ffn_gate_inp.weight")));
-    };
-    let step = fields.opt_size(SPARSE_STEP, MAX_LAYERS)?.unwrap_or(1);
-    let dense_blocks = view.opt_usizes("mlp_only_layers")?.unwrap_or_default();
-    Ok((block + 1).is_multiple_of(step) && !dense_blocks.contains(&block))
 }

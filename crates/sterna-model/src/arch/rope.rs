@@ -15,6 +15,7 @@ pub(crate) enum Span {
 
 pub(super) const THETA: Key = Key { hf: "rope_theta", gguf: "rope.freq_base" };
 pub(super) const LOCAL_THETA: Key = Key { hf: "rope_local_base_freq", gguf: "rope.freq_base_swa" };
+const PARTIAL: Key = Key { hf: "partial_rotary_factor", gguf: "" };
 pub(super) const N_DIMS: Key = Key { hf: "", gguf: "rope.dimension_count" };
 pub(super) const FACTOR: Key = Key { hf: "", gguf: "rope.scaling.factor" };
 const OLD_FACTOR: Key = Key { hf: "", gguf: "rope.scale_linear" };
@@ -61,7 +62,7 @@ fn hf_rope(
     };
     let rotated = match parameters.as_ref().map_or(Ok(None), |view| view.opt_f64("partial_rotary_factor"))? {
         Some(part) => part,
-        None => root.opt_f64("partial_rotary_factor")?.unwrap_or(1.0),
+        None => fields.opt_f64(PARTIAL)?.unwrap_or(1.0),
     };
     let n_dims = (head_dim as f64 * rotated) as usize;
     let scaling = parameters.map_or(Ok(RopeScaling::None), |view| hf_scaling(fields, root, &view))?;

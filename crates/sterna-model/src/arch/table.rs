@@ -1,9 +1,13 @@
 //! The table of families. A row says in what a family differs; what it does not say is as in Llama.
 
 use super::Architecture;
+use super::experts::*;
+use super::fields::{Key, keys};
 use super::hf_config::families::*;
-use super::names::Role;
+use super::names::{Exceptions, Role};
 use super::parts::*;
+use super::recurrent::*;
+use super::scales::*;
 use crate::spec::{Activation, NormPlacement};
 
 /// All families, in no particular order.
@@ -94,7 +98,7 @@ pub(super) const TABLE: &[Architecture] = &[
         tied_by_default: true,
         norms_less_one: true,
         permuted_in_gguf: false,
-        scaled_embedding: true,
+        scales: embedding_by_root_of_width,
         refused_flags: &["use_bidirectional_attention"],
         attention: AttentionRule {
             qk_norm: true,
@@ -132,7 +136,121 @@ pub(super) const TABLE: &[Architecture] = &[
         dense: DenseRule { activation: Activation::Silu, ..BITNET_ROW.dense },
         ..BITNET_ROW
     },
+    Architecture {
+        name: "mamba2",
+        hf: &["mamba2"],
+        defaults: &[("max_position_embeddings", 1_048_576.0)],
+        hf_names: MAMBA_NAMES,
+        tied_by_default: true,
+        norm_eps: LAYER_NORM_EPS,
+        mamba2: MAMBA2,
+        mixer: mamba2_everywhere,
+        feed_forward: no_feed_forward,
+        ..HYBRID_ROW
+    },
+    Architecture {
+        name: "bamba",
+        hf: &["bamba"],
+        // Half of each head rotates, whatever older configurations say of it.
+        defaults: &[("partial_rotary_factor", 0.5)],
+        hf_names: &[
+            (Role::FinalNorm, "final_layernorm.weight"),
+            (Role::FeedForwardNorm, "layers.{i}.pre_ff_layernorm.weight"),
+            (Role::Gate, "layers.{i}.feed_forward.gate_proj.weight"),
+            (Role::Up, "layers.{i}.feed_forward.up_proj.weight"),
+            (Role::Down, "layers.{i}.feed_forward.down_proj.weight"),
+        ],
+        mixer: mamba2_but_in_listed,
+        ..HYBRID_ROW
+    },
+    Architecture {
+        name: "granitemoehybrid",
+        hf: &["granitemoehybrid"],
+        hf_names: &[
+            (Role::GateUp, "layers.{i}.shared_mlp.input_linear.weight"),
+            (Role::Down, "layers.{i}.shared_mlp.output_linear.weight"),
+            (Role::SharedGateUp, "layers.{i}.shared_mlp.input_linear.weight"),
+            (Role::SharedDown, "layers.{i}.shared_mlp.output_linear.weight"),
+            (Role::Router, "layers.{i}.block_sparse_moe.router.layer.weight"),
+            (Role::ExpertGateUp, "layers.{i}.block_sparse_moe.input_linear.weight"),
+            (Role::ExpertDown, "layers.{i}.block_sparse_moe.output_linear.weight"),
+        ],
+        tied_by_default: true,
+        scales: granite_scales,
+        attention: AttentionRule { rotates: rotates_if_said, score_divisor: granite_score_divisor, ..LLAMA },
+        mixer: mamba2_by_type,
+        feed_forward: granite_experts,
+        ..HYBRID_ROW
+    },
+    Architecture {
+        name: "nemotron_h",
+        hf: &["nemotron_h"],
+        hf_names: NEMOTRON_NAMES,
+        norm_eps: LAYER_NORM_EPS,
+        attention: AttentionRule { rotates: |_, _| Ok(false), ..LLAMA },
+        mamba2: NEMOTRON,
+        mixer: mamba2_by_pattern,
+        dense: DenseRule { gated: false, activation: Activation::Relu2, ..SWIGLU },
+        feed_forward: nemotron_feed_forward,
+        ..HYBRID_ROW
+    },
 ];
+
+/// What `rms_norm_eps` is called where the first Mamba was the model.
+const LAYER_NORM_EPS: Key = Key { hf: "layer_norm_epsilon", ..keys::NORM_EPS };
+
+const MAMBA_NAMES: Exceptions = &[
+    (Role::Embedding, "embeddings.weight"),
+    (Role::FinalNorm, "norm_f.weight"),
+    (Role::MixerNorm, "layers.{i}.norm.weight"),
+    (Role::SsmIn, "layers.{i}.mixer.in_proj.weight"),
+    (Role::SsmConv, "layers.{i}.mixer.conv1d.weight"),
+    (Role::SsmConvBias, "layers.{i}.mixer.conv1d.bias"),
+    (Role::SsmDtBias, "layers.{i}.mixer.dt_bias"),
+    (Role::SsmA, "layers.{i}.mixer.A_log"),
+    (Role::SsmD, "layers.{i}.mixer.D"),
+    (Role::SsmNorm, "layers.{i}.mixer.norm.weight"),
+    (Role::SsmOut, "layers.{i}.mixer.out_proj.weight"),
+];
+
+/// Those of Mamba and of the other things that a mixer may be.
+const NEMOTRON_NAMES: Exceptions = &[
+    (Role::Embedding, "embeddings.weight"),
+    (Role::FinalNorm, "norm_f.weight"),
+    (Role::MixerNorm, "layers.{i}.norm.weight"),
+    (Role::FeedForwardNorm, "layers.{i}.norm.weight"),
+    (Role::SsmIn, "layers.{i}.mixer.in_proj.weight"),
+    (Role::SsmConv, "layers.{i}.mixer.conv1d.weight"),
+    (Role::SsmConvBias, "layers.{i}.mixer.conv1d.bias"),
+    (Role::SsmDtBias, "layers.{i}.mixer.dt_bias"),
+    (Role::SsmA, "layers.{i}.mixer.A_log"),
+    (Role::SsmD, "layers.{i}.mixer.D"),
+    (Role::SsmNorm, "layers.{i}.mixer.norm.weight"),
+    (Role::SsmOut, "layers.{i}.mixer.out_proj.weight"),
+    (Role::Q, "layers.{i}.mixer.q_proj.weight"),
+    (Role::K, "layers.{i}.mixer.k_proj.weight"),
+    (Role::V, "layers.{i}.mixer.v_proj.weight"),
+    (Role::O, "layers.{i}.mixer.o_proj.weight"),
+    (Role::Up, "layers.{i}.mixer.up_proj.weight"),
+    (Role::Down, "layers.{i}.mixer.down_proj.weight"),
+    (Role::Router, "layers.{i}.mixer.gate.weight"),
+    (Role::RouterBias, "layers.{i}.mixer.gate.e_score_correction_bias"),
+    (Role::ExpertUp, "layers.{i}.mixer.experts.{e}.up_proj.weight"),
+    (Role::ExpertDown, "layers.{i}.mixer.experts.{e}.down_proj.weight"),
+    (Role::SharedUp, "layers.{i}.mixer.shared_experts.up_proj.weight"),
+    (Role::SharedDown, "layers.{i}.mixer.shared_experts.down_proj.weight"),
+];
+
+/// Networks of several kinds of mixers. What other runtimes want of them is not written.
+const HYBRID_ROW: Architecture = Architecture {
+    name: "",
+    hf: &[],
+    gguf: &[],
+    hf_class: "",
+    permuted_in_gguf: false,
+    attention: LLAMA,
+    ..LLAMA_ROW
+};
 
 const LLAMA_ROW: Architecture = Architecture {
     name: "llama",
@@ -148,9 +266,12 @@ const LLAMA_ROW: Architecture = Architecture {
     permuted_in_gguf: true,
     phi3_in_gguf: false,
     fused_in_hf: false,
-    scaled_embedding: false,
+    norm_eps: keys::NORM_EPS,
+    scales: unscaled,
     refused_flags: &[],
     attention: AttentionRule { window: window_of_gguf_mistral, ..LLAMA },
+    mamba2: BAMBA,
+    mixer: attention_everywhere,
     dense: SWIGLU,
     feed_forward: dense,
     norms: NormPlacement::Pre,

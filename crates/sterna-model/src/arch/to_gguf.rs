@@ -7,7 +7,7 @@ use super::GgufForm;
 use super::fields::{Key, keys};
 use super::rope;
 use crate::rope::{Regime, RopeScaling, RopeSpec, yarn_mscale};
-use crate::spec::{AttentionSpec, FeedForwardSpec, MixerSpec, MoeSpec, Spec};
+use crate::spec::{AttentionSpec, FeedForwardSpec, MoeSpec, Spec};
 
 /// Blocks between those without a window, in Gemma 3 and where files do not say.
 const USUAL_PATTERN: usize = 6;
@@ -31,13 +31,8 @@ pub(crate) fn hyper_parameters(spec: &Spec, form: GgufForm, entries: &mut Entrie
         writer.float(keys::LOGIT_SOFTCAP, cap);
     }
     writer.feed_forward(spec);
-    let attention: Vec<&AttentionSpec> = spec
-        .blocks
-        .iter()
-        .map(|block| match &block.mixer {
-            MixerSpec::Attention(attention) => attention,
-        })
-        .collect();
+    let attention: Vec<&AttentionSpec> =
+        spec.blocks.iter().filter_map(|block| block.mixer.attention()).collect();
     writer.attention(&attention, form);
     writer.rotation(&attention)
 }

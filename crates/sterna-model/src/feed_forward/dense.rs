@@ -1,4 +1,4 @@
-//! The gated network `down(activation(gate x) · up x)`.
+//! One network: `down(activation(gate x) · up x)`, or `down(activation(up x))` where there is no gate.
 
 use sterna_tensor::Activations;
 
@@ -31,12 +31,23 @@ pub(super) fn dense(
 ) {
     let c = pass.compute;
     let width = spec.intermediate_size;
-    weights.gate.take_input(pass, x, input);
+    weights.gate.as_ref().unwrap_or(&weights.up).take_input(pass, x, input);
     let len = input.n_tokens() * width;
-    let (gate, up) = (sized(&mut scratch.gate, len), sized(&mut scratch.up, len));
-    project(c, input, [(&weights.gate, &mut *gate), (&weights.up, &mut *up)]);
-    let inner = sized(&mut scratch.inner, len);
-    rows::gated(c, spec.activation, gate, up, width, inner);
+    let up = sized(&mut scratch.up, len);
+    let inner = match &weights.gate {
+        Some(gate_weights) => {
+            let gate = sized(&mut scratch.gate, len);
+            project(c, input, [(gate_weights, &mut *gate), (&weights.up, &mut *up)]);
+            let inner = sized(&mut scratch.inner, len);
+            rows::gated(c, spec.activation, gate, up, width, inner);
+            inner
+        }
+        None => {
+            project(c, input, [(&weights.up, &mut *up)]);
+            rows::activate(c, spec.activation, up, width);
+            up
+        }
+    };
     if let Some(sub_norm) = &weights.sub_norm {
         rows::rms_norm_in_place(c, inner, sub_norm, pass.norm_eps);
     }

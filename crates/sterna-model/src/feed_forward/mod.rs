@@ -2,6 +2,7 @@
 
 mod dense;
 mod moe;
+mod router;
 
 use sterna_tensor::Activations;
 

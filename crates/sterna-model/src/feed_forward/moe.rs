@@ -2,6 +2,7 @@
 
 use sterna_tensor::{Activations, ops};
 
+use super::router::{Route, Router};
 use super::{FeedForwardScratch, dense};
 use crate::linear::{Linear, project_one};
 use crate::mixer::Pass;
@@ -11,23 +12,15 @@ use crate::workspace::sized;
 
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
-    /// Probabilities of the experts, `[n, n_experts]`.
+    /// Of the experts, `[n, n_experts]`.
     scores: Vec<f32>,
-    /// Experts of one token, best first, `[n_experts]`.
-    order: Vec<usize>,
+    router: Router,
     /// Who goes where: expert, token and weight, sorted by expert, `[n * n_active]`.
     routes: Vec<Route>,
     /// The tokens of one expert, `[n_routed, hidden_size]`.
     x: Vec<f32>,
     /// What it makes of them, `[n_routed, hidden_size]`.
     y: Vec<f32>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Route {
-    expert: usize,
-    token: usize,
-    weight: f32,
 }
 
 /// From `x` to `y`, both `[n, hidden_size]`.
@@ -44,9 +37,13 @@ pub(super) fn moe(
     let hidden_size = x.len() / pass.n_tokens;
     let scores = sized(&mut scratch.scores, pass.n_tokens * spec.n_experts);
     project_one(pass, x, &weights.router, input, scores);
-    route(pass, spec, scores, &mut scratch.order, &mut scratch.routes);
+    let bias = weights.router_bias.as_deref();
+    scratch.router.route(pass.compute, spec, bias, scores, &mut scratch.routes);
 
-    y.fill(0.0);
+    match (&spec.shared, &weights.shared) {
+        (Some(spec), Some(weights)) => dense::dense(pass, spec, weights, x, input, dense_scratch, y),
+        _ => y.fill(0.0),
+    }
     // Each expert runs once, over all tokens that it got.
     for routes in scratch.routes.chunk_by(|a, b| a.expert == b.expert) {
         let len = routes.len() * hidden_size;
@@ -61,20 +58,4 @@ pub(super) fn moe(
             ops::add_scaled(pass.compute.isa, sum, row, route.weight);
         }
     }
-}
-
-/// Turns router logits `scores` `[n, n_experts]` into `routes`.
-fn route(pass: &Pass, spec: &MoeSpec, scores: &mut [f32], order: &mut Vec<usize>, routes: &mut Vec<Route>) {
-    routes.clear();
-    for (token, scores) in scores.chunks_exact_mut(spec.n_experts).enumerate() {
-        ops::softmax(pass.compute.isa, scores);
-        order.clear();
-        order.extend(0..spec.n_experts);
-        // Equal scores: the expert with the lower number.
-        order.sort_unstable_by(|a, b| scores[*b].total_cmp(&scores[*a]).then(a.cmp(b)));
-        let chosen = &order[..spec.n_active];
-        let sum: f32 = if spec.renormalize { chosen.iter().map(|expert| scores[*expert]).sum() } else { 1.0 };
-        routes.extend(chosen.iter().map(|&expert| Route { expert, token, weight: scores[expert] / sum }));
-    }
-    routes.sort_unstable_by_key(|route| (route.expert, route.token));
 }

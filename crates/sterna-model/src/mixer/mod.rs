@@ -4,6 +4,8 @@
 //! stream. It alone reads and writes its [`MixerState`].
 
 pub(crate) mod attention;
+mod conv;
+pub(crate) mod mamba2;
 
 use std::cell::RefCell;
 
@@ -35,6 +37,7 @@ pub(crate) type InputTap<'a> = dyn FnMut(&str, &[f32]) + 'a;
 #[derive(Debug, Default)]
 pub(crate) struct MixerScratch {
     attention: attention::Scratch,
+    mamba2: mamba2::Scratch,
 }
 
 /// The mixer of one block.
@@ -58,10 +61,16 @@ impl Mixer<'_> {
         y: &mut [f32],
     ) {
         match (self.spec, self.weights, state) {
+            (MixerSpec::None, MixerWeights::None, MixerState::None) => y.fill(0.0),
             (MixerSpec::Attention(spec), MixerWeights::Attention(weights), MixerState::Attention(cache)) => {
                 let layer = attention::Layer { spec, weights, rope: self.rope };
                 layer.mix(pass, cache, x, input, &mut scratch.attention, y);
             }
+            (MixerSpec::Mamba2(spec), MixerWeights::Mamba2(weights), MixerState::Mamba2(state)) => {
+                let layer = mamba2::Layer { spec, weights };
+                layer.mix(pass, state, x, input, &mut scratch.mamba2, y);
+            }
+            _ => unreachable!("weights and state are made by the spec"),
         }
     }
 }

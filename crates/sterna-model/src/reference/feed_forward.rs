@@ -2,20 +2,23 @@
 
 use super::attention::softmax;
 use super::{Linear, add, rms_norm};
-use crate::spec::{DenseSpec, MoeSpec};
+use crate::spec::{DenseSpec, MoeSpec, Routing};
 use crate::weights::{DenseWeights, MoeWeights};
 
-/// `down(activation(gate x) · up x)`, `[n, hidden_size]` → `[n, hidden_size]`.
+/// `down(activation(gate x) · up x)`, or `down(activation(up x))`, `[n, hidden_size]` → `[n, hidden_size]`.
 pub(super) fn dense(
     spec: &DenseSpec,
     weights: &DenseWeights<Linear, Vec<f32>>,
     x: &[f32],
     eps: f32,
 ) -> Vec<f32> {
-    let gate = weights.gate.apply(x); // [n, intermediate_size]
     let up = weights.up.apply(x); // [n, intermediate_size]
-    let mut inner: Vec<f32> =
-        gate.iter().zip(&up).map(|(gate, up)| spec.activation.apply(*gate) * up).collect();
+    let mut inner: Vec<f32> = match &weights.gate {
+        Some(gate) => {
+            gate.apply(x).iter().zip(&up).map(|(gate, up)| spec.activation.apply(*gate) * up).collect()
+        }
+        None => up.into_iter().map(|up| spec.activation.apply(up)).collect(),
+    };
     if let Some(sub_norm) = &weights.sub_norm {
         inner = rms_norm(&inner, sub_norm, eps);
     }
@@ -25,18 +28,55 @@ pub(super) fn dense(
 /// The router's best experts for every token, weighted. `[n, hidden_size]` → `[n, hidden_size]`.
 pub(super) fn moe(spec: &MoeSpec, weights: &MoeWeights<Linear, Vec<f32>>, x: &[f32], eps: f32) -> Vec<f32> {
     let mut scores = weights.router.apply(x); // [n, n_experts]
-    let mut out = vec![0.0; x.len()]; // [n, hidden_size]
+    let mut out = match (&spec.shared, &weights.shared) {
+        (Some(spec), Some(weights)) => dense(spec, weights, x, eps),
+        _ => vec![0.0; x.len()],
+    };
     let hidden_size = x.len() * spec.n_experts / scores.len();
     let tokens = x.chunks_exact(hidden_size).zip(out.chunks_exact_mut(hidden_size));
     for ((x, out), scores) in tokens.zip(scores.chunks_exact_mut(spec.n_experts)) {
-        softmax(scores);
-        let mut order: Vec<usize> = (0..spec.n_experts).collect();
-        order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
-        let chosen = &order[..spec.n_active];
-        let sum: f32 = if spec.renormalize { chosen.iter().map(|e| scores[*e]).sum() } else { 1.0 };
-        for &expert in chosen {
-            add(out, &dense(&spec.expert, &weights.experts[expert], x, eps), scores[expert] / sum);
+        for (expert, weight) in route(spec, weights.router_bias.as_deref(), scores) {
+            add(out, &dense(&spec.expert, &weights.experts[expert], x, eps), weight);
         }
     }
     out
+}
+
+/// The experts for the token with these router logits, with their weights.
+fn route(spec: &MoeSpec, bias: Option<&[f32]>, scores: &mut [f32]) -> Vec<(usize, f32)> {
+    match spec.routing {
+        Routing::Softmax { .. } => softmax(scores),
+        Routing::SoftmaxOfChosen => {}
+        Routing::Sigmoid { .. } => scores.iter_mut().for_each(|score| *score = 1.0 / (1.0 + (-*score).exp())),
+    }
+    let mut choice: Vec<f32> =
+        (0..scores.len()).map(|e| scores[e] + bias.map_or(0.0, |bias| bias[e])).collect();
+    if let Routing::Sigmoid { n_groups, n_active_groups, .. } = spec.routing {
+        let size = choice.len() / n_groups;
+        let two_best = |group: &usize| {
+            let mut group = choice[group * size..][..size].to_vec();
+            group.sort_by(|a, b| b.total_cmp(a));
+            group.iter().take(2).sum::<f32>()
+        };
+        let mut groups: Vec<usize> = (0..n_groups).collect();
+        groups.sort_by(|a, b| two_best(b).total_cmp(&two_best(a)));
+        for group in groups.split_off(n_active_groups) {
+            choice[group * size..][..size].fill(f32::NEG_INFINITY);
+        }
+    }
+    let mut order: Vec<usize> = (0..spec.n_experts).collect();
+    order.sort_by(|a, b| choice[*b].total_cmp(&choice[*a]));
+    let chosen = &order[..spec.n_active];
+    let mut weights: Vec<f32> = chosen.iter().map(|expert| scores[*expert]).collect();
+    let total: f32 = weights.iter().sum();
+    match spec.routing {
+        Routing::Softmax { renormalize: false } => {}
+        Routing::Softmax { renormalize: true } => weights.iter_mut().for_each(|weight| *weight /= total),
+        Routing::SoftmaxOfChosen => softmax(&mut weights),
+        Routing::Sigmoid { renormalize, scale, .. } => {
+            let divisor = if renormalize { total + 1e-20 } else { 1.0 };
+            weights.iter_mut().for_each(|weight| *weight *= scale / divisor);
+        }
+    }
+    chosen.iter().copied().zip(weights).collect()
 }

@@ -12,17 +12,19 @@
 
 mod attention;
 mod feed_forward;
+mod recurrent;
 
 use sterna_formats::{Checkpoint, Tensor};
 
 use crate::arch;
 use crate::error::Result;
 use crate::rope::Regime;
-use crate::spec::{BlockSpec, Spec};
+use crate::spec::{BlockSpec, FeedForwardSpec, MixerSpec, Spec};
 use crate::tap::{Site, Tap};
 use crate::ternary::TernaryMatrix;
 use crate::weights::{
-    self, BlockWeights, CheckOnly, FeedForwardWeights, Leaves, LinearTensors, MixerWeights, Weights,
+    self, BlockWeights, CheckOnly, FeedForwardWeights, Leaves, LinearTensors, MixerWeights, VectorForm,
+    Weights,
 };
 
 /// A network with all weights as f32.
@@ -93,24 +95,30 @@ impl Reference {
     fn block(&self, spec: &BlockSpec, weights: &BlockWeights<Linear, Vec<f32>>, x: &mut [f32]) {
         let eps = self.spec.norm_eps;
         let regime = self.regime(x.len() / self.spec.hidden_size);
-        let normed = rms_norm(x, &weights.mixer_norm, eps);
-        let mut y = match (&spec.mixer, &weights.mixer) {
-            (crate::spec::MixerSpec::Attention(spec), MixerWeights::Attention(weights)) => {
-                attention::attention(spec, weights, &normed, eps, regime)
+        if let Some(norm) = &weights.mixer_norm {
+            let normed = rms_norm(x, norm, eps);
+            let mut y = match (&spec.mixer, &weights.mixer) {
+                (MixerSpec::Attention(spec), MixerWeights::Attention(weights)) => {
+                    attention::attention(spec, weights, &normed, eps, regime)
+                }
+                (MixerSpec::Mamba2(spec), MixerWeights::Mamba2(weights)) => {
+                    recurrent::mamba2(spec, weights, &normed, eps)
+                }
+                _ => return,
+            };
+            if let Some(norm) = &weights.mixer_post_norm {
+                y = rms_norm(&y, norm, eps);
             }
-        };
-        if let Some(norm) = &weights.mixer_post_norm {
-            y = rms_norm(&y, norm, eps);
+            add(x, &y, spec.residual_scale);
         }
-        add(x, &y, spec.residual_scale);
 
         let Some(norm) = &weights.feed_forward_norm else { return };
         let normed = rms_norm(x, norm, eps);
         let mut y = match (&spec.feed_forward, &weights.feed_forward) {
-            (crate::spec::FeedForwardSpec::Dense(spec), FeedForwardWeights::Dense(weights)) => {
+            (FeedForwardSpec::Dense(spec), FeedForwardWeights::Dense(weights)) => {
                 feed_forward::dense(spec, weights, &normed, eps)
             }
-            (crate::spec::FeedForwardSpec::Moe(spec), FeedForwardWeights::Moe(weights)) => {
+            (FeedForwardSpec::Moe(spec), FeedForwardWeights::Moe(weights)) => {
                 feed_forward::moe(spec, weights, &normed, eps)
             }
             _ => return,
@@ -207,12 +215,12 @@ impl Leaves for Plain {
                 (0..rows).flat_map(|row| &stored[order.stored_row(row) * cols..][..cols]).copied().collect()
             }
         };
-        let bias = tensors.bias.map(|bias| self.vector(&bias, 0.0)).transpose()?;
+        let bias = tensors.bias.map(|bias| weights::finite(&bias)).transpose()?;
         let bias = bias.map(|bias| (0..rows).map(|row| bias[order.stored_row(row)]).collect());
         Ok(Linear { weight, cols, bias, scale, rounds_input: tensors.ternary.is_some() })
     }
 
-    fn vector(&self, tensor: &Tensor, offset: f32) -> Result<Vec<f32>> {
-        weights::finite(tensor, offset)
+    fn vector(&self, tensor: &Tensor, form: VectorForm) -> Result<Vec<f32>> {
+        form.read(tensor)
     }
 }

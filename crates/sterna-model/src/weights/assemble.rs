@@ -2,17 +2,20 @@
 //! [`Leaves`], which decide what a matrix and a vector become: nothing at all (to check a checkpoint before anything is
 //! allocated), packed matrices (to compute fast), or plain f32 (for the oracle).
 
+use std::ops::Range;
+
 use sterna_formats::{Checkpoint, RowOrder, Tensor};
 
 use super::{
-    AttentionWeights, BlockWeights, DenseWeights, FeedForwardWeights, MixerWeights, MoeWeights, Weights,
+    AttentionWeights, BlockWeights, DenseWeights, FeedForwardWeights, Mamba2Weights, MixerWeights,
+    MoeWeights, VectorForm, Weights,
 };
 use crate::arch::Reading;
-use crate::arch::names::Role;
+use crate::arch::names::{Names, Role};
 use crate::error::{ModelError, Result};
 use crate::spec::{
-    AttentionSpec, BlockSpec, DenseSpec, FeedForwardSpec, MixerSpec, MoeSpec, NormPlacement, Projections,
-    Spec, TernaryStorage,
+    AttentionSpec, BlockSpec, DenseSpec, FeedForwardSpec, Mamba2Gate, Mamba2Spec, MixerSpec, MoeSpec,
+    NormPlacement, Projections, Routing, Spec, TernaryStorage,
 };
 
 /// What tensors become.
@@ -25,8 +28,8 @@ pub(crate) trait Leaves {
     /// Makes a linear layer of checked tensors.
     fn linear(&self, tensors: LinearTensors) -> Result<Self::Linear>;
 
-    /// Makes a vector of a checked tensor, `offset` added to every element.
-    fn vector(&self, tensor: &Tensor, offset: f32) -> Result<Self::Vector>;
+    /// Makes a vector of a checked tensor.
+    fn vector(&self, tensor: &Tensor, form: VectorForm) -> Result<Self::Vector>;
 }
 
 /// A linear layer as the file has it. Shapes agree.
@@ -57,7 +60,7 @@ impl Leaves for CheckOnly {
         Ok(())
     }
 
-    fn vector(&self, _: &Tensor, _: f32) -> Result<()> {
+    fn vector(&self, _: &Tensor, _: VectorForm) -> Result<()> {
         Ok(())
     }
 }
@@ -130,9 +133,11 @@ impl<'a, L: Leaves> Finder<'a, L> {
         let has_feed_forward = spec.feed_forward != FeedForwardSpec::None;
         let is_sandwich = spec.norms == NormPlacement::Sandwich;
         Ok(BlockWeights {
-            mixer_norm: self.norm(Role::MixerNorm, hidden_size)?,
+            mixer_norm: self.norm_if(spec.mixer != MixerSpec::None, Role::MixerNorm, hidden_size)?,
             mixer: match &spec.mixer {
+                MixerSpec::None => MixerWeights::None,
                 MixerSpec::Attention(spec) => MixerWeights::Attention(self.attention(spec)?),
+                MixerSpec::Mamba2(spec) => MixerWeights::Mamba2(self.mamba2(spec)?),
             },
             mixer_post_norm: self.norm_if(is_sandwich, Role::MixerPostNorm, hidden_size)?,
             feed_forward_norm: self.norm_if(has_feed_forward, Role::FeedForwardNorm, hidden_size)?,
@@ -176,40 +181,97 @@ impl<'a, L: Leaves> Finder<'a, L> {
         })
     }
 
+    fn mamba2(&self, spec: &Mamba2Spec) -> Result<Mamba2Weights<Linear<L>, Vector<L>>> {
+        let hidden_size = self.spec().hidden_size;
+        let (n_heads, inner_size, conv_size) = (spec.n_heads, spec.inner_size(), spec.conv_size());
+        let in_size = inner_size + conv_size + n_heads;
+        let mut parts = self.parts(Role::SsmInZ, Role::SsmIn, in_size, hidden_size, spec.proj_bias)?;
+        Ok(Mamba2Weights {
+            in_z: self.leaves.linear(parts.take(Role::SsmInZ, inner_size)?)?,
+            in_xbc: self.leaves.linear(parts.take(Role::SsmInXbc, conv_size)?)?,
+            in_dt: self.leaves.linear(parts.take(Role::SsmInDt, n_heads)?)?,
+            conv: self.taps(Role::SsmConv, conv_size, spec.conv_kernel)?,
+            conv_bias: self.vector_if(spec.conv_bias, Role::SsmConvBias, conv_size)?,
+            dt_bias: self.vector(Role::SsmDtBias, n_heads, VectorForm::Plain)?,
+            a: self.vector(Role::SsmA, n_heads, self.reading.rates)?,
+            d: self.vector(Role::SsmD, n_heads, VectorForm::Plain)?,
+            norm: self.vector_if(spec.gate != Mamba2Gate::Alone, Role::SsmNorm, inner_size)?,
+            out: self.leaves.linear(self.projection(
+                Role::SsmOut,
+                hidden_size,
+                inner_size,
+                spec.proj_bias,
+            )?)?,
+        })
+    }
+
     fn dense(&self, spec: &DenseSpec) -> Result<DenseWeights<Linear<L>, Vector<L>>> {
+        self.network(spec, |role| role)
+    }
+
+    /// A network whose tensors are those of the `roles` that Gate, Up, GateUp and Down become.
+    fn network(
+        &self,
+        spec: &DenseSpec,
+        roles: impl Fn(Role) -> Role,
+    ) -> Result<DenseWeights<Linear<L>, Vector<L>>> {
         let hidden_size = self.spec().hidden_size;
         let width = spec.intermediate_size;
-        let mut parts = self.parts(Role::Gate, Role::GateUp, 2 * width, hidden_size, spec.bias)?;
+        let (gate, up, down) = (roles(Role::Gate), roles(Role::Up), roles(Role::Down));
+        let (gate, up) = match spec.gated {
+            true => {
+                let mut parts = self.parts(gate, roles(Role::GateUp), 2 * width, hidden_size, spec.bias)?;
+                (Some(parts.take(gate, width)?), parts.take(up, width)?)
+            }
+            false => (None, self.projection(up, width, hidden_size, spec.bias)?),
+        };
         Ok(DenseWeights {
-            gate: self.leaves.linear(parts.take(Role::Gate, width)?)?,
-            up: self.leaves.linear(parts.take(Role::Up, width)?)?,
-            down: self.leaves.linear(self.projection(Role::Down, hidden_size, width, spec.bias)?)?,
+            gate: gate.map(|gate| self.leaves.linear(gate)).transpose()?,
+            up: self.leaves.linear(up)?,
+            down: self.leaves.linear(self.projection(down, hidden_size, width, spec.bias)?)?,
             sub_norm: self.norm_if(spec.sub_norm, Role::FeedForwardSubNorm, width)?,
         })
     }
 
     fn moe(&self, spec: &MoeSpec) -> Result<MoeWeights<Linear<L>, Vector<L>>> {
         let hidden_size = self.spec().hidden_size;
+        let has_bias = matches!(spec.routing, Routing::Sigmoid { .. });
+        let shared = spec.shared.as_ref();
+        Ok(MoeWeights {
+            router: self.float(self.name(Role::Router), spec.n_experts, hidden_size)?,
+            router_bias: self.vector_if(has_bias, Role::RouterBias, spec.n_experts)?,
+            experts: (0..spec.n_experts).map(|e| self.expert(spec, e)).collect::<Result<_>>()?,
+            shared: shared.map(|shared| self.network(shared, Role::of_shared_expert)).transpose()?,
+        })
+    }
+
+    fn expert(&self, spec: &MoeSpec, e: usize) -> Result<DenseWeights<Linear<L>, Vector<L>>> {
+        let hidden_size = self.spec().hidden_size;
         let width = spec.expert.intermediate_size;
-        let expert = |e| {
-            let matrix = |role, rows, cols| {
-                let (name, is_stack) = self.reading.names.of_expert(role, self.block, e);
-                let weight = match is_stack {
-                    true => find(self.checkpoint, &name, &[spec.n_experts, rows, cols])?.at(e)?,
-                    false => self.weight(&name, rows, cols)?,
-                };
-                let scale = if is_stack { None } else { self.scale(&name)? };
-                self.leaves.linear(self.stored(weight, rows, cols, None, scale))
+        let matrix = |role, rows, cols, of_rows: Range<usize>| {
+            let (name, is_stack) = self.reading.names.of_expert(role, self.block, e);
+            let weight = match is_stack {
+                true => find(self.checkpoint, &name, &[spec.n_experts, rows, cols])?.at(e)?,
+                false => self.weight(&name, rows, cols)?,
             };
-            Ok(DenseWeights {
-                gate: matrix(Role::ExpertGate, width, hidden_size)?,
-                up: matrix(Role::ExpertUp, width, hidden_size)?,
-                down: matrix(Role::ExpertDown, hidden_size, width)?,
-                sub_norm: None,
-            })
+            let scale = if is_stack { None } else { self.scale(&name)? };
+            let weight = if of_rows == (0..rows) { weight } else { weight.rows(of_rows.clone())? };
+            self.leaves.linear(self.stored(weight, of_rows.len(), cols, None, scale))
         };
-        let router = self.float(self.name(Role::Router), spec.n_experts, hidden_size)?;
-        Ok(MoeWeights { router, experts: (0..spec.n_experts).map(expert).collect::<Result<_>>()? })
+        let whole = |role, rows, cols| matrix(role, rows, cols, 0..rows);
+        let up_name = self.reading.names.of_expert(Role::ExpertUp, self.block, e).0;
+        let (gate, up) = match spec.expert.gated {
+            false => (None, whole(Role::ExpertUp, width, hidden_size)?),
+            true if self.checkpoint.get(&up_name).is_none() => (
+                Some(matrix(Role::ExpertGateUp, 2 * width, hidden_size, 0..width)?),
+                matrix(Role::ExpertGateUp, 2 * width, hidden_size, width..2 * width)?,
+            ),
+            true => (
+                Some(whole(Role::ExpertGate, width, hidden_size)?),
+                whole(Role::ExpertUp, width, hidden_size)?,
+            ),
+        };
+        Ok(DenseWeights { gate, up, down: whole(Role::ExpertDown, hidden_size, width)?, sub_norm: None })
     }
 
     fn head(&self) -> Result<Linear<L>> {
@@ -222,12 +284,35 @@ impl<'a, L: Leaves> Finder<'a, L> {
     }
 
     fn norm(&self, role: Role, len: usize) -> Result<Vector<L>> {
-        let tensor = find(self.checkpoint, &self.name(role), &[len])?;
-        self.leaves.vector(&tensor, self.reading.norm_offset)
+        self.vector(role, len, self.reading.norms)
     }
 
     fn norm_if(&self, is_there: bool, role: Role, len: usize) -> Result<Option<Vector<L>>> {
         if is_there { self.norm(role, len).map(Some) } else { Ok(None) }
+    }
+
+    /// As many numbers as `len`; some files give vectors more dimensions than one.
+    fn vector(&self, role: Role, len: usize, form: VectorForm) -> Result<Vector<L>> {
+        let name = self.name(role);
+        let found = self.checkpoint.get(&name).filter(|tensor| tensor.shape.iter().product::<usize>() == len);
+        let tensor = match found {
+            Some(tensor) => Tensor { shape: vec![len], ..tensor.clone() },
+            None => find(self.checkpoint, &name, &[len])?,
+        };
+        self.leaves.vector(&tensor, form)
+    }
+
+    fn vector_if(&self, is_there: bool, role: Role, len: usize) -> Result<Option<Vector<L>>> {
+        if is_there { self.vector(role, len, VectorForm::Plain).map(Some) } else { Ok(None) }
+    }
+
+    /// The taps of a convolution, `[kernel, channels]`; only native files have them like that.
+    fn taps(&self, role: Role, channels: usize, kernel: usize) -> Result<Vector<L>> {
+        let form = match self.reading.names {
+            Names::Native => VectorForm::Plain,
+            _ => VectorForm::Transposed { rows: channels },
+        };
+        self.vector(role, channels * kernel, form)
     }
 
     /// A matrix that is never ternary: head and routers.
@@ -254,8 +339,8 @@ impl<'a, L: Leaves> Finder<'a, L> {
         has_bias: bool,
     ) -> Result<Parts<'a, L>> {
         let fused_name = self.name(fused);
-        let is_fused =
-            self.checkpoint.get(&self.name(first)).is_none() && self.checkpoint.get(&fused_name).is_some();
+        let has = |name: &str| self.checkpoint.get(name).is_some();
+        let is_fused = !self.reading.names.has(first) || (!has(&self.name(first)) && has(&fused_name));
         let fused = if is_fused { Some(self.projection(fused, rows, cols, has_bias)?) } else { None };
         if fused.as_ref().is_some_and(|fused| fused.ternary.is_some()) {
             return Err(ModelError::TensorValue {
@@ -338,22 +423,7 @@ pub(crate) fn bias_of(weight: &str) -> String {
     format!("{}bias", weight.strip_suffix("weight").unwrap_or(weight))
 }
 
-/// The elements of a vector, `offset` added; all must be finite.
-pub(crate) fn finite(tensor: &Tensor, offset: f32) -> Result<Vec<f32>> {
-    let mut values = tensor.to_f32()?;
-    if let Some(value) = values.iter().find(|value| !value.is_finite()) {
-        return Err(ModelError::TensorValue {
-            file: tensor.file.to_string().into(),
-            tensor: tensor.name.clone(),
-            expected: "finite values".to_owned(),
-            found: value.to_string(),
-        });
-    }
-    values.iter_mut().for_each(|value| *value += offset);
-    Ok(values)
-}
-
 /// The value of a tensor of shape `[1]`.
 pub(crate) fn single(tensor: &Tensor) -> Result<f32> {
-    Ok(finite(tensor, 0.0)?.first().copied().unwrap_or(1.0))
+    Ok(super::finite(tensor)?.first().copied().unwrap_or(1.0))
 }

@@ -114,19 +114,23 @@ impl<L, V> BlockWeights<L, V> {
     /// The tensors themselves, to look at.
     pub(crate) fn as_ref(&self) -> BlockWeights<&L, &V> {
         BlockWeights {
-            mixer_norm: &self.mixer_norm,
+            mixer_norm: self.mixer_norm.as_ref(),
             mixer: match &self.mixer {
+                MixerWeights::None => MixerWeights::None,
                 MixerWeights::Attention(weights) => MixerWeights::Attention(weights.as_ref()),
+                MixerWeights::Mamba2(weights) => MixerWeights::Mamba2(weights.as_ref()),
             },
             mixer_post_norm: self.mixer_post_norm.as_ref(),
             feed_forward_norm: self.feed_forward_norm.as_ref(),
             feed_forward: match &self.feed_forward {
                 FeedForwardWeights::None => FeedForwardWeights::None,
                 FeedForwardWeights::Dense(weights) => FeedForwardWeights::Dense(weights.as_ref()),
-                FeedForwardWeights::Moe(MoeWeights { router, experts }) => {
-                    let experts = experts.iter().map(DenseWeights::as_ref).collect();
-                    FeedForwardWeights::Moe(MoeWeights { router, experts })
-                }
+                FeedForwardWeights::Moe(weights) => FeedForwardWeights::Moe(MoeWeights {
+                    router: &weights.router,
+                    router_bias: weights.router_bias.as_ref(),
+                    experts: weights.experts.iter().map(DenseWeights::as_ref).collect(),
+                    shared: weights.shared.as_ref().map(DenseWeights::as_ref),
+                }),
             },
             feed_forward_post_norm: self.feed_forward_post_norm.as_ref(),
         }
@@ -135,19 +139,23 @@ impl<L, V> BlockWeights<L, V> {
     /// The tensors themselves, to change.
     pub(crate) fn as_mut(&mut self) -> BlockWeights<&mut L, &mut V> {
         BlockWeights {
-            mixer_norm: &mut self.mixer_norm,
+            mixer_norm: self.mixer_norm.as_mut(),
             mixer: match &mut self.mixer {
+                MixerWeights::None => MixerWeights::None,
                 MixerWeights::Attention(weights) => MixerWeights::Attention(weights.as_mut()),
+                MixerWeights::Mamba2(weights) => MixerWeights::Mamba2(weights.as_mut()),
             },
             mixer_post_norm: self.mixer_post_norm.as_mut(),
             feed_forward_norm: self.feed_forward_norm.as_mut(),
             feed_forward: match &mut self.feed_forward {
                 FeedForwardWeights::None => FeedForwardWeights::None,
                 FeedForwardWeights::Dense(weights) => FeedForwardWeights::Dense(weights.as_mut()),
-                FeedForwardWeights::Moe(MoeWeights { router, experts }) => {
-                    let experts = experts.iter_mut().map(DenseWeights::as_mut).collect();
-                    FeedForwardWeights::Moe(MoeWeights { router, experts })
-                }
+                FeedForwardWeights::Moe(weights) => FeedForwardWeights::Moe(MoeWeights {
+                    router: &mut weights.router,
+                    router_bias: weights.router_bias.as_mut(),
+                    experts: weights.experts.iter_mut().map(DenseWeights::as_mut).collect(),
+                    shared: weights.shared.as_mut().map(DenseWeights::as_mut),
+                }),
             },
             feed_forward_post_norm: self.feed_forward_post_norm.as_mut(),
         }
@@ -165,9 +173,11 @@ impl<L, V> BlockWeights<L, V> {
             vector.map(|vector| to.vector(Seat { role, expert: 0 }, vector)).transpose()
         };
         Ok(BlockWeights {
-            mixer_norm: to.vector(Seat { role: Role::MixerNorm, expert: 0 }, self.mixer_norm)?,
+            mixer_norm: optional(Role::MixerNorm, self.mixer_norm, to)?,
             mixer: match self.mixer {
+                MixerWeights::None => MixerWeights::None,
                 MixerWeights::Attention(weights) => MixerWeights::Attention(weights.map(to)?),
+                MixerWeights::Mamba2(weights) => MixerWeights::Mamba2(weights.map(to)?),
             },
             mixer_post_norm: optional(Role::MixerPostNorm, self.mixer_post_norm, to)?,
             feed_forward_norm: optional(Role::FeedForwardNorm, self.feed_forward_norm, to)?,
@@ -194,9 +204,18 @@ impl<L, V: Clone> BlockWeights<L, V> {
 impl<L, V> MoeWeights<L, V> {
     fn map<M: Mapping<L, V>>(self, to: &mut M) -> Result<MoeWeights<M::Linear, M::Vector>, M::Error> {
         let router = to.linear(Seat { role: Role::Router, expert: 0 }, self.router)?;
+        let router_bias = self.router_bias;
+        let router_bias = router_bias
+            .map(|bias| to.vector(Seat { role: Role::RouterBias, expert: 0 }, bias))
+            .transpose()?;
         let experts = self.experts.into_iter().enumerate();
-        let experts = experts.map(|(expert, weights)| weights.map(&mut OfExpert { expert, to }));
-        Ok(MoeWeights { router, experts: experts.collect::<Result<_, _>>()? })
+        let experts =
+            experts.map(|(expert, weights)| weights.map(&mut Within { owner: Owner::Expert(expert), to }));
+        let experts = experts.collect::<Result<_, _>>()?;
+        let shared = self.shared;
+        let shared =
+            shared.map(|weights| weights.map(&mut Within { owner: Owner::Shared, to })).transpose()?;
+        Ok(MoeWeights { router, router_bias, experts, shared })
     }
 }
 
@@ -236,22 +255,37 @@ impl<'a, L, V: Clone, M, E, F: FnMut(&L) -> Result<M, E>> Mapping<&'a L, &'a V> 
     }
 }
 
-/// Does to the network of an expert what `to` does, and tells it whose network it is.
-struct OfExpert<'a, M> {
-    expert: usize,
+/// Does to one network of a mixture of experts what `to` does, and tells it whose network it is.
+struct Within<'a, M> {
+    owner: Owner,
     to: &'a mut M,
 }
 
-impl<L, V, M: Mapping<L, V>> Mapping<L, V> for OfExpert<'_, M> {
+#[derive(Clone, Copy)]
+enum Owner {
+    Expert(usize),
+    Shared,
+}
+
+impl<M> Within<'_, M> {
+    fn seat(&self, role: Role) -> Seat {
+        match self.owner {
+            Owner::Expert(expert) => Seat { role: role.of_expert(), expert },
+            Owner::Shared => Seat { role: role.of_shared_expert(), expert: 0 },
+        }
+    }
+}
+
+impl<L, V, M: Mapping<L, V>> Mapping<L, V> for Within<'_, M> {
     type Linear = M::Linear;
     type Vector = M::Vector;
     type Error = M::Error;
 
     fn linear(&mut self, seat: Seat, linear: L) -> Result<M::Linear, M::Error> {
-        self.to.linear(Seat { role: seat.role.of_expert(), expert: self.expert }, linear)
+        self.to.linear(self.seat(seat.role), linear)
     }
 
     fn vector(&mut self, seat: Seat, vector: V) -> Result<M::Vector, M::Error> {
-        self.to.vector(Seat { role: seat.role.of_expert(), expert: self.expert }, vector)
+        self.to.vector(self.seat(seat.role), vector)
     }
 }

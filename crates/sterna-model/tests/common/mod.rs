@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use sterna_formats::{Checkpoint, Tensor, hf, mapped};
 
-/// The checkpoints, each with `config.json` and `config_v5.json`.
-pub const CHECKPOINTS: [&str; 18] = [
+/// The checkpoints whose only mixer is attention, each with `config.json` and `config_v5.json`.
+pub const ATTENTION_CHECKPOINTS: [&str; 18] = [
     "bitnet_float",
     "bitnet_online",
     "bitnet_packed",
@@ -30,9 +30,18 @@ pub const CHECKPOINTS: [&str; 18] = [
     "smollm3",
 ];
 
-/// Those whose weights are floats, not ternary.
+/// Those with recurrences.
+pub const HYBRID_CHECKPOINTS: [&str; 6] =
+    ["bamba", "granitemoehybrid_dense", "granitemoehybrid_moe", "mamba2", "nemotron_h", "nemotron_h_moe"];
+
+/// All of them.
+pub fn checkpoints() -> impl Iterator<Item = &'static str> {
+    ATTENTION_CHECKPOINTS.into_iter().chain(HYBRID_CHECKPOINTS)
+}
+
+/// Those of attention whose weights are floats, not ternary.
 pub fn float_checkpoints() -> impl Iterator<Item = &'static str> {
-    CHECKPOINTS.into_iter().filter(|name| !["bitnet_online", "bitnet_packed"].contains(name))
+    ATTENTION_CHECKPOINTS.into_iter().filter(|name| !["bitnet_online", "bitnet_packed"].contains(name))
 }
 
 /// Those that a GGUF file can express: BitNet has no family there, and no Gemma there scales scores as this one does.

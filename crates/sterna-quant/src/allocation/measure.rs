@@ -11,7 +11,7 @@ use super::{Choice, Unit};
 use crate::error::{QuantError, Result};
 use crate::observe::observed_names;
 use crate::predictions::{self, Differences};
-use crate::recipe::{Grid, is_router};
+use crate::recipe::{Grid, stays_float};
 use crate::rounding::{Quantized, Search, round_to_nearest};
 
 /// Sequences that are looked at, and tokens of each.
@@ -283,7 +283,7 @@ fn units(block: &FloatBlock) -> BTreeMap<String, Vec<&FloatLinear>> {
     let mut units: BTreeMap<String, Vec<&FloatLinear>> = BTreeMap::new();
     let block_len = REFERENCE.block_len();
     for layer in block.linears() {
-        if !is_router(&layer.name) && layer.cols.is_multiple_of(block_len) {
+        if !stays_float(&layer.name) && layer.cols.is_multiple_of(block_len) {
             units.entry(pattern(&layer.name)).or_default().push(layer);
         }
     }

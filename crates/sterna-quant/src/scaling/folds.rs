@@ -21,6 +21,8 @@ pub struct Fold {
 pub enum Maker {
     /// The norm before the mixer.
     MixerNorm,
+    /// The norm of what a recurrence gives.
+    MixerInnerNorm,
     /// The norm before the feed-forward network.
     FeedForwardNorm,
     /// The rows of a linear layer.
@@ -51,44 +53,58 @@ pub enum Judge {
 ///
 /// Inputs behind a norm of their own (BitNet's sub-norms) are left alone.
 pub fn folds(spec: &BlockSpec, block: &FloatBlock) -> Vec<Fold> {
-    let mut folds = Vec::new();
-    let name = |layer: &FloatLinear| layer.name.clone();
-    let (MixerSpec::Attention(attention), MixerWeights::Attention(weights)) = (&spec.mixer, &block.mixer)
-    else {
-        return folds;
-    };
-    folds.push(Fold {
-        readers: vec![name(&weights.q), name(&weights.k), name(&weights.v)],
-        maker: Maker::MixerNorm,
-        judge: Judge::Mixer,
-    });
-    if weights.sub_norm.is_none() {
-        folds.push(Fold {
-            readers: vec![name(&weights.o)],
-            maker: Maker::Values {
-                layer: name(&weights.v),
-                head_dim: attention.head_dim,
-                copies: attention.n_heads / attention.n_kv_heads,
-            },
-            judge: Judge::Layer,
-        });
-    }
-    let (first, networks) = match &block.feed_forward {
+    let mut folds = of_mixer(spec, block);
+    let (mut readers, networks) = match &block.feed_forward {
         FeedForwardWeights::None => return folds,
-        FeedForwardWeights::Dense(dense) => (Vec::new(), std::slice::from_ref(dense)),
-        FeedForwardWeights::Moe(moe) => (vec![name(&moe.router)], moe.experts.as_slice()),
+        FeedForwardWeights::Dense(dense) => (Vec::new(), vec![dense]),
+        FeedForwardWeights::Moe(moe) => {
+            (vec![name(&moe.router)], moe.experts.iter().chain(&moe.shared).collect())
+        }
     };
-    let readers = networks.iter().flat_map(|network| [name(&network.gate), name(&network.up)]);
-    folds.push(Fold {
-        readers: first.into_iter().chain(readers).collect(),
-        maker: Maker::FeedForwardNorm,
-        judge: Judge::FeedForward,
-    });
-    for network in networks.iter().filter(|network| network.sub_norm.is_none()) {
+    readers.extend(networks.iter().flat_map(|network| network.gate.iter().chain([&network.up])).map(name));
+    let judge = Judge::FeedForward;
+    folds.push(Fold { readers, maker: Maker::FeedForwardNorm, judge });
+    // Without a gate, what stands between the two is no product, and a factor would not go through it.
+    let products = networks.iter().filter(|network| network.gate.is_some() && network.sub_norm.is_none());
+    folds.extend(products.map(|network| {
         let maker = Maker::Rows(name(&network.up));
-        folds.push(Fold { readers: vec![name(&network.down)], maker, judge: Judge::Layer });
-    }
+        Fold { readers: vec![name(&network.down)], maker, judge: Judge::Layer }
+    }));
     folds
+}
+
+fn of_mixer(spec: &BlockSpec, block: &FloatBlock) -> Vec<Fold> {
+    let behind_norm = |readers: &[&FloatLinear]| {
+        let readers = readers.iter().map(|layer| name(layer)).collect();
+        Fold { readers, maker: Maker::MixerNorm, judge: Judge::Mixer }
+    };
+    match (&spec.mixer, &block.mixer) {
+        (MixerSpec::Attention(spec), MixerWeights::Attention(weights)) => {
+            let mut folds = vec![behind_norm(&[&weights.q, &weights.k, &weights.v])];
+            if weights.sub_norm.is_none() {
+                let maker = Maker::Values {
+                    layer: name(&weights.v),
+                    head_dim: spec.head_dim,
+                    copies: spec.n_heads / spec.n_kv_heads,
+                };
+                folds.push(Fold { readers: vec![name(&weights.o)], maker, judge: Judge::Layer });
+            }
+            folds
+        }
+        (MixerSpec::Mamba2(_), MixerWeights::Mamba2(weights)) => {
+            let mut folds = vec![behind_norm(&[&weights.in_z, &weights.in_xbc, &weights.in_dt])];
+            if weights.norm.is_some() {
+                let maker = Maker::MixerInnerNorm;
+                folds.push(Fold { readers: vec![name(&weights.out)], maker, judge: Judge::Layer });
+            }
+            folds
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn name(layer: &FloatLinear) -> String {
+    layer.name.clone()
 }
 
 impl Fold {
@@ -107,12 +123,13 @@ impl Fold {
     /// Divides the maker by `scales` and multiplies the readers by them.
     pub fn apply(&self, block: &mut FloatBlock, scales: &[f32]) {
         match &self.maker {
-            Maker::MixerNorm => divide(&mut block.mixer_norm, scales),
-            Maker::FeedForwardNorm => {
-                if let Some(norm) = &mut block.feed_forward_norm {
-                    divide(norm, scales);
+            Maker::MixerNorm => divide_norm(&mut block.mixer_norm, scales),
+            Maker::MixerInnerNorm => {
+                if let MixerWeights::Mamba2(weights) = &mut block.mixer {
+                    divide_norm(&mut weights.norm, scales);
                 }
             }
+            Maker::FeedForwardNorm => divide_norm(&mut block.feed_forward_norm, scales),
             Maker::Rows(layer) => divide_rows(block, layer, scales),
             Maker::Values { layer, head_dim, copies } => {
                 let of_values: Vec<f32> = scales
@@ -133,6 +150,12 @@ impl Fold {
 fn multiply_columns(weight: &mut [f32], scales: &[f32]) {
     for row in weight.chunks_exact_mut(scales.len()) {
         row.iter_mut().zip(scales).for_each(|(weight, scale)| *weight *= scale);
+    }
+}
+
+fn divide_norm(norm: &mut Option<Vec<f32>>, scales: &[f32]) {
+    if let Some(norm) = norm {
+        divide(norm, scales);
     }
 }
 

@@ -18,7 +18,7 @@ pub enum ConvActivation {
 /// sample under the last tap.
 ///
 /// `x` is `[n_taps - 1 + n, n_channels]`, its first rows those that came before; `weight` is `[n_taps, n_channels]`;
-/// `bias` is `[n_channels]`; `out` is `[n, n_channels]`.
+/// `bias` is `[n_channels]`, nothing for zeros; `out` is `[n, n_channels]`.
 ///
 /// # Panics
 /// When the lengths do not go together.
@@ -26,21 +26,27 @@ pub fn causal_conv(
     isa: Isa,
     x: &[f32],
     weight: &[f32],
-    bias: &[f32],
+    bias: Option<&[f32]>,
     activation: ConvActivation,
     out: &mut [f32],
 ) {
-    let n_channels = bias.len();
-    assert!(n_channels > 0 && !weight.is_empty() && weight.len().is_multiple_of(n_channels), "taps of weights");
+    // All taps but one come before the outputs.
+    let n_channels = (weight.len() + out.len()).saturating_sub(x.len());
+    assert!(
+        n_channels > 0 && weight.len().is_multiple_of(n_channels),
+        "taps of {n_channels}: {}",
+        weight.len()
+    );
     assert!(out.len().is_multiple_of(n_channels), "rows of {n_channels}: {}", out.len());
-    assert_eq!(x.len() + n_channels, weight.len() + out.len(), "rows before and of the input");
-    isa.run(CausalConv { x, weight, bias, activation, out });
+    assert!(bias.is_none_or(|bias| bias.len() == n_channels), "bias of {n_channels}");
+    isa.run(CausalConv { x, weight, n_channels, bias, activation, out });
 }
 
 struct CausalConv<'a> {
     x: &'a [f32],
     weight: &'a [f32],
-    bias: &'a [f32],
+    n_channels: usize,
+    bias: Option<&'a [f32]>,
     activation: ConvActivation,
     out: &'a mut [f32],
 }
@@ -51,15 +57,17 @@ impl Kernel for CausalConv<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let n_channels = self.bias.len();
+        let n_channels = self.n_channels;
         for (t, out) in self.out.chunks_exact_mut(n_channels).enumerate() {
             let taps = self.x[t * n_channels..].chunks_exact(n_channels);
             let taps = taps.zip(self.weight.chunks_exact(n_channels));
             for first in (0..n_channels).step_by(LANES) {
                 let channels = first..n_channels.min(first + LANES);
-                let mut sum = load(simd, &self.bias[channels.clone()]);
+                let bias = self.bias.map(|bias| &bias[channels.clone()]);
+                let mut sum = load(simd, bias.unwrap_or_default());
                 for (x, weight) in taps.clone() {
-                    let (x, weight) = (load(simd, &x[channels.clone()]), load(simd, &weight[channels.clone()]));
+                    let (x, weight) =
+                        (load(simd, &x[channels.clone()]), load(simd, &weight[channels.clone()]));
                     sum = simd.mul_add(x, weight, sum);
                 }
                 if self.activation == ConvActivation::Silu {
@@ -84,7 +92,7 @@ mod tests {
             let (weight, bias) = (ramp(n_taps * n_channels), ramp(n_channels));
             on_every_isa(|isa| for activation in [ConvActivation::Identity, ConvActivation::Silu] {
                 let mut out = vec![0.0; n * n_channels];
-                causal_conv(isa, &x, &weight, &bias, activation, &mut out);
+                causal_conv(isa, &x, &weight, Some(&bias), activation, &mut out);
                 for (i, &out) in out.iter().enumerate() {
                     let (t, c) = (i / n_channels, i % n_channels);
                     let tap = |k: usize| f64::from(weight[k * n_channels + c]) * f64::from(x[(t + k) * n_channels + c]);

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{Config, attention, number, object};
-use crate::spec::{AttentionSpec, BlockSpec, FeedForwardSpec, Spec};
+use super::{Config, number, object};
+use crate::spec::{AttentionSpec, BlockSpec, FeedForwardSpec, Routing, Spec};
 
 pub(in crate::arch) fn llama_fields(spec: &Spec, first: &AttentionSpec) -> Config {
     let mlp_bias = spec.blocks.iter().any(|block| match &block.feed_forward {
@@ -18,7 +18,7 @@ pub(in crate::arch) fn mistral_fields(spec: &Spec, _: &AttentionSpec) -> Config 
 }
 
 pub(in crate::arch) fn qwen_fields(spec: &Spec, first: &AttentionSpec) -> Config {
-    let n_full = spec.blocks.iter().take_while(|block| attention(&block.mixer).window.is_none()).count();
+    let n_full = spec.blocks.iter().take_while(|block| block.window().is_none()).count();
     object(json!({
         "attention_bias": first.qkv_bias,
         "use_sliding_window": window(spec).is_some(),
@@ -46,15 +46,15 @@ pub(in crate::arch) fn qwen3_moe_fields(spec: &Spec, first: &AttentionSpec) -> C
             "num_experts": moe.n_experts,
             "num_experts_per_tok": moe.n_active,
             "moe_intermediate_size": moe.expert.intermediate_size,
-            "norm_topk_prob": moe.renormalize,
+            "norm_topk_prob": moe.routing == Routing::Softmax { renormalize: true },
         })));
     }
     config
 }
 
 pub(in crate::arch) fn gemma3_fields(spec: &Spec, first: &AttentionSpec) -> Config {
-    let is_full = |block: &BlockSpec| attention(&block.mixer).window.is_none();
-    let local = spec.blocks.iter().map(|block| attention(&block.mixer)).find(|it| it.window.is_some());
+    let is_full = |block: &BlockSpec| block.window().is_none();
+    let local = spec.blocks.iter().find(|block| block.window().is_some());
     let mut config = object(json!({
         "hidden_activation": "gelu_pytorch_tanh",
         "attention_bias": first.qkv_bias,
@@ -68,15 +68,14 @@ pub(in crate::arch) fn gemma3_fields(spec: &Spec, first: &AttentionSpec) -> Conf
     if let Some(at) = spec.blocks.iter().position(is_full) {
         config.insert("sliding_window_pattern".to_owned(), json!(at + 1));
     }
-    if let Some(rope) = local.and_then(|it| it.rope.as_ref()) {
+    if let Some(rope) = local.and_then(BlockSpec::rope) {
         config.insert("rope_local_base_freq".to_owned(), json!(rope.theta));
     }
     config
 }
 
 pub(in crate::arch) fn smollm3_fields(spec: &Spec, first: &AttentionSpec) -> Config {
-    let rotates: Vec<u8> =
-        spec.blocks.iter().map(|block| u8::from(attention(&block.mixer).rope.is_some())).collect();
+    let rotates: Vec<u8> = spec.blocks.iter().map(|block| u8::from(block.rope().is_some())).collect();
     let mut config = llama_fields(spec, first);
     config.extend(object(json!({
         "no_rope_layers": rotates,
@@ -99,11 +98,11 @@ fn score_divisor(scale: f32) -> Value {
 }
 
 fn window(spec: &Spec) -> Option<usize> {
-    spec.blocks.iter().find_map(|block| attention(&block.mixer).window)
+    spec.blocks.iter().find_map(|block| block.window())
 }
 
 fn layer_types(spec: &Spec) -> Vec<&'static str> {
-    let kind = |block: &BlockSpec| match attention(&block.mixer).window {
+    let kind = |block: &BlockSpec| match block.window() {
         Some(_) => "sliding_attention",
         None => "full_attention",
     };

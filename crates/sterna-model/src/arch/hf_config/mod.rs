@@ -11,7 +11,7 @@ use super::table::TABLE;
 use super::{Architecture, Reading, fields};
 use crate::error::{ModelError, Result};
 use crate::rope::{Regime, RopeSpec};
-use crate::spec::{Activation, AttentionSpec, FeedForwardSpec, MixerSpec, Spec};
+use crate::spec::{Activation, AttentionSpec, FeedForwardSpec, Spec};
 use rope::rotary;
 
 pub(super) type Config = Map<String, Value>;
@@ -21,7 +21,7 @@ const SAME_FREQUENCY: f32 = 1e-4;
 
 /// The row whose class in the `transformers` library is this network.
 pub(crate) fn hf_row(spec: &Spec) -> Option<&'static Architecture> {
-    let has_window = spec.blocks.iter().any(|block| attention(&block.mixer).window.is_some());
+    let has_window = spec.blocks.iter().any(|block| block.window().is_some());
     // GGUF files call Mistral llama.
     let name = if spec.architecture == "llama" && has_window { "mistral" } else { spec.architecture };
     TABLE.iter().find(|row| row.name == name && !row.hf_class.is_empty())
@@ -50,10 +50,10 @@ pub(crate) fn hf_config(checkpoint: &Checkpoint, reading: &Reading) -> Result<Co
 impl Architecture {
     fn hf_config(&self, spec: &Spec) -> Option<Config> {
         let first = spec.blocks.first()?;
-        let of_first = attention(&first.mixer);
+        let of_first = first.mixer.attention()?;
         // What windowed blocks rotate by may be something of their own.
-        let full = spec.blocks.iter().map(|block| attention(&block.mixer)).find(|it| it.window.is_none());
-        let rope = full.unwrap_or(of_first).rope.as_ref().or(of_first.rope.as_ref())?;
+        let full = spec.blocks.iter().find(|block| block.window().is_none());
+        let rope = full.unwrap_or(first).rope().or(first.rope())?;
         let (intermediate_size, activation) =
             spec.blocks.iter().find_map(|block| match &block.feed_forward {
                 FeedForwardSpec::Dense(dense) => Some((dense.intermediate_size, dense.activation)),
@@ -101,7 +101,9 @@ fn difference(a: &Spec, b: &Spec) -> Option<&'static str> {
         return Some("scales");
     }
     a.blocks.iter().zip(&b.blocks).find_map(|(a, b)| {
-        let (of_a, of_b) = (attention(&a.mixer), attention(&b.mixer));
+        let (Some(of_a), Some(of_b)) = (a.mixer.attention(), b.mixer.attention()) else {
+            return (a.mixer != b.mixer).then_some("mixers");
+        };
         let without_rope = |it: &AttentionSpec| AttentionSpec { rope: None, scale: 0.0, ..it.clone() };
         if without_rope(of_a) != without_rope(of_b) || (of_a.scale / of_b.scale - 1.0).abs() > 1e-6 {
             Some("attention")
@@ -120,11 +122,6 @@ fn rotates_alike(a: Option<&RopeSpec>, b: Option<&RopeSpec>) -> bool {
     a.n_dims == b.n_dims
         && is_near(a.attention_factor(), b.attention_factor())
         && [Regime::Short, Regime::Long].into_iter().flat_map(frequencies).all(|(a, b)| is_near(a, b))
-}
-
-fn attention(mixer: &MixerSpec) -> &AttentionSpec {
-    let MixerSpec::Attention(attention) = mixer;
-    attention
 }
 
 fn activation_name(activation: Activation) -> &'static str {

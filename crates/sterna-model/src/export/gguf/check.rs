@@ -76,8 +76,10 @@ fn whole(spec: &Spec) -> [(&'static str, String); 9] {
 
 /// Takes the rotation out of a block, which is compared by what it does.
 fn take_rope(block: &mut BlockSpec) -> Option<RopeSpec> {
-    let MixerSpec::Attention(attention) = &mut block.mixer;
-    attention.rope.take()
+    match &mut block.mixer {
+        MixerSpec::Attention(attention) => attention.rope.take(),
+        _ => None,
+    }
 }
 
 fn rotate_alike(a: Option<&RopeSpec>, b: Option<&RopeSpec>) -> bool {

@@ -11,7 +11,7 @@ use crate::arch::to_gguf::Divisors;
 use crate::arch::{GgufForm, Reading};
 use crate::error::Result;
 use crate::native::{self, CanonicalTensor, TensorKind};
-use crate::spec::{BlockSpec, MixerSpec, Spec};
+use crate::spec::Spec;
 
 /// A tensor of the file.
 #[derive(Debug)]
@@ -142,9 +142,8 @@ fn interleaved(name: &str, spec: &Spec) -> Option<usize> {
     if !["attn_q.weight", "attn_q.bias", "attn_k.weight", "attn_k.bias"].contains(&leaf) {
         return None;
     }
-    let BlockSpec { mixer: MixerSpec::Attention(attention), .. } =
-        spec.blocks.get(block.parse::<usize>().ok()?)?;
-    Some(attention.head_dim)
+    let block = spec.blocks.get(block.parse::<usize>().ok()?)?;
+    Some(block.mixer.attention()?.head_dim)
 }
 
 /// The type that holds a tensor: exactly wherever there is one that is not much larger.

@@ -188,6 +188,10 @@ fn mixer(mixer: &MixerSpec) -> String {
                 (attention.n_heads, attention.n_kv_heads, attention.head_dim);
             format!("attention, {n_heads} heads over {n_kv_heads} of {head_dim}{window}")
         }
+        MixerSpec::Mamba2(mamba) => {
+            format!("mamba-2, {} heads of {} with {} states", mamba.n_heads, mamba.head_dim, mamba.state_size)
+        }
+        MixerSpec::None => "no mixer".to_owned(),
         other => format!("{other:?}"),
     }
 }

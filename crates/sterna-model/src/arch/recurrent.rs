@@ -1,0 +1,170 @@
+//! Recurrent mixers, read from a configuration, and which blocks have them.
+
+use super::Architecture;
+use super::fields::{Fields, Key};
+use super::parts::{Bias, MAX_HEADS, MAX_WIDTH, attention};
+use crate::error::Result;
+use crate::spec::{Mamba2Gate, Mamba2Spec, MixerSpec};
+
+/// What a family calls the sizes of Mamba-2, and how it is built.
+pub(super) struct Mamba2Rule {
+    pub(super) n_heads: Key,
+    pub(super) head_dim: &'static str,
+    pub(super) n_groups: Key,
+    pub(super) state_size: Key,
+    pub(super) conv_kernel: Key,
+    pub(super) conv_bias: Bias,
+    pub(super) proj_bias: Bias,
+    pub(super) gate: Mamba2Gate,
+}
+
+/// Bamba, and those that took its words.
+pub(super) const BAMBA: Mamba2Rule = Mamba2Rule {
+    n_heads: Key { hf: "mamba_n_heads", gguf: "ssm.time_step_rank" },
+    head_dim: "mamba_d_head",
+    n_groups: Key { hf: "mamba_n_groups", gguf: "ssm.group_count" },
+    state_size: Key { hf: "mamba_d_state", gguf: "ssm.state_size" },
+    conv_kernel: Key { hf: "mamba_d_conv", gguf: "ssm.conv_kernel" },
+    conv_bias: Bias::If("mamba_conv_bias"),
+    proj_bias: Bias::If("mamba_proj_bias"),
+    gate: Mamba2Gate::ThenNorm,
+};
+
+/// Mamba-2 by itself.
+pub(super) const MAMBA2: Mamba2Rule = Mamba2Rule {
+    n_heads: Key { hf: "num_heads", ..BAMBA.n_heads },
+    head_dim: "head_dim",
+    n_groups: Key { hf: "n_groups", ..BAMBA.n_groups },
+    state_size: Key { hf: "state_size", ..BAMBA.state_size },
+    conv_kernel: Key { hf: "conv_kernel", ..BAMBA.conv_kernel },
+    conv_bias: Bias::If("use_conv_bias"),
+    proj_bias: Bias::If("use_bias"),
+    gate: Mamba2Gate::ThenNorm,
+};
+
+/// Nemotron-H, which has heads of attention too.
+pub(super) const NEMOTRON: Mamba2Rule = Mamba2Rule {
+    n_heads: Key { hf: "mamba_num_heads", ..BAMBA.n_heads },
+    head_dim: "mamba_head_dim",
+    state_size: Key { hf: "ssm_state_size", ..BAMBA.state_size },
+    proj_bias: Bias::If("mamba_proj_bias"),
+    ..MAMBA2
+};
+
+/// Most taps of a convolution.
+const MAX_TAPS: usize = 64;
+
+/// Mamba-2 as block `block` has it.
+pub(super) fn mamba2(fields: &Fields, block: usize, rule: &Mamba2Rule) -> Result<Mamba2Spec> {
+    const INNER_SIZE: Key = Key { hf: "", gguf: "ssm.inner_size" };
+    let n_heads = fields.size(rule.n_heads, MAX_HEADS)?;
+    let head_dim = match fields.opt_size(INNER_SIZE, MAX_WIDTH)? {
+        None => fields.size(Key { hf: rule.head_dim, gguf: "" }, MAX_HEADS)?,
+        Some(inner_size) if inner_size.is_multiple_of(n_heads) => inner_size / n_heads,
+        Some(inner_size) => {
+            return Err(fields.wrong(INNER_SIZE, format!("a multiple of the {n_heads} heads"), inner_size));
+        }
+    };
+    let n_groups = fields.opt_size(rule.n_groups, MAX_HEADS)?.unwrap_or(1);
+    if !n_heads.is_multiple_of(n_groups) {
+        return Err(fields.wrong(rule.n_groups, format!("a divisor of the {n_heads} heads"), n_groups));
+    }
+    Ok(Mamba2Spec {
+        n_heads,
+        head_dim,
+        n_groups,
+        state_size: fields.size(rule.state_size, MAX_HEADS)?,
+        conv_kernel: fields.size(rule.conv_kernel, MAX_TAPS)?,
+        conv_bias: rule.conv_bias.is_there(fields, &format!("blk.{block}.ssm_conv1d.bias"))?,
+        proj_bias: rule.proj_bias.is_there(fields, &format!("blk.{block}.ssm_out.bias"))?,
+        dt_limits: dt_limits(fields)?,
+        gate: rule.gate,
+    })
+}
+
+/// Least and largest time step; GGUF files know none.
+fn dt_limits(fields: &Fields) -> Result<[f32; 2]> {
+    const LIMITS: &str = "time_step_limit";
+    let Some(view) = fields.hf() else { return Ok([0.0, f32::INFINITY]) };
+    match view.opt_f32s(LIMITS)?.as_deref() {
+        None => Ok([0.0, f32::INFINITY]),
+        Some(&[least, most]) if least <= most => Ok([least, most]),
+        Some(_) => Err(view.wrong(LIMITS, "the least and the largest time step").into()),
+    }
+}
+
+/// What a block of a hybrid is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Attention,
+    Recurrent,
+    /// A feed-forward network without a mixer, and whether it is one of experts.
+    FeedForward {
+        has_experts: bool,
+    },
+}
+
+/// Every block has Mamba-2.
+pub(super) fn mamba2_everywhere(fields: &Fields, block: usize, row: &Architecture) -> Result<MixerSpec> {
+    mamba2(fields, block, &row.mamba2).map(MixerSpec::Mamba2)
+}
+
+/// Mamba-2 but where `kind` says otherwise.
+fn mamba2_unless(fields: &Fields, block: usize, row: &Architecture, kind: Kind) -> Result<MixerSpec> {
+    match kind {
+        Kind::Attention => attention(fields, block, &row.attention).map(MixerSpec::Attention),
+        Kind::Recurrent => mamba2(fields, block, &row.mamba2).map(MixerSpec::Mamba2),
+        Kind::FeedForward { .. } => Ok(MixerSpec::None),
+    }
+}
+
+/// Attention in the blocks of `attn_layer_indices`, Mamba-2 in the others (Bamba).
+pub(super) fn mamba2_but_in_listed(fields: &Fields, block: usize, row: &Architecture) -> Result<MixerSpec> {
+    let listed = fields.hf().map_or(Ok(None), |view| view.opt_usizes("attn_layer_indices"))?;
+    let kind = match listed.unwrap_or_default().contains(&block) {
+        true => Kind::Attention,
+        false => Kind::Recurrent,
+    };
+    mamba2_unless(fields, block, row, kind)
+}
+
+/// What `layer_types` says (Granite).
+pub(super) fn mamba2_by_type(fields: &Fields, block: usize, row: &Architecture) -> Result<MixerSpec> {
+    let kind = listed_kind(fields, "layer_types", block)?;
+    mamba2_unless(fields, block, row, kind.unwrap_or(Kind::Recurrent))
+}
+
+/// What `hybrid_override_pattern` says, or `layers_block_type` (Nemotron-H).
+pub(super) fn mamba2_by_pattern(fields: &Fields, block: usize, row: &Architecture) -> Result<MixerSpec> {
+    mamba2_unless(fields, block, row, pattern_kind(fields, block)?)
+}
+
+/// The kind of a block of Nemotron-H: a letter of its pattern, or a word of its list.
+pub(super) fn pattern_kind(fields: &Fields, block: usize) -> Result<Kind> {
+    const PATTERN: &str = "hybrid_override_pattern";
+    let Some(view) = fields.hf() else { return Ok(Kind::Recurrent) };
+    let Some(pattern) = view.opt_str(PATTERN)? else {
+        let kind = listed_kind(fields, "layers_block_type", block)?;
+        return kind.ok_or_else(|| view.missing("layers_block_type", "a word for every block").into());
+    };
+    match pattern.as_bytes().get(block) {
+        Some(b'M') => Ok(Kind::Recurrent),
+        Some(b'*') => Ok(Kind::Attention),
+        Some(b'-') => Ok(Kind::FeedForward { has_experts: false }),
+        Some(b'E') => Ok(Kind::FeedForward { has_experts: true }),
+        _ => Err(view.wrong(PATTERN, "M, *, - or E for every block").into()),
+    }
+}
+
+/// What the list `name` says about a block, if there is such a list.
+fn listed_kind(fields: &Fields, name: &str, block: usize) -> Result<Option<Kind>> {
+    let Some(view) = fields.hf() else { return Ok(None) };
+    let Some(types) = view.opt_strs(name)? else { return Ok(None) };
+    match types.get(block) {
+        Some(&("attention" | "full_attention")) => Ok(Some(Kind::Attention)),
+        Some(&("mamba" | "linear_attention")) => Ok(Some(Kind::Recurrent)),
+        Some(&"mlp") => Ok(Some(Kind::FeedForward { has_experts: false })),
+        Some(&"moe") => Ok(Some(Kind::FeedForward { has_experts: true })),
+        _ => Err(view.wrong(name, "attention, mamba, mlp or moe for every block").into()),
+    }
+}

@@ -1,0 +1,82 @@
+//! Recurrent mixers of the oracle, token by token.
+
+use super::{Linear, dot, rms_norm};
+use crate::spec::{Activation, Mamba2Gate, Mamba2Spec};
+use crate::weights::Mamba2Weights;
+
+/// `[n, hidden_size]` → `[n, hidden_size]`.
+pub(super) fn mamba2(
+    spec: &Mamba2Spec,
+    weights: &Mamba2Weights<Linear, Vec<f32>>,
+    x: &[f32],
+    eps: f32,
+) -> Vec<f32> {
+    let Mamba2Spec { n_heads, head_dim, n_groups, state_size, .. } = *spec;
+    let inner_size = spec.inner_size();
+    let z = weights.in_z.apply(x); // [n, inner_size]
+    let dt = weights.in_dt.apply(x); // [n, n_heads]
+    let xbc =
+        causal_conv(&weights.in_xbc.apply(x), &weights.conv, weights.conv_bias.as_deref(), spec.conv_size());
+    let xbc: Vec<f32> = xbc.into_iter().map(|x| Activation::Silu.apply(x)).collect();
+
+    // [n_heads, head_dim, state_size]
+    let mut states = vec![0.0f32; n_heads * head_dim * state_size];
+    let mut y = Vec::with_capacity(z.len()); // [n, n_heads, head_dim]
+    for (xbc, dt) in xbc.chunks_exact(spec.conv_size()).zip(dt.chunks_exact(n_heads)) {
+        let (x, bc) = xbc.split_at(inner_size);
+        let (b, c) = bc.split_at(n_groups * state_size);
+        for head in 0..n_heads {
+            let group = head / (n_heads / n_groups) * state_size;
+            let (b, c) = (&b[group..][..state_size], &c[group..][..state_size]);
+            let [least, most] = spec.dt_limits;
+            let dt = softplus(dt[head] + weights.dt_bias[head]).clamp(least, most);
+            let decay = (dt * weights.a[head]).exp();
+            for p in head * head_dim..(head + 1) * head_dim {
+                let state = &mut states[p * state_size..][..state_size];
+                for (s, b) in state.iter_mut().zip(b) {
+                    *s = decay * *s + dt * x[p] * b;
+                }
+                y.push(dot(state, c) + weights.d[head] * x[p]);
+            }
+        }
+    }
+
+    let norm = |y: &[f32]| -> Vec<f32> {
+        let Some(weight) = &weights.norm else { return y.to_vec() };
+        let width = inner_size / n_groups;
+        let groups = y.chunks_exact(width).zip(weight.chunks_exact(width).cycle());
+        groups.flat_map(|(y, weight)| rms_norm(y, weight, eps)).collect()
+    };
+    let gated =
+        |y: &[f32]| -> Vec<f32> { y.iter().zip(&z).map(|(y, z)| y * Activation::Silu.apply(*z)).collect() };
+    let y = match spec.gate {
+        Mamba2Gate::ThenNorm => norm(&gated(&y)),
+        Mamba2Gate::AfterNorm => gated(&norm(&y)),
+        Mamba2Gate::Alone => gated(&y),
+    };
+    weights.out.apply(&y)
+}
+
+/// Every channel of `x` `[n, n_channels]` by itself, zeros before the first token; `weight` is `[n_taps, n_channels]`.
+fn causal_conv(x: &[f32], weight: &[f32], bias: Option<&[f32]>, n_channels: usize) -> Vec<f32> {
+    let n_taps = weight.len() / n_channels;
+    let mut out = Vec::with_capacity(x.len());
+    for token in 0..x.len() / n_channels {
+        for channel in 0..n_channels {
+            let mut sum = bias.map_or(0.0, |bias| bias[channel]);
+            for tap in 0..n_taps {
+                // The newest sample meets the last tap.
+                if let Some(from) = (token + tap + 1).checked_sub(n_taps) {
+                    sum += weight[tap * n_channels + channel] * x[from * n_channels + channel];
+                }
+            }
+            out.push(sum);
+        }
+    }
+    out
+}
+
+/// `ln(1 + e^x)`
+fn softplus(x: f32) -> f32 {
+    (f64::from(x).exp() + 1.0).ln() as f32
+}
