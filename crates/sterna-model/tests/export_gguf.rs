@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use common::{CONFIGS, directory, expected, gguf_checkpoints, max_difference, native, open};
@@ -84,22 +85,27 @@ fn codes_and_scales_are_kept() {
 fn parts_of_one_tensor_may_have_formats_of_their_own() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.gguf");
-    for (name, parts, other, ty) in [
-        ("phi3_plain", "attn_v", "s6g64", "Q8_0"),
-        ("phi3_plain", "ffn_up", "a4g64", "F32"),
-        ("qwen3_moe", "ffn_down_exps.3", "s5g32", "Q8_0"),
+    for (name, parts, usual, other, ty, exact) in [
+        ("phi3_plain", "attn_v", "s4g32", "s6g64", "Q8_0", "Q8_0"),
+        ("phi3_plain", "ffn_up", "s4g32", "a4g64", "Q4_1", "Q5_0"),
+        ("phi3_plain", "attn_k", "a4g32", "s6g32", "Q8_0", "Q8_0"),
+        ("qwen3_moe", "ffn_down_exps.3", "s4g32", "s5g32", "Q5_0", "Q5_0"),
     ] {
-        let [usual, other]: [PackedFormat; 2] = ["s4g32", other].map(|format| format.parse().unwrap());
+        let [usual, other]: [PackedFormat; 2] = [usual, other].map(|format| format.parse().unwrap());
         let of = |tensor: &str| if tensor.contains(parts) { other } else { usual };
         let packed = native::packed_by(&open(name, CONFIGS[0]), dir.path(), "packed.sterna", of);
-        let (exported, written) = export(&packed, &path, Options::default()).unwrap();
-        assert!(
-            written.iter().any(|tensor| tensor.shape.len() > 1 && tensor.to == ty),
-            "{name}: {written:?}"
-        );
-        assert!(written.iter().all(|tensor| tensor.error == 0.0), "{name}");
-        let ids = expected(name).input_ids;
-        assert_eq!(logits(&exported, &ids), logits(&packed, &ids), "{name}");
+        let case = format!("{name}, {parts} {other} among {usual}");
+        for (ty, options) in [(ty, Options::default()), (exact, Options { exact: true })] {
+            let (exported, written) = export(&packed, &path, options).unwrap();
+            let is_there = written.iter().any(|tensor| tensor.shape.len() > 1 && tensor.to == ty);
+            assert!(is_there, "{case}: {written:?}");
+            assert!(written.iter().all(|tensor| tensor.error < 1e-3), "{case}: {written:?}");
+            if options.exact {
+                assert!(written.iter().all(|tensor| tensor.error == 0.0), "{case}: {written:?}");
+                let ids = expected(name).input_ids;
+                assert_eq!(logits(&exported, &ids), logits(&packed, &ids), "{case}");
+            }
+        }
     }
 }
 
@@ -108,33 +114,58 @@ fn checkpoints_of_other_tools_keep_their_weights() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.gguf");
     let ids: Vec<u32> = (1..20).collect();
-    for (name, ty) in [
-        ("awq_gemm", "Q5_0"),
-        ("gptq_v1", "Q4_0"),
-        ("gptq_act_order", "F32"),
-        ("compressed_symmetric", "Q4_0"),
-        ("mlx_f16", "Q4_1"),
-        ("mlx_bf16", "F32"),
+    for (name, usual, exact) in [
+        ("awq_gemm", &["Q4_1"][..], "Q5_0"),
+        ("awq_gemm_rows", &["Q4_1"], "Q5_0"),
+        ("awq_gemv", &["Q4_1"], "Q5_0"),
+        ("gptq_v1", &["Q4_0", "Q8_0"], "Q8_0"),
+        ("gptq_v1_asymmetric", &["Q4_0", "Q4_1", "F16"], "F32"),
+        ("gptq_v2_asymmetric", &["Q4_1"], "Q5_0"),
+        ("gptq_v2_as_v1", &["Q4_0"], "Q4_0"),
+        ("gptq_act_order", &["F16"], "F32"),
+        ("compressed_asymmetric", &[], "F32"),
+        ("compressed_symmetric", &[], "F32"),
+        ("mlx_f16", &["Q4_1", "Q5_1", "F16"], "F32"),
+        ("mlx_bf16", &["Q4_1", "F16"], "F32"),
+        ("mlx_f32", &["Q4_1"], "F32"),
     ] {
         let origin = Checkpoint::open(&directory("../quantized").join(name)).unwrap();
         let (exported, written) = export(&origin, &path, Options { exact: true }).unwrap();
-        let of_type = written.iter().filter(|tensor| tensor.to == ty && tensor.from != "F32");
-        assert!(
-            of_type.count() > 0 && written.iter().all(|tensor| tensor.error == 0.0),
-            "{name}: {written:?}"
-        );
+        let is_quantized = |tensor: &&Written| tensor.from.contains("-bit");
+        let of_type = written.iter().filter(is_quantized).filter(|tensor| tensor.to == exact);
+        assert!(of_type.count() > 0, "{name}: {written:?}");
+        assert!(written.iter().all(|tensor| tensor.error == 0.0), "{name}: {written:?}");
         assert_eq!(logits(&exported, &ids), logits(&origin, &ids), "{name}");
 
         match export(&origin, &path, Options::default()) {
-            Ok((_, written)) => {
-                assert!(written.iter().all(|tensor| tensor.error < 1e-3), "{name}: {written:?}")
+            Ok((exported, written)) => {
+                let types: HashSet<&str> =
+                    written.iter().filter(is_quantized).map(|tensor| &*tensor.to).collect();
+                assert_eq!(types, usual.iter().copied().collect(), "{name}: {written:?}");
+                for tensor in &written {
+                    assert!(tensor.error < 1e-3, "{name}: {written:?}");
+                    let error = relative_error(&origin, &exported, &tensor.name);
+                    assert!((error - tensor.error).abs() < 1e-6, "{name}, {tensor:?}: {error}");
+                }
             }
-            // One of its matrices has scales that are tiny on purpose.
+            // One of their matrices has scales that are tiny on purpose.
             Err(error) => {
-                assert!(error.to_string().contains("weights in the range of F16"), "{name}: {error}")
+                assert!(usual.is_empty(), "{name}: {error}");
+                assert!(error.to_string().contains("an exact export keeps them"), "{name}: {error}");
             }
         }
     }
+}
+
+/// How far the values of a tensor of `after` are from those of `before`, in relation to these.
+fn relative_error(before: &Checkpoint, after: &Checkpoint, name: &str) -> f64 {
+    let [before, after] = [before, after].map(|checkpoint| {
+        let tensors = sterna_model::native::tensors(checkpoint).unwrap();
+        tensors.iter().find(|tensor| tensor.name == name).unwrap().load().unwrap()
+    });
+    let sum = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>();
+    let error = sum(&mut before.iter().zip(&after).map(|(a, b)| f64::from(*a) - f64::from(*b)));
+    (error / sum(&mut before.iter().map(|a| f64::from(*a)))).sqrt()
 }
 
 #[test]
@@ -151,14 +182,7 @@ fn minima_of_four_bits_are_rounded_unless_all_is_to_be_exact() {
     let worst = written.iter().map(|tensor| tensor.error).fold(0.0, f64::max);
     assert!(worst > 0.0 && worst < 1e-3, "{worst}");
     for tensor in written.iter().filter(|tensor| tensor.to == "Q4_1") {
-        let values = |checkpoint: &Checkpoint| {
-            let tensors = sterna_model::native::tensors(checkpoint).unwrap();
-            tensors.iter().find(|it| it.name == tensor.name).unwrap().load().unwrap()
-        };
-        let (before, after) = (values(&packed), values(&exported));
-        let sum = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>();
-        let pairs = before.iter().zip(&after).map(|(a, b)| f64::from(*a) - f64::from(*b));
-        let error = (sum(&mut pairs.into_iter()) / sum(&mut before.iter().map(|a| f64::from(*a)))).sqrt();
+        let error = relative_error(&packed, &exported, &tensor.name);
         assert!((error - tensor.error).abs() < 1e-6, "{}: {error}, said {}", tensor.name, tensor.error);
     }
 }

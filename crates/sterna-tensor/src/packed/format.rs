@@ -205,11 +205,10 @@ impl PackedFormat {
         }
     }
 
-    /// Columns that share a scale, and a minimum if there is one, in all formats whose scales are one level of `f16`, or of
-    /// bytes, which are some of those.
+    /// Columns that share a scale, and a minimum if there is one, in all formats with one level of scales.
     pub fn scale_group(self) -> Option<usize> {
         match self.scales {
-            Scales::Min { size } => Some(size as usize),
+            Scales::Min { size } | Scales::WideMin { size } => Some(size as usize),
             _ => self.group_size(),
         }
     }
@@ -232,9 +231,14 @@ impl PackedFormat {
         f16::from_bits(byte_scale(byte as u8))
     }
 
-    /// Whether every group has a minimum in `f16`, in formats with one level of scales.
+    /// Whether every group has a minimum, in formats with one level of scales.
     pub fn has_minima(self) -> bool {
-        matches!(self.scales, Scales::Min { .. })
+        matches!(self.scales, Scales::Min { .. } | Scales::WideMin { .. })
+    }
+
+    /// Whether scales and minima are in `f32`.
+    pub fn is_wide(self) -> bool {
+        matches!(self.scales, Scales::WideMin { .. })
     }
 
     /// Whether every group has a zero point.

@@ -34,7 +34,7 @@ pub(super) trait ScaleBlock: Pod {
         let _ = group;
         head.1
     }
-    /// What there is for row `lane`, in formats with one level of `f16` scales.
+    /// What there is for row `lane`, in formats with one level of scales.
     fn group(&self, lane: usize) -> Option<RowGroup> {
         let _ = lane;
         None
@@ -43,9 +43,9 @@ pub(super) trait ScaleBlock: Pod {
 
 /// The scale of one group of one row, and its zero point or minimum in formats that have one.
 pub(super) struct RowGroup {
-    pub(super) d: f16,
+    pub(super) d: f32,
     pub(super) zero_point: Option<u8>,
-    pub(super) minimum: Option<f16>,
+    pub(super) minimum: Option<f32>,
 }
 
 /// `d` of each row.
@@ -127,7 +127,7 @@ impl ScaleBlock for Group {
         (s.load_f16(&self.d), s.splat(0.0))
     }
     fn group(&self, lane: usize) -> Option<RowGroup> {
-        Some(RowGroup { d: f16::from_bits(self.d[lane]), zero_point: None, minimum: None })
+        Some(RowGroup { d: f16::from_bits(self.d[lane]).to_f32(), zero_point: None, minimum: None })
     }
 }
 
@@ -148,7 +148,7 @@ impl ScaleBlock for Min {
         (s.load_f16(&self.d), s.load_f16(&self.m))
     }
     fn group(&self, lane: usize) -> Option<RowGroup> {
-        let [d, m] = [self.d[lane], self.m[lane]].map(f16::from_bits);
+        let [d, m] = [self.d[lane], self.m[lane]].map(|bits| f16::from_bits(bits).to_f32());
         Some(RowGroup { d, zero_point: None, minimum: Some(m) })
     }
 }
@@ -166,6 +166,9 @@ impl ScaleBlock for WideMin {
     fn head<S: Simd>(&self, s: S) -> (S::F32, S::F32) {
         (s.load(&self.d), s.load(&self.m))
     }
+    fn group(&self, lane: usize) -> Option<RowGroup> {
+        Some(RowGroup { d: self.d[lane], zero_point: None, minimum: Some(self.m[lane]) })
+    }
 }
 
 impl ScaleBlock for ByteGroup {
@@ -182,7 +185,7 @@ impl ScaleBlock for ByteGroup {
         (s.load_f16(&widen(&self.d)), s.splat(0.0))
     }
     fn group(&self, lane: usize) -> Option<RowGroup> {
-        let d = f16::from_bits(byte_scale(self.d[lane]));
+        let d = f16::from_bits(byte_scale(self.d[lane])).to_f32();
         Some(RowGroup { d, zero_point: None, minimum: None })
     }
 }
@@ -202,7 +205,7 @@ impl ScaleBlock for Affine {
     }
     fn group(&self, lane: usize) -> Option<RowGroup> {
         let zero_point = Some(zero_of(&self.zeros, lane));
-        Some(RowGroup { d: f16::from_bits(self.d[lane]), zero_point, minimum: None })
+        Some(RowGroup { d: f16::from_bits(self.d[lane]).to_f32(), zero_point, minimum: None })
     }
 }
 
@@ -220,7 +223,7 @@ impl ScaleBlock for ByteAffine {
         affine_head(s, &widen(&self.d), &self.zeros)
     }
     fn group(&self, lane: usize) -> Option<RowGroup> {
-        let d = f16::from_bits(byte_scale(self.d[lane]));
+        let d = f16::from_bits(byte_scale(self.d[lane])).to_f32();
         Some(RowGroup { d, zero_point: Some(zero_of(&self.zeros, lane)), minimum: None })
     }
 }

@@ -2,8 +2,6 @@
 
 use std::ops::Range;
 
-use half::f16;
-
 use super::codes::{CodeLayout, QUADS};
 use super::scales::ScaleBlock;
 use super::{PackedMatrix, Tile, Visitor};
@@ -12,24 +10,24 @@ use crate::simd::{Kernel, LANES, Simd};
 use crate::{Isa, ShapeError};
 
 /// Rows of a matrix, taken apart. [`super::GroupedCodes`] of the same contents pack to the same symmetric or affine
-/// matrix.
+/// matrix. Scales and minima are those of `f16` in all formats but wide ones.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct UnpackedRows {
     /// `[rows, cols]`.
     pub codes: Vec<u8>,
     /// `[rows, groups]`, where a group is [`super::PackedFormat::scale_group`] columns, the last maybe fewer.
-    pub scales: Vec<f16>,
+    pub scales: Vec<f32>,
     /// `[rows, groups]` in affine formats, else empty: [`super::PackedFormat::zero`] is that of all groups.
     pub zero_points: Vec<u8>,
     /// `[rows, groups]` in formats with minima, else empty.
-    pub minima: Vec<f16>,
+    pub minima: Vec<f32>,
 }
 
 impl PackedMatrix {
     /// Takes the rows `range` apart. Whole tiles of [`PackedMatrix::TILE_ROWS`] are the least work.
     ///
     /// # Errors
-    /// When the format has other scales than one level of `f16`.
+    /// When the format has scales of scales.
     ///
     /// # Panics
     /// When there are no such rows.
@@ -37,7 +35,7 @@ impl PackedMatrix {
         assert!(range.start <= range.end && range.end <= self.rows, "rows {range:?} of {}", self.rows);
         let Some(group_size) = self.format.scale_group() else {
             return Err(ShapeError::Format {
-                expected: "a format whose scales are one level of f16",
+                expected: "a format with one level of scales",
                 found: self.format,
             });
         };
@@ -69,9 +67,9 @@ struct Unpack<'a> {
     tile: usize,
     lanes: Range<usize>,
     rows: Vec<&'a mut [u8]>,
-    scales: &'a mut Vec<f16>,
+    scales: &'a mut Vec<f32>,
     zero_points: &'a mut Vec<u8>,
-    minima: &'a mut Vec<f16>,
+    minima: &'a mut Vec<f32>,
 }
 
 impl Visitor for Unpack<'_> {

@@ -14,8 +14,11 @@ use crate::native::{CanonicalTensor, TensorKind};
 /// Weights that are in memory at a time, about.
 const BAND_WEIGHTS: usize = 1 << 22;
 
-/// Relative error of a tensor of floats with which it is still the same: some more than that of rounding to f16.
+/// Relative error of floats with which they are still the same: some more than that of rounding to f16.
 const MAX_FLOAT_ERROR: f64 = 1e-3;
+
+/// The same of blocks with rounded scales and minima, which may be some times as large as the weights.
+const MAX_BLOCK_ERROR: f64 = 1e-2;
 
 /// Weights of a block.
 const BLOCK: usize = 32;
@@ -67,13 +70,13 @@ impl Planned {
             };
             writer.append(&interleave(bytes, n_rows, interleaved))?;
         }
-        // Values below the range of f16 are lost, and with them what the network has learnt.
-        if matches!(self.info.ty, TensorType::Dense(_)) && error.relative() > MAX_FLOAT_ERROR {
-            let expected =
-                format!("weights in the range of {}; in an exact export they stay F32", self.info.ty);
-            return Err(unfit(tensor, &expected, format!("a relative error of {:.1e}", error.relative())));
+        // Values below the range of f16 are lost, and with them what the network has learnt; those above are infinite.
+        let limit = if let TensorType::Dense(_) = self.info.ty { MAX_FLOAT_ERROR } else { MAX_BLOCK_ERROR };
+        if error.relative() <= limit {
+            return Ok(());
         }
-        Ok(())
+        let expected = format!("weights in the range of {}; an exact export keeps them", self.info.ty);
+        Err(unfit(tensor, &expected, format!("a relative error of {:.1e}", error.relative())))
     }
 }
 
@@ -123,15 +126,24 @@ fn blocks(
     for (row, codes) in rows.codes.chunks_exact(cols).enumerate() {
         for (block, codes) in codes.as_chunks::<BLOCK>().0.iter().enumerate() {
             let group = row * n_groups + block * BLOCK / group_size;
-            let d = rows.scales[group];
             let zero = rows.zero_points.get(group).copied().unwrap_or(format.zero());
-            let minimum = rows.minima.get(group).copied();
-            let mut minimum = || minimum.unwrap_or_else(|| rounded_minimum(d, zero, codes, error));
+            let d = f16::from_f32(rows.scales[group]);
+            let mut level = || {
+                let d = f64::from(rows.scales[group]);
+                let minimum = rows.minima.get(group).map(|&minimum| f64::from(minimum));
+                rounded_level(d, minimum.unwrap_or(-d * f64::from(zero)), codes, error)
+            };
             match ty {
                 GgmlType::Q4_0 => out.extend(write::q4_0(d, &recentred::<4>(tensor, codes, zero)?)),
-                GgmlType::Q4_1 => out.extend(write::q4_1(d, minimum(), codes)),
+                GgmlType::Q4_1 => {
+                    let (d, m) = level();
+                    out.extend(write::q4_1(d, m, codes));
+                }
                 GgmlType::Q5_0 => out.extend(write::q5_0(d, &recentred::<5>(tensor, codes, zero)?)),
-                GgmlType::Q5_1 => out.extend(write::q5_1(d, minimum(), codes)),
+                GgmlType::Q5_1 => {
+                    let (d, m) = level();
+                    out.extend(write::q5_1(d, m, codes));
+                }
                 GgmlType::Q8_0 => out.extend(write::q8_0(d, &recentred::<8>(tensor, codes, zero)?)),
                 _ => return Err(unfit(tensor, &format!("what becomes {ty}"), tensor.ty)),
             }
@@ -154,14 +166,15 @@ fn recentred<const BITS: u32>(tensor: &CanonicalTensor, codes: &Codes, zero: u8)
     Ok(out)
 }
 
-/// `-d zero`, rounded.
-fn rounded_minimum(d: f16, zero: u8, codes: &Codes, error: &mut RoundingError) -> f16 {
-    let (d, zero) = (d.to_f64(), f64::from(zero));
-    let minimum = -d * zero;
-    let m = f16::from_f64(minimum);
-    error.squared_error += BLOCK as f64 * (m.to_f64() - minimum).powi(2);
-    error.squares += codes.iter().map(|&code| (d * (f64::from(code) - zero)).powi(2)).sum::<f64>();
-    m
+/// `d` and `m` of the weights `d code + m`, rounded.
+fn rounded_level(d: f64, m: f64, codes: &Codes, error: &mut RoundingError) -> (f16, f16) {
+    let rounded = (f16::from_f64(d), f16::from_f64(m));
+    let (off_d, off_m) = (rounded.0.to_f64() - d, rounded.1.to_f64() - m);
+    for code in codes.map(f64::from) {
+        error.squared_error += (off_d * code + off_m).powi(2);
+        error.squares += (d * code + m).powi(2);
+    }
+    rounded
 }
 
 fn unfit(tensor: &CanonicalTensor, expected: &str, found: impl ToString) -> ModelError {

@@ -21,8 +21,8 @@ use plan::Planned;
 /// What may be chosen.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
-    /// Weights of four bits with zero points become Q5_0, which holds them exactly, in place of the smaller Q4_1, whose
-    /// minima are rounded.
+    /// Every weight stays what it is. Weights of four bits with zero points become Q5_0 in place of the smaller Q4_1, whose
+    /// minima are rounded; those with scales of `f32`, and those that no block of 32 holds, become F32.
     pub exact: bool,
 }
 

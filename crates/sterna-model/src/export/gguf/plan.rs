@@ -59,11 +59,10 @@ pub(super) fn tensors(checkpoint: &Checkpoint, reading: &Reading, options: Optio
     for tensor in native::tensors(checkpoint)? {
         let (name, is_stacked) = name(&tensor.name, reading.gguf);
         let interleaved = interleaved(&tensor.name, &reading.spec).filter(|_| reading.gguf.permuted_qk);
-        let ty = stored_type(&tensor, options);
         let (rows, cols, is_vector) = (tensor.rows, tensor.cols, tensor.kind == TensorKind::Vector);
         let part = Part::Canonical { tensor: Box::new(tensor), interleaved };
         match by_name.get(&name) {
-            Some(&index) => planned[index].add(part, if is_vector { cols } else { rows }, ty, is_stacked),
+            Some(&index) => planned[index].add(part, if is_vector { cols } else { rows }, is_stacked),
             None => {
                 let shape = match (is_stacked, is_vector) {
                     (true, _) => vec![1, rows, cols],
@@ -71,9 +70,13 @@ pub(super) fn tensors(checkpoint: &Checkpoint, reading: &Reading, options: Optio
                     (false, false) => vec![rows, cols],
                 };
                 by_name.insert(name.clone(), planned.len());
-                planned.push(Planned { info: TensorInfo { name, shape, ty }, parts: vec![part] });
+                let info = TensorInfo { name, shape, ty: TensorType::Dense(DType::F32) };
+                planned.push(Planned { info, parts: vec![part] });
             }
         }
+    }
+    for tensor in &mut planned {
+        tensor.info.ty = tensor.stored_type(options);
     }
     Ok(planned)
 }
@@ -102,10 +105,35 @@ pub(super) fn file_type(tensors: &[Planned]) -> u32 {
 
 impl Planned {
     /// Appends rows, or a matrix of the stack.
-    fn add(&mut self, part: Part, n_rows: usize, ty: TensorType, is_stacked: bool) {
+    fn add(&mut self, part: Part, n_rows: usize, is_stacked: bool) {
         self.info.shape[0] += if is_stacked { 1 } else { n_rows };
-        self.info.ty = common_type(self.info.ty, ty);
         self.parts.push(part);
+    }
+
+    /// The type that holds all parts: exactly wherever there is one that is not much larger.
+    fn stored_type(&self, options: Options) -> TensorType {
+        let canonical = self.parts.iter().filter_map(|part| match part {
+            Part::Canonical { tensor, .. } => Some(&**tensor),
+            Part::Stored(_) | Part::Values(_) => None,
+        });
+        let types: Option<Vec<TensorType>> = canonical.clone().map(CanonicalTensor::unchanged_type).collect();
+        let is_dense = |ty: &TensorType| matches!(ty, TensorType::Dense(_));
+        match types.as_deref() {
+            _ if canonical.clone().any(|tensor| tensor.kind == TensorKind::Vector) => {
+                return TensorType::Dense(DType::F32);
+            }
+            Some([first, rest @ ..]) if is_dense(first) && rest.iter().all(|ty| ty == first) => {
+                return *first;
+            }
+            Some(types) if types.iter().all(is_dense) => return TensorType::Dense(DType::F32),
+            _ => {}
+        }
+        let formats: Option<Vec<PackedFormat>> = canonical.map(CanonicalTensor::packed_format).collect();
+        match formats.and_then(|formats| block_type(&formats, options)) {
+            Some(ty) => TensorType::Ggml(ty),
+            None if options.exact => TensorType::Dense(DType::F32),
+            None => TensorType::Dense(DType::F16),
+        }
     }
 
     /// Type of the parts in the checkpoint; of the first, where they differ.
@@ -146,47 +174,63 @@ fn interleaved(name: &str, spec: &Spec) -> Option<usize> {
     Some(block.mixer.attention()?.head_dim)
 }
 
-/// The type that holds a tensor: exactly wherever there is one that is not much larger.
-fn stored_type(tensor: &CanonicalTensor, options: Options) -> TensorType {
-    if tensor.kind == TensorKind::Vector {
-        return TensorType::Dense(DType::F32);
+/// The smallest block type that has room for the codes of all `formats`, less their zero points if it has no minima.
+fn block_type(formats: &[PackedFormat], options: Options) -> Option<GgmlType> {
+    let any = |is: fn(PackedFormat) -> bool| formats.iter().any(|&format| is(format));
+    if any(|format| format.scale_group().is_none()) || (options.exact && any(PackedFormat::is_wide)) {
+        return None;
     }
-    match (tensor.unchanged_type(), tensor.packed_format().and_then(|format| block_type(format, options))) {
-        (Some(TensorType::Dense(dtype)), _) => TensorType::Dense(dtype),
-        (_, Some(ty)) => TensorType::Ggml(ty),
-        _ if options.exact => TensorType::Dense(DType::F32),
-        _ => TensorType::Dense(DType::F16),
-    }
-}
-
-/// The smallest block type that has room for a format's codes, less its zero point if it has one.
-fn block_type(format: PackedFormat, options: Options) -> Option<GgmlType> {
-    format.scale_group()?;
-    let largest = i16::from(format.largest_code());
-    if format.has_minima() {
+    let largest = formats.iter().map(|format| i16::from(format.largest_code())).max()?;
+    if any(PackedFormat::has_minima) {
         return match largest {
+            // Zero points become minima, which are rounded.
+            _ if options.exact && any(PackedFormat::is_affine) => None,
             ..=15 => Some(GgmlType::Q4_1),
             16..=31 => Some(GgmlType::Q5_1),
             _ => None,
         };
     }
-    let zero = i16::from(format.zero());
-    let (least, most) = if format.is_affine() { (-largest, largest) } else { (-zero, largest - zero) };
+    let range = |format: &PackedFormat| {
+        let (largest, zero) = (i16::from(format.largest_code()), i16::from(format.zero()));
+        if format.is_affine() { (-largest, largest) } else { (-zero, largest - zero) }
+    };
+    let least = formats.iter().map(|format| range(format).0).min()?;
+    let most = formats.iter().map(|format| range(format).1).max()?;
     Some(match (least, most) {
         (-8.., ..=7) => GgmlType::Q4_0,
-        _ if format.is_affine() && !options.exact => GgmlType::Q4_1,
+        _ if largest <= 15 && !options.exact => GgmlType::Q4_1,
         (-16.., ..=15) => GgmlType::Q5_0,
         _ => GgmlType::Q8_0,
     })
 }
 
-/// A type for the rows of one tensor that would have `a` and `b` alone.
-fn common_type(a: TensorType, b: TensorType) -> TensorType {
-    use GgmlType::{Q4_0, Q5_0, Q8_0};
-    let is_symmetric = |ty| matches!(ty, TensorType::Ggml(Q4_0 | Q5_0 | Q8_0));
-    match () {
-        () if a == b => a,
-        () if is_symmetric(a) && is_symmetric(b) => TensorType::Ggml(Q8_0),
-        () => TensorType::Dense(DType::F32),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_share_the_smallest_type_that_has_room_for_all() {
+        use GgmlType::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
+        for (formats, usual, exact) in [
+            (&["s4g32"][..], Some(Q4_0), Some(Q4_0)),
+            (&["s2g64", "a3g128"], Some(Q4_0), Some(Q4_0)),
+            (&["a4g128"], Some(Q4_1), Some(Q5_0)),
+            (&["s4g32", "a4g64"], Some(Q4_1), Some(Q5_0)),
+            (&["a4g32", "s5g32"], Some(Q5_0), Some(Q5_0)),
+            (&["a4g32", "s6g32"], Some(Q8_0), Some(Q8_0)),
+            (&["m4g64"], Some(Q4_1), Some(Q4_1)),
+            (&["s4g32", "m4g64"], Some(Q4_1), Some(Q4_1)),
+            (&["s5g32", "m4g64"], Some(Q5_1), Some(Q5_1)),
+            (&["a4g32", "m4g64"], Some(Q4_1), None),
+            (&["w4g64"], Some(Q4_1), None),
+            (&["w5g64", "s4g32"], Some(Q5_1), None),
+            (&["m6g64"], None, None),
+            (&["w8g32"], None, None),
+            (&["Q4_K"], None, None),
+        ] {
+            let parsed: Vec<PackedFormat> = formats.iter().map(|format| format.parse().unwrap()).collect();
+            assert_eq!(block_type(&parsed, Options { exact: false }), usual, "{formats:?}");
+            assert_eq!(block_type(&parsed, Options { exact: true }), exact, "{formats:?}");
+        }
     }
 }

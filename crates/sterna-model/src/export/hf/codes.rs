@@ -23,9 +23,9 @@ pub(super) struct Codes {
     pub(super) minima: Vec<f16>,
 }
 
-/// The format of a matrix whose weights are codes with scales, and maybe zero points or minima.
+/// The format of a matrix whose weights are codes with scales of `f16`, and maybe zero points or minima.
 fn format(part: &CanonicalTensor) -> Option<PackedFormat> {
-    part.packed_format().filter(|format| format.scale_group().is_some())
+    part.packed_format().filter(|format| format.scale_group().is_some() && !format.is_wide())
 }
 
 /// Bits of the codes of `tensor`; `None` when its weights are no codes, or its parts have codes of different bits.
@@ -88,13 +88,15 @@ pub(super) fn for_each(
             let unpacked = matrix.unpack(rows).map_err(|error| no_codes(part, &error))?;
             let (format, cols) = (matrix.format(), part.cols);
             let source = format.scale_group().unwrap_or(cols);
-            let scales = spread(&unpacked.scales, cols, source, group_size);
+            // Exactly: the format is none of the wide ones.
+            let halves = |floats: &[f32]| floats.iter().map(|&x| f16::from_f32(x)).collect::<Vec<_>>();
+            let scales = spread(&halves(&unpacked.scales), cols, source, group_size);
             let zero_points = match format.is_affine() {
                 true => spread(&unpacked.zero_points, cols, source, group_size),
                 false => vec![format.zero(); scales.len()],
             };
             let minima = match format.has_minima() {
-                true => spread(&unpacked.minima, cols, source, group_size),
+                true => spread(&halves(&unpacked.minima), cols, source, group_size),
                 false => Vec::new(),
             };
             visit(&Codes { codes: unpacked.codes, scales, zero_points, minima })?;
