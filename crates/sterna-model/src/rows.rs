@@ -66,6 +66,19 @@ pub(crate) fn gated(
     });
 }
 
+/// `x *= y`, both `[n, width]`.
+pub(crate) fn multiply(c: &Compute, x: &mut [f32], y: &[f32], width: usize) {
+    for_rows(c, x, width, |first, x| {
+        let y = &y[first..][..x.len()];
+        x.iter_mut().zip(y).for_each(|(x, y)| *x *= y);
+    });
+}
+
+/// `dt = clamp(softplus(dt + bias))`, `[n, bias.len()]`.
+pub(crate) fn time_steps(c: &Compute, dt: &mut [f32], bias: &[f32], limits: [f32; 2]) {
+    for_rows(c, dt, bias.len(), |_, dt| ops::time_steps(c.isa, dt, bias, limits));
+}
+
 /// `x = activation(x)`, `[n, width]`.
 pub(crate) fn activate(c: &Compute, activation: Activation, x: &mut [f32], width: usize) {
     for_rows(c, x, width, |_, x| x.iter_mut().for_each(|x| *x = activation.apply(*x)));

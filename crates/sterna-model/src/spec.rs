@@ -75,8 +75,12 @@ pub enum MixerSpec {
     None,
     /// Softmax attention over the positions so far.
     Attention(AttentionSpec),
+    /// Selective state spaces.
+    Mamba1(Mamba1Spec),
     /// State-space duality.
     Mamba2(Mamba2Spec),
+    /// A gated short convolution.
+    ShortConv(ShortConvSpec),
 }
 
 impl MixerSpec {
@@ -126,6 +130,36 @@ impl AttentionSpec {
     pub fn kv_size(&self) -> usize {
         self.n_kv_heads * self.head_dim
     }
+}
+
+/// Mamba-1 (arXiv:2312.00752): a linear recurrence for every channel, behind a short convolution.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mamba1Spec {
+    /// Channels.
+    pub inner_size: usize,
+    /// Elements of a channel's state.
+    pub state_size: usize,
+    /// Width of what time steps are made of.
+    pub dt_rank: usize,
+    /// Taps of the convolution.
+    pub conv_kernel: usize,
+    /// Bias of the convolution.
+    pub conv_bias: bool,
+    /// Biases on the projections into and out of the mixer.
+    pub proj_bias: bool,
+    /// RMS norms of time steps, `B` and `C` (Jamba).
+    pub inner_norms: bool,
+}
+
+/// A convolution of every channel by itself, gated before and after (LFM2).
+#[derive(Debug, Clone, PartialEq)]
+pub struct ShortConvSpec {
+    /// Channels: the width of the residual stream.
+    pub width: usize,
+    /// Taps of the convolution.
+    pub conv_kernel: usize,
+    /// Biases on convolution and projections.
+    pub bias: bool,
 }
 
 /// Mamba-2 (arXiv:2405.21060): a gated linear recurrence with a matrix of state per head, behind a short convolution.

@@ -3,6 +3,8 @@
 use sterna_tensor::KvType;
 
 use crate::kv_cache::KvCache;
+use crate::mixer::conv::ConvState;
+use crate::mixer::mamba1::Mamba1State;
 use crate::mixer::mamba2::Mamba2State;
 use crate::model::Model;
 use crate::rope::Regime;
@@ -28,7 +30,9 @@ pub struct State {
 pub(crate) enum MixerState {
     None,
     Attention(KvCache),
+    Mamba1(Mamba1State),
     Mamba2(Mamba2State),
+    ShortConv(ConvState),
 }
 
 impl MixerState {
@@ -39,7 +43,9 @@ impl MixerState {
             MixerSpec::Attention(spec) => {
                 MixerState::Attention(KvCache::new(spec.n_kv_heads, spec.head_dim, kv_type))
             }
+            MixerSpec::Mamba1(spec) => MixerState::Mamba1(Mamba1State::new(spec)),
             MixerSpec::Mamba2(spec) => MixerState::Mamba2(Mamba2State::new(spec)),
+            MixerSpec::ShortConv(spec) => MixerState::ShortConv(ConvState::new(spec.conv_kernel, spec.width)),
         }
     }
 
@@ -53,7 +59,9 @@ impl MixerState {
         match self {
             MixerState::None => {}
             MixerState::Attention(cache) => cache.truncate(length),
+            MixerState::Mamba1(state) => state.clear(),
             MixerState::Mamba2(state) => state.clear(),
+            MixerState::ShortConv(state) => state.clear(),
         }
     }
 
@@ -61,7 +69,9 @@ impl MixerState {
         match self {
             MixerState::None => 0,
             MixerState::Attention(cache) => cache.n_bytes(),
+            MixerState::Mamba1(state) => state.n_bytes(),
             MixerState::Mamba2(state) => state.n_bytes(),
+            MixerState::ShortConv(state) => state.n_bytes(),
         }
     }
 
@@ -71,7 +81,11 @@ impl MixerState {
             (MixerState::Attention(cache), MixerSpec::Attention(spec)) => {
                 cache.fits(spec.n_kv_heads, spec.head_dim)
             }
+            (MixerState::Mamba1(state), MixerSpec::Mamba1(spec)) => state.fits(spec),
             (MixerState::Mamba2(state), MixerSpec::Mamba2(spec)) => state.fits(spec),
+            (MixerState::ShortConv(state), MixerSpec::ShortConv(spec)) => {
+                state.fits(spec.conv_kernel, spec.width)
+            }
             _ => false,
         }
     }

@@ -47,8 +47,12 @@ pub enum MixerWeights<L, V> {
     None,
     /// Of attention.
     Attention(AttentionWeights<L, V>),
+    /// Of Mamba-1.
+    Mamba1(Mamba1Weights<L, V>),
     /// Of Mamba-2.
     Mamba2(Mamba2Weights<L, V>),
+    /// Of a gated short convolution.
+    ShortConv(ShortConvWeights<L, V>),
 }
 
 weights! {
@@ -68,6 +72,56 @@ weights! {
         k_norm: Option<V> as optional_vector KNorm,
         /// `[n_heads * head_dim]`.
         sub_norm: Option<V> as optional_vector AttentionSubNorm,
+    }
+}
+
+weights! {
+    /// Weights of Mamba-1.
+    Mamba1Weights {
+        /// `[inner_size, hidden_size]`.
+        in_x: L as linear SsmInX,
+        /// Makes the gate, `[inner_size, hidden_size]`.
+        in_z: L as linear SsmInZ,
+        /// Taps of the convolution, `[conv_kernel, inner_size]`.
+        conv: V as vector SsmConv,
+        /// `[inner_size]`.
+        conv_bias: Option<V> as optional_vector SsmConvBias,
+        /// Makes what time steps are made of, `B` and `C`, `[dt_rank + 2 * state_size, inner_size]`.
+        select: L as linear SsmSelect,
+        /// `[dt_rank]`.
+        dt_norm: Option<V> as optional_vector SsmDtNorm,
+        /// `[state_size]`.
+        b_norm: Option<V> as optional_vector SsmBNorm,
+        /// `[state_size]`.
+        c_norm: Option<V> as optional_vector SsmCNorm,
+        /// Makes the time steps, `[inner_size, dt_rank]`.
+        dt: L as linear SsmDt,
+        /// `[inner_size]`.
+        dt_bias: V as vector SsmDtBias,
+        /// Rates, below zero, `[state_size, inner_size]`.
+        a: V as vector SsmA,
+        /// What of the input goes past the recurrence, `[inner_size]`.
+        d: V as vector SsmD,
+        /// `[hidden_size, inner_size]`.
+        out: L as linear SsmOut,
+    }
+}
+
+weights! {
+    /// Weights of a gated short convolution; `width` is that of the residual stream.
+    ShortConvWeights {
+        /// Makes the gate before, `[width, width]`.
+        in_b: L as linear ConvInB,
+        /// Makes the gate after, `[width, width]`.
+        in_c: L as linear ConvInC,
+        /// `[width, width]`.
+        in_v: L as linear ConvInV,
+        /// `[conv_kernel, width]`.
+        conv: V as vector ConvTaps,
+        /// `[width]`.
+        conv_bias: Option<V> as optional_vector ConvBias,
+        /// `[width, width]`.
+        out: L as linear ConvOut,
     }
 }
 

@@ -130,7 +130,8 @@ impl From<Grid> for String {
 /// Whether the layer `name` stays float. Such layers are small, and much hangs on them: routers pick experts, and time
 /// steps say how fast states are forgotten.
 pub(crate) fn stays_float(name: &str) -> bool {
-    ["ffn_gate_inp.weight", "ssm_in_dt.weight"].iter().any(|kept| name.ends_with(kept))
+    let kept = ["ffn_gate_inp.weight", "ssm_in_dt.weight", "ssm_x.weight", "ssm_dt.weight"];
+    kept.iter().any(|kept| name.ends_with(kept))
 }
 
 /// Whether `name` is `pattern` with something, or nothing, in place of each `*`.

@@ -2,7 +2,7 @@
 
 use super::fields::{Fields, Key, keys};
 use super::parts::{DenseRule, MAX_LAYERS, MAX_WIDTH, dense, dense_of};
-use super::recurrent::{Kind, pattern_kind};
+use super::recurrent::{Kind, is_nth, pattern_kind};
 use crate::error::Result;
 use crate::spec::{FeedForwardSpec, MoeSpec, Routing};
 
@@ -99,6 +99,23 @@ pub(super) fn nemotron_feed_forward(
         },
         expert: dense_of(fields, block, rule, fields.size(keys::MOE_INTERMEDIATE_SIZE, MAX_WIDTH)?)?,
         shared,
+    }))
+}
+
+/// Experts by softmax in every so many-th block, one network in the others (Jamba).
+pub(super) fn experts_in_every(fields: &Fields, block: usize, rule: &DenseRule) -> Result<FeedForwardSpec> {
+    const PERIOD: Key = Key { hf: "expert_layer_period", gguf: "" };
+    const OFFSET: Key = Key { hf: "expert_layer_offset", gguf: "" };
+    let n_experts = fields.size(keys::N_EXPERTS, MAX_EXPERTS)?;
+    if n_experts == 1 || !is_nth(fields, block, PERIOD, OFFSET)? {
+        return dense(fields, block, rule);
+    }
+    Ok(FeedForwardSpec::Moe(MoeSpec {
+        n_experts,
+        n_active: fields.size(keys::N_ACTIVE_EXPERTS, n_experts)?,
+        routing: Routing::Softmax { renormalize: false },
+        expert: dense_of(fields, block, rule, fields.size(keys::INTERMEDIATE_SIZE, MAX_WIDTH)?)?,
+        shared: None,
     }))
 }
 

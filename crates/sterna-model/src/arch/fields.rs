@@ -178,7 +178,8 @@ impl<'a> Fields<'a> {
         self.defaults.iter().find(|(name, _)| *name == key.hf).map(|&(_, value)| value)
     }
 
-    fn in_range(&self, key: Key, size: usize, max: usize) -> Result<usize> {
+    /// `size`, if it is in `1..=max`.
+    pub(crate) fn in_range(&self, key: Key, size: usize, max: usize) -> Result<usize> {
         if (1..=max).contains(&size) { Ok(size) } else { Err(self.wrong(key, size_range(max), size)) }
     }
 }

@@ -20,7 +20,7 @@ use sterna_formats::Checkpoint;
 use self::fields::{Defaults, Fields, Key, Kind, identify, keys};
 use self::names::{Exceptions, Names};
 use self::parts::{AttentionRule, DenseRule, MAX_LAYERS, MAX_WIDTH};
-use self::recurrent::Mamba2Rule;
+use self::recurrent::{Mamba1Rule, Mamba2Rule};
 use self::scales::Scales;
 use self::table::TABLE;
 use crate::error::{ModelError, Result};
@@ -64,6 +64,7 @@ pub struct Architecture {
     /// Settings of the family that change the network in a way that is not done here: flag, supported value.
     refused_flags: &'static [&'static str],
     attention: AttentionRule,
+    mamba1: Mamba1Rule,
     mamba2: Mamba2Rule,
     /// The mixer of a block, by the rules above.
     mixer: fn(&Fields, usize, &Architecture) -> Result<MixerSpec>,

@@ -40,10 +40,17 @@ pub(crate) enum Role {
     SharedGateUp,
     SharedDown,
     SsmInZ,
+    SsmInX,
     SsmInXbc,
     SsmInDt,
-    /// Rows of these three, in this order.
+    /// Rows of z, xBC and dt of Mamba-2, or of x and z of Mamba-1, in this order.
     SsmIn,
+    /// What time steps are made of, B and C.
+    SsmSelect,
+    SsmDtNorm,
+    SsmBNorm,
+    SsmCNorm,
+    SsmDt,
     SsmConv,
     SsmConvBias,
     SsmDtBias,
@@ -52,6 +59,14 @@ pub(crate) enum Role {
     SsmD,
     SsmNorm,
     SsmOut,
+    ConvInB,
+    ConvInC,
+    ConvInV,
+    /// Rows of these three, in this order.
+    ConvIn,
+    ConvTaps,
+    ConvBias,
+    ConvOut,
 }
 
 impl Role {
@@ -73,6 +88,9 @@ impl Role {
                 | (Role::K, Role::V)
                 | (Role::SsmInZ, Role::SsmInXbc)
                 | (Role::SsmInXbc, Role::SsmInDt)
+                | (Role::SsmInX, Role::SsmInZ)
+                | (Role::ConvInB, Role::ConvInC)
+                | (Role::ConvInC, Role::ConvInV)
                 | (Role::Gate, Role::Up)
                 | (Role::ExpertGate, Role::ExpertUp)
                 | (Role::SharedGate, Role::SharedUp)
@@ -130,8 +148,18 @@ fn hf_pattern(role: Role) -> Pattern {
         Role::SharedUp => "layers.{i}.mlp.shared_expert.up_proj.weight",
         Role::SharedGateUp => "layers.{i}.mlp.shared_expert.gate_up_proj.weight",
         Role::SharedDown => "layers.{i}.mlp.shared_expert.down_proj.weight",
-        // No file has the three apart.
-        Role::SsmInZ | Role::SsmInXbc | Role::SsmInDt => "",
+        // No file has these apart.
+        Role::SsmInZ | Role::SsmInX | Role::SsmInXbc | Role::SsmInDt => "",
+        Role::ConvInB | Role::ConvInC | Role::ConvInV => "",
+        Role::SsmSelect => "layers.{i}.mamba.x_proj.weight",
+        Role::SsmDtNorm => "layers.{i}.mamba.dt_layernorm.weight",
+        Role::SsmBNorm => "layers.{i}.mamba.b_layernorm.weight",
+        Role::SsmCNorm => "layers.{i}.mamba.c_layernorm.weight",
+        Role::SsmDt => "layers.{i}.mamba.dt_proj.weight",
+        Role::ConvIn => "layers.{i}.conv.in_proj.weight",
+        Role::ConvTaps => "layers.{i}.conv.conv.weight",
+        Role::ConvBias => "layers.{i}.conv.conv.bias",
+        Role::ConvOut => "layers.{i}.conv.out_proj.weight",
         Role::SsmIn => "layers.{i}.mamba.in_proj.weight",
         Role::SsmConv => "layers.{i}.mamba.conv1d.weight",
         Role::SsmConvBias => "layers.{i}.mamba.conv1d.bias",
@@ -176,6 +204,19 @@ fn gguf_pattern(role: Role) -> Pattern {
         Role::SharedUp | Role::SharedGateUp => "blk.{i}.ffn_up_shexp.weight",
         Role::SharedDown => "blk.{i}.ffn_down_shexp.weight",
         Role::SsmInZ => "blk.{i}.ssm_in_z.weight",
+        Role::SsmInX => "blk.{i}.ssm_in_x.weight",
+        Role::SsmSelect => "blk.{i}.ssm_x.weight",
+        Role::SsmDtNorm => "blk.{i}.ssm_dt_norm.weight",
+        Role::SsmBNorm => "blk.{i}.ssm_b_norm.weight",
+        Role::SsmCNorm => "blk.{i}.ssm_c_norm.weight",
+        Role::SsmDt => "blk.{i}.ssm_dt.weight",
+        Role::ConvInB => "blk.{i}.shortconv.in_b.weight",
+        Role::ConvInC => "blk.{i}.shortconv.in_c.weight",
+        Role::ConvInV => "blk.{i}.shortconv.in_v.weight",
+        Role::ConvIn => "blk.{i}.shortconv.in_proj.weight",
+        Role::ConvTaps => "blk.{i}.shortconv.conv.weight",
+        Role::ConvBias => "blk.{i}.shortconv.conv.bias",
+        Role::ConvOut => "blk.{i}.shortconv.out_proj.weight",
         Role::SsmInXbc => "blk.{i}.ssm_in_xbc.weight",
         Role::SsmInDt => "blk.{i}.ssm_in_dt.weight",
         Role::SsmIn => "blk.{i}.ssm_in.weight",
@@ -228,8 +269,14 @@ const ROLES: &[Role] = &[
     Role::SharedUp,
     Role::SharedDown,
     Role::SsmInZ,
+    Role::SsmInX,
     Role::SsmInXbc,
     Role::SsmInDt,
+    Role::SsmSelect,
+    Role::SsmDtNorm,
+    Role::SsmBNorm,
+    Role::SsmCNorm,
+    Role::SsmDt,
     Role::SsmConv,
     Role::SsmConvBias,
     Role::SsmDtBias,
@@ -237,6 +284,12 @@ const ROLES: &[Role] = &[
     Role::SsmD,
     Role::SsmNorm,
     Role::SsmOut,
+    Role::ConvInB,
+    Role::ConvInC,
+    Role::ConvInV,
+    Role::ConvTaps,
+    Role::ConvBias,
+    Role::ConvOut,
 ];
 
 /// What a tensor of a native file is for.

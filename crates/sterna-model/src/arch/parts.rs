@@ -244,6 +244,35 @@ pub(super) fn dense(fields: &Fields, block: usize, rule: &DenseRule) -> Result<F
     dense_of(fields, block, rule, intermediate_size).map(FeedForwardSpec::Dense)
 }
 
+/// A dense network whose width is two thirds of what the configuration says, rounded up (LFM2).
+pub(super) fn dense_of_two_thirds(
+    fields: &Fields,
+    block: usize,
+    rule: &DenseRule,
+) -> Result<FeedForwardSpec> {
+    const OLD_WIDTH: Key = Key { hf: "block_ff_dim", gguf: "" };
+    const MULTIPLIER: Key = Key { hf: "block_ffn_dim_multiplier", gguf: "" };
+    const MULTIPLE_OF: Key = Key { hf: "block_multiple_of", gguf: "" };
+    let width = match fields.opt_size(OLD_WIDTH, MAX_WIDTH)? {
+        Some(width) => width,
+        None => fields.size_of_block(keys::INTERMEDIATE_SIZE, block, MAX_WIDTH)?,
+    };
+    let width = match fields.flag("block_auto_adjust_ff_dim", fields.hf().is_some())? {
+        false => width,
+        true => {
+            let multiplier = fields.opt_positive(MULTIPLIER)?.unwrap_or(1.0);
+            let multiple = fields.opt_size(MULTIPLE_OF, MAX_WIDTH)?.unwrap_or(256);
+            let width = (multiplier * (2 * width / 3) as f64) as usize;
+            fields.in_range(
+                keys::INTERMEDIATE_SIZE,
+                width.div_ceil(multiple).saturating_mul(multiple),
+                MAX_WIDTH,
+            )?
+        }
+    };
+    dense_of(fields, block, rule, width).map(FeedForwardSpec::Dense)
+}
+
 /// A network of width `intermediate_size`.
 pub(super) fn dense_of(
     fields: &Fields,

@@ -1,10 +1,10 @@
 //! Recurrent mixers, read from a configuration, and which blocks have them.
 
 use super::Architecture;
-use super::fields::{Fields, Key};
-use super::parts::{Bias, MAX_HEADS, MAX_WIDTH, attention};
-use crate::error::Result;
-use crate::spec::{Mamba2Gate, Mamba2Spec, MixerSpec};
+use super::fields::{Fields, Key, keys};
+use super::parts::{Bias, MAX_HEADS, MAX_LAYERS, MAX_WIDTH, attention};
+use crate::error::{ModelError, Result};
+use crate::spec::{Mamba1Spec, Mamba2Gate, Mamba2Spec, MixerSpec, ShortConvSpec};
 
 /// What a family calls the sizes of Mamba-2, and how it is built.
 pub(super) struct Mamba2Rule {
@@ -50,6 +50,107 @@ pub(super) const NEMOTRON: Mamba2Rule = Mamba2Rule {
     proj_bias: Bias::If("mamba_proj_bias"),
     ..MAMBA2
 };
+
+/// What a family calls the sizes of Mamba-1, and how it is built.
+pub(super) struct Mamba1Rule {
+    pub(super) inner_size: Key,
+    pub(super) expand: &'static str,
+    pub(super) state_size: Key,
+    pub(super) dt_rank: Key,
+    pub(super) conv_kernel: Key,
+    pub(super) conv_bias: Bias,
+    pub(super) proj_bias: Bias,
+    pub(super) inner_norms: bool,
+}
+
+/// Mamba-1 by itself.
+pub(super) const MAMBA1: Mamba1Rule = Mamba1Rule {
+    inner_size: Key { hf: "intermediate_size", gguf: "ssm.inner_size" },
+    expand: "expand",
+    state_size: MAMBA2.state_size,
+    dt_rank: Key { hf: "time_step_rank", gguf: "ssm.time_step_rank" },
+    conv_kernel: MAMBA2.conv_kernel,
+    conv_bias: MAMBA2.conv_bias,
+    proj_bias: MAMBA2.proj_bias,
+    inner_norms: false,
+};
+
+/// That of Jamba, whose `intermediate_size` is that of its networks.
+pub(super) const JAMBA: Mamba1Rule = Mamba1Rule {
+    inner_size: Key { hf: "", ..MAMBA1.inner_size },
+    expand: "mamba_expand",
+    state_size: BAMBA.state_size,
+    dt_rank: Key { hf: "mamba_dt_rank", ..MAMBA1.dt_rank },
+    conv_kernel: BAMBA.conv_kernel,
+    conv_bias: BAMBA.conv_bias,
+    proj_bias: BAMBA.proj_bias,
+    inner_norms: true,
+};
+
+/// Mamba-1 as block `block` has it.
+pub(super) fn mamba1(fields: &Fields, block: usize, rule: &Mamba1Rule) -> Result<Mamba1Spec> {
+    let hidden_size = fields.size(keys::HIDDEN_SIZE, MAX_WIDTH)?;
+    let inner_size = match fields.opt_size(rule.inner_size, MAX_WIDTH)? {
+        Some(inner_size) => inner_size,
+        None => fields.opt_size(Key { hf: rule.expand, gguf: "" }, 64)?.unwrap_or(2) * hidden_size,
+    };
+    // "auto" is what it is without a number.
+    let is_auto = fields.hf().is_some_and(|view| matches!(view.opt_str(rule.dt_rank.hf), Ok(Some("auto"))));
+    let dt_rank = if is_auto { None } else { fields.opt_size(rule.dt_rank, MAX_WIDTH)? };
+    Ok(Mamba1Spec {
+        inner_size,
+        state_size: fields.size(rule.state_size, MAX_HEADS)?,
+        dt_rank: dt_rank.unwrap_or(hidden_size.div_ceil(16)),
+        conv_kernel: fields.size(rule.conv_kernel, MAX_TAPS)?,
+        conv_bias: rule.conv_bias.is_there(fields, &format!("blk.{block}.ssm_conv1d.bias"))?,
+        proj_bias: rule.proj_bias.is_there(fields, &format!("blk.{block}.ssm_out.bias"))?,
+        inner_norms: rule.inner_norms,
+    })
+}
+
+/// Every block has Mamba-1.
+pub(super) fn mamba1_everywhere(fields: &Fields, block: usize, row: &Architecture) -> Result<MixerSpec> {
+    mamba1(fields, block, &row.mamba1).map(MixerSpec::Mamba1)
+}
+
+/// Attention in every so many-th block, Mamba-1 in the others (Jamba).
+pub(super) fn mamba1_but_in_every(fields: &Fields, block: usize, row: &Architecture) -> Result<MixerSpec> {
+    const PERIOD: Key = Key { hf: "attn_layer_period", gguf: "" };
+    const OFFSET: Key = Key { hf: "attn_layer_offset", gguf: "" };
+    match is_nth(fields, block, PERIOD, OFFSET)? {
+        true => attention(fields, block, &row.attention).map(MixerSpec::Attention),
+        false => mamba1_everywhere(fields, block, row),
+    }
+}
+
+/// Whether `block` is one of those that come once in a period.
+pub(super) fn is_nth(fields: &Fields, block: usize, period: Key, offset: Key) -> Result<bool> {
+    let period = fields.size(period, MAX_LAYERS)?;
+    Ok(block % period == fields.opt_usize(offset)?.unwrap_or(0))
+}
+
+/// Attention where `layer_types` or `full_attn_idxs` say so, short convolutions in the other blocks (LFM2).
+pub(super) fn short_conv_unless_listed(
+    fields: &Fields,
+    block: usize,
+    row: &Architecture,
+) -> Result<MixerSpec> {
+    const KERNEL: Key = Key { hf: "conv_L_cache", gguf: "shortconv.l_cache" };
+    let listed =
+        || Ok::<_, ModelError>(fields.hf().map_or(Ok(None), |view| view.opt_usizes("full_attn_idxs"))?);
+    let is_attention = match listed_kind(fields, "layer_types", block)? {
+        Some(kind) => kind == Kind::Attention,
+        None => listed()?.is_none_or(|listed| listed.contains(&block)),
+    };
+    if is_attention {
+        return attention(fields, block, &row.attention).map(MixerSpec::Attention);
+    }
+    Ok(MixerSpec::ShortConv(ShortConvSpec {
+        width: fields.size(keys::HIDDEN_SIZE, MAX_WIDTH)?,
+        conv_kernel: fields.size(KERNEL, MAX_TAPS)?,
+        bias: Bias::If("conv_bias").is_there(fields, &format!("blk.{block}.shortconv.conv.bias"))?,
+    }))
+}
 
 /// Most taps of a convolution.
 const MAX_TAPS: usize = 64;
@@ -162,9 +263,9 @@ fn listed_kind(fields: &Fields, name: &str, block: usize) -> Result<Option<Kind>
     let Some(types) = view.opt_strs(name)? else { return Ok(None) };
     match types.get(block) {
         Some(&("attention" | "full_attention")) => Ok(Some(Kind::Attention)),
-        Some(&("mamba" | "linear_attention")) => Ok(Some(Kind::Recurrent)),
+        Some(&("mamba" | "linear_attention" | "conv")) => Ok(Some(Kind::Recurrent)),
         Some(&"mlp") => Ok(Some(Kind::FeedForward { has_experts: false })),
         Some(&"moe") => Ok(Some(Kind::FeedForward { has_experts: true })),
-        _ => Err(view.wrong(name, "attention, mamba, mlp or moe for every block").into()),
+        _ => Err(view.wrong(name, "attention, mamba, conv, mlp or moe for every block").into()),
     }
 }

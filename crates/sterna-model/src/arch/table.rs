@@ -137,10 +137,64 @@ pub(super) const TABLE: &[Architecture] = &[
         ..BITNET_ROW
     },
     Architecture {
+        name: "mamba",
+        hf: &["mamba"],
+        defaults: &[("max_position_embeddings", 1_048_576.0)],
+        hf_names: MAMBA1_NAMES,
+        tied_by_default: true,
+        norm_eps: LAYER_NORM_EPS,
+        mixer: mamba1_everywhere,
+        feed_forward: no_feed_forward,
+        ..HYBRID_ROW
+    },
+    Architecture {
+        name: "jamba",
+        hf: &["jamba"],
+        hf_names: &[
+            (Role::FinalNorm, "final_layernorm.weight"),
+            (Role::FeedForwardNorm, "layers.{i}.pre_ff_layernorm.weight"),
+            (Role::Gate, "layers.{i}.feed_forward.gate_proj.weight"),
+            (Role::Up, "layers.{i}.feed_forward.up_proj.weight"),
+            (Role::Down, "layers.{i}.feed_forward.down_proj.weight"),
+            (Role::Router, "layers.{i}.feed_forward.router.weight"),
+            (Role::ExpertGate, "layers.{i}.feed_forward.experts.{e}.gate_proj.weight"),
+            (Role::ExpertUp, "layers.{i}.feed_forward.experts.{e}.up_proj.weight"),
+            (Role::ExpertDown, "layers.{i}.feed_forward.experts.{e}.down_proj.weight"),
+            (Role::SsmDtBias, "layers.{i}.mamba.dt_proj.bias"),
+        ],
+        attention: AttentionRule { rotates: |_, _| Ok(false), ..UNBIASED },
+        mamba1: JAMBA,
+        mixer: mamba1_but_in_every,
+        feed_forward: experts_in_every,
+        ..HYBRID_ROW
+    },
+    Architecture {
+        name: "lfm2",
+        hf: &["lfm2"],
+        hf_names: &[
+            (Role::FinalNorm, "embedding_norm.weight"),
+            (Role::MixerNorm, "layers.{i}.operator_norm.weight"),
+            (Role::FeedForwardNorm, "layers.{i}.ffn_norm.weight"),
+            (Role::QNorm, "layers.{i}.self_attn.q_layernorm.weight"),
+            (Role::KNorm, "layers.{i}.self_attn.k_layernorm.weight"),
+            (Role::O, "layers.{i}.self_attn.out_proj.weight"),
+            (Role::Gate, "layers.{i}.feed_forward.w1.weight"),
+            (Role::Up, "layers.{i}.feed_forward.w3.weight"),
+            (Role::Down, "layers.{i}.feed_forward.w2.weight"),
+        ],
+        tied_by_default: true,
+        norm_eps: Key { hf: "norm_eps", ..keys::NORM_EPS },
+        attention: AttentionRule { qk_norm: true, ..UNBIASED },
+        mixer: short_conv_unless_listed,
+        dense: UNBIASED_SWIGLU,
+        feed_forward: dense_of_two_thirds,
+        ..HYBRID_ROW
+    },
+    Architecture {
         name: "mamba2",
         hf: &["mamba2"],
         defaults: &[("max_position_embeddings", 1_048_576.0)],
-        hf_names: MAMBA_NAMES,
+        hf_names: MAMBA2_NAMES,
         tied_by_default: true,
         norm_eps: LAYER_NORM_EPS,
         mamba2: MAMBA2,
@@ -199,7 +253,22 @@ pub(super) const TABLE: &[Architecture] = &[
 /// What `rms_norm_eps` is called where the first Mamba was the model.
 const LAYER_NORM_EPS: Key = Key { hf: "layer_norm_epsilon", ..keys::NORM_EPS };
 
-const MAMBA_NAMES: Exceptions = &[
+const MAMBA1_NAMES: Exceptions = &[
+    (Role::Embedding, "embeddings.weight"),
+    (Role::FinalNorm, "norm_f.weight"),
+    (Role::MixerNorm, "layers.{i}.norm.weight"),
+    (Role::SsmIn, "layers.{i}.mixer.in_proj.weight"),
+    (Role::SsmConv, "layers.{i}.mixer.conv1d.weight"),
+    (Role::SsmConvBias, "layers.{i}.mixer.conv1d.bias"),
+    (Role::SsmSelect, "layers.{i}.mixer.x_proj.weight"),
+    (Role::SsmDt, "layers.{i}.mixer.dt_proj.weight"),
+    (Role::SsmDtBias, "layers.{i}.mixer.dt_proj.bias"),
+    (Role::SsmA, "layers.{i}.mixer.A_log"),
+    (Role::SsmD, "layers.{i}.mixer.D"),
+    (Role::SsmOut, "layers.{i}.mixer.out_proj.weight"),
+];
+
+const MAMBA2_NAMES: Exceptions = &[
     (Role::Embedding, "embeddings.weight"),
     (Role::FinalNorm, "norm_f.weight"),
     (Role::MixerNorm, "layers.{i}.norm.weight"),
@@ -213,7 +282,7 @@ const MAMBA_NAMES: Exceptions = &[
     (Role::SsmOut, "layers.{i}.mixer.out_proj.weight"),
 ];
 
-/// Those of Mamba and of the other things that a mixer may be.
+/// Those of Mamba-2 and of the other things that a mixer may be.
 const NEMOTRON_NAMES: Exceptions = &[
     (Role::Embedding, "embeddings.weight"),
     (Role::FinalNorm, "norm_f.weight"),
@@ -270,6 +339,7 @@ const LLAMA_ROW: Architecture = Architecture {
     scales: unscaled,
     refused_flags: &[],
     attention: AttentionRule { window: window_of_gguf_mistral, ..LLAMA },
+    mamba1: MAMBA1,
     mamba2: BAMBA,
     mixer: attention_everywhere,
     dense: SWIGLU,

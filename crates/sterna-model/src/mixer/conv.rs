@@ -54,7 +54,12 @@ pub(crate) struct Convolution<'a> {
 }
 
 impl Convolution<'_> {
-    /// Silu of the convolution of `window` `[n_taps - 1 + n, n_channels]`, to `out` `[n, n_channels]`.
+    /// The convolution of `window` `[n_taps - 1 + n, n_channels]`, to `out` `[n, n_channels]`.
+    pub(crate) fn plain(self, c: &Compute, state: &mut ConvState, window: &[f32], out: &mut [f32]) {
+        self.run(c, state, window, ConvActivation::Identity, out);
+    }
+
+    /// Silu of it.
     pub(crate) fn silu(self, c: &Compute, state: &mut ConvState, window: &[f32], out: &mut [f32]) {
         self.run(c, state, window, ConvActivation::Silu, out);
     }

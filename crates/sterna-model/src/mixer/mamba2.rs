@@ -97,8 +97,12 @@ impl Layer<'_> {
         let xbc = sized(&mut scratch.xbc, n * spec.conv_size());
         conv.silu(c, &mut state.conv, conv_in, xbc);
 
+        rows::time_steps(c, dt, &weights.dt_bias, spec.dt_limits);
         let decay = sized(&mut scratch.decay, dt.len());
-        self.time_steps(dt, decay);
+        for (decay, dt) in decay.chunks_exact_mut(spec.n_heads).zip(dt.chunks_exact(spec.n_heads)) {
+            let heads = decay.iter_mut().zip(dt).zip(&weights.a);
+            heads.for_each(|((decay, dt), a)| *decay = (dt * a).exp());
+        }
         let inner = sized(&mut scratch.y, n * spec.inner_size());
         let scan = SsdInput { xbc, dt, decay, d: &weights.d };
         ops::ssd_scan(c, shape(spec), scan, &mut state.heads, inner);
@@ -106,19 +110,6 @@ impl Layer<'_> {
         let gated = sized(&mut scratch.gated, inner.len());
         self.gate(pass, inner, z, gated);
         project_one(pass, gated, &weights.out, input, y);
-    }
-
-    /// Turns `dt` `[n, n_heads]` into time steps, and finds what they leave of the states.
-    fn time_steps(&self, dt: &mut [f32], decay: &mut [f32]) {
-        let [least, most] = self.spec.dt_limits;
-        let n_heads = self.spec.n_heads;
-        for (dt, decay) in dt.chunks_exact_mut(n_heads).zip(decay.chunks_exact_mut(n_heads)) {
-            let heads = self.weights.dt_bias.iter().zip(&self.weights.a);
-            for ((dt, decay), (bias, a)) in dt.iter_mut().zip(decay).zip(heads) {
-                *dt = softplus(*dt + bias).clamp(least, most);
-                *decay = (*dt * a).exp();
-            }
-        }
     }
 
     fn gate(&self, pass: &Pass, y: &mut [f32], z: &[f32], gated: &mut [f32]) {
@@ -138,9 +129,4 @@ impl Layer<'_> {
 fn shape(spec: &Mamba2Spec) -> SsdShape {
     let &Mamba2Spec { n_heads, head_dim, n_groups, state_size, .. } = spec;
     SsdShape { n_heads, head_dim, n_groups, state_size }
-}
-
-/// `ln(1 + e^x)`
-pub(crate) fn softplus(x: f32) -> f32 {
-    if x > 20.0 { x } else { x.exp().ln_1p() }
 }

@@ -4,8 +4,10 @@
 //! stream. It alone reads and writes its [`MixerState`].
 
 pub(crate) mod attention;
-mod conv;
+pub(crate) mod conv;
+pub(crate) mod mamba1;
 pub(crate) mod mamba2;
+mod short_conv;
 
 use std::cell::RefCell;
 
@@ -37,7 +39,9 @@ pub(crate) type InputTap<'a> = dyn FnMut(&str, &[f32]) + 'a;
 #[derive(Debug, Default)]
 pub(crate) struct MixerScratch {
     attention: attention::Scratch,
+    mamba1: mamba1::Scratch,
     mamba2: mamba2::Scratch,
+    short_conv: short_conv::Scratch,
 }
 
 /// The mixer of one block.
@@ -65,6 +69,14 @@ impl Mixer<'_> {
             (MixerSpec::Attention(spec), MixerWeights::Attention(weights), MixerState::Attention(cache)) => {
                 let layer = attention::Layer { spec, weights, rope: self.rope };
                 layer.mix(pass, cache, x, input, &mut scratch.attention, y);
+            }
+            (MixerSpec::Mamba1(spec), MixerWeights::Mamba1(weights), MixerState::Mamba1(state)) => {
+                let layer = mamba1::Layer { spec, weights };
+                layer.mix(pass, state, x, input, &mut scratch.mamba1, y);
+            }
+            (MixerSpec::ShortConv(spec), MixerWeights::ShortConv(weights), MixerState::ShortConv(state)) => {
+                let layer = short_conv::Layer { spec, weights };
+                layer.mix(pass, state, x, input, &mut scratch.short_conv, y);
             }
             (MixerSpec::Mamba2(spec), MixerWeights::Mamba2(weights), MixerState::Mamba2(state)) => {
                 let layer = mamba2::Layer { spec, weights };

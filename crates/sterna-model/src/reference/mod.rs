@@ -101,6 +101,12 @@ impl Reference {
                 (MixerSpec::Attention(spec), MixerWeights::Attention(weights)) => {
                     attention::attention(spec, weights, &normed, eps, regime)
                 }
+                (MixerSpec::Mamba1(spec), MixerWeights::Mamba1(weights)) => {
+                    recurrent::mamba1(spec, weights, &normed, eps)
+                }
+                (MixerSpec::ShortConv(spec), MixerWeights::ShortConv(weights)) => {
+                    recurrent::short_conv(spec, weights, &normed)
+                }
                 (MixerSpec::Mamba2(spec), MixerWeights::Mamba2(weights)) => {
                     recurrent::mamba2(spec, weights, &normed, eps)
                 }

@@ -1,8 +1,8 @@
 //! Recurrent mixers of the oracle, token by token.
 
 use super::{Linear, dot, rms_norm};
-use crate::spec::{Activation, Mamba2Gate, Mamba2Spec};
-use crate::weights::Mamba2Weights;
+use crate::spec::{Activation, Mamba1Spec, Mamba2Gate, Mamba2Spec, ShortConvSpec};
+use crate::weights::{Mamba1Weights, Mamba2Weights, ShortConvWeights};
 
 /// `[n, hidden_size]` → `[n, hidden_size]`.
 pub(super) fn mamba2(
@@ -55,6 +55,56 @@ pub(super) fn mamba2(
         Mamba2Gate::Alone => gated(&y),
     };
     weights.out.apply(&y)
+}
+
+/// `[n, hidden_size]` → `[n, hidden_size]`.
+pub(super) fn mamba1(
+    spec: &Mamba1Spec,
+    weights: &Mamba1Weights<Linear, Vec<f32>>,
+    x: &[f32],
+    eps: f32,
+) -> Vec<f32> {
+    let Mamba1Spec { inner_size, state_size, dt_rank, .. } = *spec;
+    let z = weights.in_z.apply(x); // [n, inner_size]
+    let x = causal_conv(&weights.in_x.apply(x), &weights.conv, weights.conv_bias.as_deref(), inner_size);
+    let x: Vec<f32> = x.into_iter().map(|x| Activation::Silu.apply(x)).collect();
+
+    let norm = |x: &[f32], norm: &Option<Vec<f32>>| match norm {
+        Some(norm) => rms_norm(x, norm, eps),
+        None => x.to_vec(),
+    };
+    let mut states = vec![0.0f32; state_size * inner_size]; // [state_size, inner_size]
+    let mut y = Vec::with_capacity(z.len());
+    for (x, z) in x.chunks_exact(inner_size).zip(z.chunks_exact(inner_size)) {
+        let selected = weights.select.apply(x);
+        let (dt, bc) = selected.split_at(dt_rank);
+        let (b, c) = bc.split_at(state_size);
+        let (b, c) = (norm(b, &weights.b_norm), norm(c, &weights.c_norm));
+        let dt = weights.dt.apply(&norm(dt, &weights.dt_norm));
+        for channel in 0..inner_size {
+            let dt = softplus(dt[channel] + weights.dt_bias[channel]);
+            let mut sum = weights.d[channel] * x[channel];
+            for (row, (b, c)) in b.iter().zip(&c).enumerate() {
+                let at = row * inner_size + channel;
+                states[at] = (dt * weights.a[at]).exp() * states[at] + dt * x[channel] * b;
+                sum += c * states[at];
+            }
+            y.push(sum * Activation::Silu.apply(z[channel]));
+        }
+    }
+    weights.out.apply(&y)
+}
+
+/// `[n, hidden_size]` → `[n, hidden_size]`.
+pub(super) fn short_conv(
+    spec: &ShortConvSpec,
+    weights: &ShortConvWeights<Linear, Vec<f32>>,
+    x: &[f32],
+) -> Vec<f32> {
+    let product = |a: &[f32], b: &[f32]| -> Vec<f32> { a.iter().zip(b).map(|(a, b)| a * b).collect() };
+    let gated = product(&weights.in_b.apply(x), &weights.in_v.apply(x));
+    let mixed = causal_conv(&gated, &weights.conv, weights.conv_bias.as_deref(), spec.width);
+    weights.out.apply(&product(&weights.in_c.apply(x), &mixed))
 }
 
 /// Every channel of `x` `[n, n_channels]` by itself, zeros before the first token; `weight` is `[n_taps, n_channels]`.

@@ -7,15 +7,15 @@ use std::ops::Range;
 use sterna_formats::{Checkpoint, RowOrder, Tensor};
 
 use super::{
-    AttentionWeights, BlockWeights, DenseWeights, FeedForwardWeights, Mamba2Weights, MixerWeights,
-    MoeWeights, VectorForm, Weights,
+    AttentionWeights, BlockWeights, DenseWeights, FeedForwardWeights, Mamba1Weights, Mamba2Weights,
+    MixerWeights, MoeWeights, ShortConvWeights, VectorForm, Weights,
 };
 use crate::arch::Reading;
 use crate::arch::names::{Names, Role};
 use crate::error::{ModelError, Result};
 use crate::spec::{
-    AttentionSpec, BlockSpec, DenseSpec, FeedForwardSpec, Mamba2Gate, Mamba2Spec, MixerSpec, MoeSpec,
-    NormPlacement, Projections, Routing, Spec, TernaryStorage,
+    AttentionSpec, BlockSpec, DenseSpec, FeedForwardSpec, Mamba1Spec, Mamba2Gate, Mamba2Spec, MixerSpec,
+    MoeSpec, NormPlacement, Projections, Routing, ShortConvSpec, Spec, TernaryStorage,
 };
 
 /// What tensors become.
@@ -137,7 +137,9 @@ impl<'a, L: Leaves> Finder<'a, L> {
             mixer: match &spec.mixer {
                 MixerSpec::None => MixerWeights::None,
                 MixerSpec::Attention(spec) => MixerWeights::Attention(self.attention(spec)?),
+                MixerSpec::Mamba1(spec) => MixerWeights::Mamba1(self.mamba1(spec)?),
                 MixerSpec::Mamba2(spec) => MixerWeights::Mamba2(self.mamba2(spec)?),
+                MixerSpec::ShortConv(spec) => MixerWeights::ShortConv(self.short_conv(spec)?),
             },
             mixer_post_norm: self.norm_if(is_sandwich, Role::MixerPostNorm, hidden_size)?,
             feed_forward_norm: self.norm_if(has_feed_forward, Role::FeedForwardNorm, hidden_size)?,
@@ -174,10 +176,49 @@ impl<'a, L: Leaves> Finder<'a, L> {
             q: self.leaves.linear(q)?,
             k: self.leaves.linear(k)?,
             v: self.leaves.linear(v)?,
-            o: self.leaves.linear(self.projection(Role::O, hidden_size, q_size, spec.o_bias)?)?,
+            o: self.linear(Role::O, hidden_size, q_size, spec.o_bias)?,
             q_norm: self.norm_if(spec.qk_norm, Role::QNorm, spec.head_dim)?,
             k_norm: self.norm_if(spec.qk_norm, Role::KNorm, spec.head_dim)?,
             sub_norm: self.norm_if(spec.sub_norm, Role::AttentionSubNorm, q_size)?,
+        })
+    }
+
+    fn mamba1(&self, spec: &Mamba1Spec) -> Result<Mamba1Weights<Linear<L>, Vector<L>>> {
+        let hidden_size = self.spec().hidden_size;
+        let &Mamba1Spec { inner_size, state_size, dt_rank, .. } = spec;
+        let (select_size, biased) = (dt_rank + 2 * state_size, spec.proj_bias);
+        let mut parts = self.parts(Role::SsmInX, Role::SsmIn, 2 * inner_size, hidden_size, biased)?;
+        let rates = match self.reading.rates {
+            VectorForm::LogOfNegative => VectorForm::TransposedLogOfNegative { rows: inner_size },
+            _ => self.transposed(inner_size),
+        };
+        Ok(Mamba1Weights {
+            in_x: self.leaves.linear(parts.take(Role::SsmInX, inner_size)?)?,
+            in_z: self.leaves.linear(parts.take(Role::SsmInZ, inner_size)?)?,
+            conv: self.taps(Role::SsmConv, inner_size, spec.conv_kernel)?,
+            conv_bias: self.vector_if(spec.conv_bias, Role::SsmConvBias, inner_size)?,
+            select: self.linear(Role::SsmSelect, select_size, inner_size, false)?,
+            dt_norm: self.vector_if(spec.inner_norms, Role::SsmDtNorm, dt_rank)?,
+            b_norm: self.vector_if(spec.inner_norms, Role::SsmBNorm, state_size)?,
+            c_norm: self.vector_if(spec.inner_norms, Role::SsmCNorm, state_size)?,
+            dt: self.linear(Role::SsmDt, inner_size, dt_rank, false)?,
+            dt_bias: self.vector(Role::SsmDtBias, inner_size, VectorForm::Plain)?,
+            a: self.vector(Role::SsmA, inner_size * state_size, rates)?,
+            d: self.vector(Role::SsmD, inner_size, VectorForm::Plain)?,
+            out: self.linear(Role::SsmOut, hidden_size, inner_size, biased)?,
+        })
+    }
+
+    fn short_conv(&self, spec: &ShortConvSpec) -> Result<ShortConvWeights<Linear<L>, Vector<L>>> {
+        let width = spec.width;
+        let mut parts = self.parts(Role::ConvInB, Role::ConvIn, 3 * width, width, spec.bias)?;
+        Ok(ShortConvWeights {
+            in_b: self.leaves.linear(parts.take(Role::ConvInB, width)?)?,
+            in_c: self.leaves.linear(parts.take(Role::ConvInC, width)?)?,
+            in_v: self.leaves.linear(parts.take(Role::ConvInV, width)?)?,
+            conv: self.taps(Role::ConvTaps, width, spec.conv_kernel)?,
+            conv_bias: self.vector_if(spec.bias, Role::ConvBias, width)?,
+            out: self.linear(Role::ConvOut, width, width, spec.bias)?,
         })
     }
 
@@ -196,12 +237,7 @@ impl<'a, L: Leaves> Finder<'a, L> {
             a: self.vector(Role::SsmA, n_heads, self.reading.rates)?,
             d: self.vector(Role::SsmD, n_heads, VectorForm::Plain)?,
             norm: self.vector_if(spec.gate != Mamba2Gate::Alone, Role::SsmNorm, inner_size)?,
-            out: self.leaves.linear(self.projection(
-                Role::SsmOut,
-                hidden_size,
-                inner_size,
-                spec.proj_bias,
-            )?)?,
+            out: self.linear(Role::SsmOut, hidden_size, inner_size, spec.proj_bias)?,
         })
     }
 
@@ -228,7 +264,7 @@ impl<'a, L: Leaves> Finder<'a, L> {
         Ok(DenseWeights {
             gate: gate.map(|gate| self.leaves.linear(gate)).transpose()?,
             up: self.leaves.linear(up)?,
-            down: self.leaves.linear(self.projection(down, hidden_size, width, spec.bias)?)?,
+            down: self.linear(down, hidden_size, width, spec.bias)?,
             sub_norm: self.norm_if(spec.sub_norm, Role::FeedForwardSubNorm, width)?,
         })
     }
@@ -308,11 +344,19 @@ impl<'a, L: Leaves> Finder<'a, L> {
 
     /// The taps of a convolution, `[kernel, channels]`; only native files have them like that.
     fn taps(&self, role: Role, channels: usize, kernel: usize) -> Result<Vector<L>> {
-        let form = match self.reading.names {
+        self.vector(role, channels * kernel, self.transposed(channels))
+    }
+
+    /// How other files than native ones have vectors that are matrices of so many rows.
+    fn transposed(&self, rows: usize) -> VectorForm {
+        match self.reading.names {
             Names::Native => VectorForm::Plain,
-            _ => VectorForm::Transposed { rows: channels },
-        };
-        self.vector(role, channels * kernel, form)
+            _ => VectorForm::Transposed { rows },
+        }
+    }
+
+    fn linear(&self, role: Role, rows: usize, cols: usize, has_bias: bool) -> Result<Linear<L>> {
+        self.leaves.linear(self.projection(role, rows, cols, has_bias)?)
     }
 
     /// A matrix that is never ternary: head and routers.

@@ -18,6 +18,11 @@ pub(crate) enum VectorForm {
         /// Rows of the matrix.
         rows: usize,
     },
+    /// As a matrix of logarithms of the magnitudes of numbers below zero, whose columns should lie together.
+    TransposedLogOfNegative {
+        /// Rows of the matrix.
+        rows: usize,
+    },
 }
 
 impl VectorForm {
@@ -30,14 +35,25 @@ impl VectorForm {
         match self {
             VectorForm::Plain => {}
             VectorForm::LessOne => values.iter_mut().for_each(|value| *value += 1.0),
-            VectorForm::LogOfNegative => values.iter_mut().for_each(|value| *value = -value.exp()),
-            VectorForm::Transposed { rows } => {
-                let cols = values.len() / rows.max(1);
-                values = (0..values.len()).map(|i| values[i % rows * cols + i / rows]).collect();
+            VectorForm::LogOfNegative => negative_exp(&mut values),
+            VectorForm::Transposed { rows } => values = transposed(&values, rows),
+            VectorForm::TransposedLogOfNegative { rows } => {
+                negative_exp(&mut values);
+                values = transposed(&values, rows);
             }
         }
         Ok(values)
     }
+}
+
+fn negative_exp(values: &mut [f32]) {
+    values.iter_mut().for_each(|value| *value = -value.exp());
+}
+
+/// The columns of `values` `[rows, cols]`, one after the other.
+fn transposed(values: &[f32], rows: usize) -> Vec<f32> {
+    let cols = values.len() / rows.max(1);
+    (0..values.len()).map(|i| values[i % rows * cols + i / rows]).collect()
 }
 
 /// The elements of a tensor; all must be finite.

@@ -118,7 +118,9 @@ impl<L, V> BlockWeights<L, V> {
             mixer: match &self.mixer {
                 MixerWeights::None => MixerWeights::None,
                 MixerWeights::Attention(weights) => MixerWeights::Attention(weights.as_ref()),
+                MixerWeights::Mamba1(weights) => MixerWeights::Mamba1(weights.as_ref()),
                 MixerWeights::Mamba2(weights) => MixerWeights::Mamba2(weights.as_ref()),
+                MixerWeights::ShortConv(weights) => MixerWeights::ShortConv(weights.as_ref()),
             },
             mixer_post_norm: self.mixer_post_norm.as_ref(),
             feed_forward_norm: self.feed_forward_norm.as_ref(),
@@ -143,7 +145,9 @@ impl<L, V> BlockWeights<L, V> {
             mixer: match &mut self.mixer {
                 MixerWeights::None => MixerWeights::None,
                 MixerWeights::Attention(weights) => MixerWeights::Attention(weights.as_mut()),
+                MixerWeights::Mamba1(weights) => MixerWeights::Mamba1(weights.as_mut()),
                 MixerWeights::Mamba2(weights) => MixerWeights::Mamba2(weights.as_mut()),
+                MixerWeights::ShortConv(weights) => MixerWeights::ShortConv(weights.as_mut()),
             },
             mixer_post_norm: self.mixer_post_norm.as_mut(),
             feed_forward_norm: self.feed_forward_norm.as_mut(),
@@ -177,7 +181,9 @@ impl<L, V> BlockWeights<L, V> {
             mixer: match self.mixer {
                 MixerWeights::None => MixerWeights::None,
                 MixerWeights::Attention(weights) => MixerWeights::Attention(weights.map(to)?),
+                MixerWeights::Mamba1(weights) => MixerWeights::Mamba1(weights.map(to)?),
                 MixerWeights::Mamba2(weights) => MixerWeights::Mamba2(weights.map(to)?),
+                MixerWeights::ShortConv(weights) => MixerWeights::ShortConv(weights.map(to)?),
             },
             mixer_post_norm: optional(Role::MixerPostNorm, self.mixer_post_norm, to)?,
             feed_forward_norm: optional(Role::FeedForwardNorm, self.feed_forward_norm, to)?,

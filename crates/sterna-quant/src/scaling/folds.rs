@@ -91,6 +91,14 @@ fn of_mixer(spec: &BlockSpec, block: &FloatBlock) -> Vec<Fold> {
             }
             folds
         }
+        (MixerSpec::Mamba1(_), MixerWeights::Mamba1(weights)) => {
+            vec![behind_norm(&[&weights.in_x, &weights.in_z])]
+        }
+        (MixerSpec::ShortConv(_), MixerWeights::ShortConv(weights)) => {
+            let maker = Maker::Rows(name(&weights.in_c));
+            let out = Fold { readers: vec![name(&weights.out)], maker, judge: Judge::Layer };
+            vec![behind_norm(&[&weights.in_b, &weights.in_c, &weights.in_v]), out]
+        }
         (MixerSpec::Mamba2(_), MixerWeights::Mamba2(weights)) => {
             let mut folds = vec![behind_norm(&[&weights.in_z, &weights.in_xbc, &weights.in_dt])];
             if weights.norm.is_some() {

@@ -1,9 +1,17 @@
-//! Gated activations of feed-forward layers: `out = act(gate) * up`.
+//! Products of vectors, among them gated activations of feed-forward layers: `out = act(gate) * up`.
 
 use super::elementwise::{Update, Zip};
 use super::math::sigmoid;
 use crate::Isa;
 use crate::simd::Simd;
+
+/// `out = x * y`
+///
+/// # Panics
+/// When the lengths differ.
+pub fn mul(isa: Isa, x: &[f32], y: &[f32], out: &mut [f32]) {
+    isa.run(Zip { op: Mul, x, y, out });
+}
 
 /// `out = silu(gate) * up` with `silu(x) = x / (1 + e^-x)`
 ///
@@ -28,6 +36,16 @@ pub fn gelu_tanh_mul(isa: Isa, gate: &[f32], up: &[f32], out: &mut [f32]) {
 /// When the lengths differ.
 pub fn relu2_mul(isa: Isa, gate: &[f32], up: &[f32], out: &mut [f32]) {
     isa.run(Zip { op: Relu2, x: gate, y: up, out });
+}
+
+#[derive(Clone, Copy)]
+struct Mul;
+
+impl Update for Mul {
+    #[inline(always)]
+    fn lanes<S: Simd>(self, simd: S, x: S::F32, y: S::F32) -> S::F32 {
+        simd.mul(x, y)
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -86,8 +104,12 @@ mod tests {
             on_every_isa(|isa| {
                 let mut out = vec![0.0; gate.len()];
                 type Pair = (fn(Isa, &[f32], &[f32], &mut [f32]), fn(f64) -> f64);
-                let ops: [Pair; 3] =
-                    [(silu_mul, silu), (gelu_tanh_mul, gelu_tanh), (relu2_mul, |x| x.max(0.0).powi(2))];
+                let ops: [Pair; 4] = [
+                    (mul, |x| x),
+                    (silu_mul, silu),
+                    (gelu_tanh_mul, gelu_tanh),
+                    (relu2_mul, |x| x.max(0.0).powi(2)),
+                ];
                 for (op, exact) in ops {
                     op(isa, gate, up, &mut out);
                     for i in 0..gate.len() {

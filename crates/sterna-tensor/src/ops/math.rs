@@ -34,6 +34,22 @@ pub(crate) fn sigmoid<S: Simd>(simd: S, x: S::F32) -> S::F32 {
     simd.div(one, simd.add(one, exp(simd, simd.sub(simd.splat(0.0), x))))
 }
 
+/// `ln(1 + e^x)`, off by at most 3e-7 of it where it is a normal number.
+///
+/// The part that grows is `max(x, 0)`; the rest is `ln(1 + u)` with `u = e^-|x|` at most 1, which is twice the area
+/// tangent of `w = u / (2 + u)`, at most 1/3: its Taylor series up to `w^17` is off by less than 2e-10 of it.
+#[inline(always)]
+pub(crate) fn softplus<S: Simd>(simd: S, x: S::F32) -> S::F32 {
+    let u = exp(simd, simd.sub(simd.splat(0.0), simd.abs(x)));
+    let w = simd.div(u, simd.add(u, simd.splat(2.0)));
+    let square = simd.mul(w, w);
+    let mut sum = simd.splat(2.0 / 17.0);
+    for odd in [15.0, 13.0, 11.0, 9.0, 7.0, 5.0, 3.0, 1.0] {
+        sum = simd.mul_add(sum, square, simd.splat(2.0 / odd));
+    }
+    simd.mul_add(sum, w, simd.max(x, simd.splat(0.0)))
+}
+
 /// `tanh(x)`, off by at most 2e-7 (absolutely: tiny arguments lose digits).
 #[inline(always)]
 pub(crate) fn tanh<S: Simd>(simd: S, x: S::F32) -> S::F32 {

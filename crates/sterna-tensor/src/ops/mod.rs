@@ -12,19 +12,23 @@ mod gate;
 mod math;
 mod norm;
 mod rope;
+mod selective_scan;
 mod softmax;
 mod ssd;
+mod time_step;
 
 pub use add::{add_assign, add_scaled, scale};
 pub use argmax::argmax;
 pub use attention::{AttentionScratch, AttentionShape, attention};
 pub use conv::{ConvActivation, causal_conv};
 pub(crate) use elementwise::load_partial;
-pub use gate::{gelu_tanh_mul, relu2_mul, silu_mul};
+pub use gate::{gelu_tanh_mul, mul, relu2_mul, silu_mul};
 pub use norm::{rms_norm, rms_norm_in_place};
 pub use rope::rope;
+pub use selective_scan::{SelectiveInput, selective_scan};
 pub use softmax::softmax;
 pub use ssd::{SsdInput, SsdShape, ssd_scan};
+pub use time_step::time_steps;
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -191,6 +191,10 @@ fn mixer(mixer: &MixerSpec) -> String {
         MixerSpec::Mamba2(mamba) => {
             format!("mamba-2, {} heads of {} with {} states", mamba.n_heads, mamba.head_dim, mamba.state_size)
         }
+        MixerSpec::Mamba1(mamba) => {
+            format!("mamba, {} channels with {} states", mamba.inner_size, mamba.state_size)
+        }
+        MixerSpec::ShortConv(conv) => format!("convolution over {} tokens", conv.conv_kernel),
         MixerSpec::None => "no mixer".to_owned(),
         other => format!("{other:?}"),
     }
