@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use sha2::{Digest, Sha256};
 use sterna_formats::RowOrder;
 use sterna_formats::native::Native;
-use sterna_tensor::Pool;
+use sterna_tensor::{Matrix, Pool};
 
 static POOL: LazyLock<Pool> = LazyLock::new(|| Pool::new(1));
 
@@ -22,6 +22,11 @@ fuzz_target!(|data: &[u8]| {
         let Ok(matrix) = tensor.matrix(RowOrder::AsStored, &POOL) else { continue };
         let mut row = vec![0.0; matrix.cols()];
         (0..matrix.rows()).for_each(|r| matrix.row(r, &mut row));
+        if let Matrix::Packed(matrix) = &matrix
+            && let Ok(unpacked) = matrix.unpack(0..matrix.rows())
+        {
+            assert_eq!(unpacked.codes.len(), matrix.rows() * matrix.cols());
+        }
     }
 });
 
