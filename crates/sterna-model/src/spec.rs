@@ -81,6 +81,8 @@ pub enum MixerSpec {
     Mamba2(Mamba2Spec),
     /// A gated short convolution.
     ShortConv(ShortConvSpec),
+    /// Attention and state-space duality side by side.
+    Parallel(ParallelSpec),
 }
 
 impl MixerSpec {
@@ -88,6 +90,7 @@ impl MixerSpec {
     pub fn attention(&self) -> Option<&AttentionSpec> {
         match self {
             MixerSpec::Attention(spec) => Some(spec),
+            MixerSpec::Parallel(spec) => Some(&spec.attention),
             _ => None,
         }
     }
@@ -183,6 +186,36 @@ pub struct Mamba2Spec {
     pub dt_limits: [f32; 2],
     /// How the output is gated.
     pub gate: Mamba2Gate,
+    /// Factors on the parts of what goes in (Falcon-H1).
+    pub scales: Option<Mamba2Scales>,
+}
+
+/// Constant factors on the parts of what goes into Mamba-2.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[allow(missing_docs)] // The parts go by their names in the paper.
+pub struct Mamba2Scales {
+    pub z: f32,
+    pub x: f32,
+    pub b: f32,
+    pub c: f32,
+    pub dt: f32,
+}
+
+/// Attention and Mamba-2 over the same input, their outputs added up.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ParallelSpec {
+    /// The one.
+    pub attention: AttentionSpec,
+    /// The other.
+    pub mamba: Mamba2Spec,
+    /// Factor on what attention reads.
+    pub attention_in: f32,
+    /// Factor on what it gives.
+    pub attention_out: f32,
+    /// Factor on what Mamba reads.
+    pub mamba_in: f32,
+    /// Factor on what it gives.
+    pub mamba_out: f32,
 }
 
 /// What happens to the output `y` of the recurrence and its gate `z`; norms are over each group's share of the width.
@@ -233,6 +266,10 @@ pub struct DenseSpec {
     pub bias: bool,
     /// RMS norm before the down projection (BitNet).
     pub sub_norm: bool,
+    /// Factor on what goes into the non-linearity (Falcon-H1).
+    pub gate_scale: f32,
+    /// Factor on what comes out.
+    pub out_scale: f32,
 }
 
 /// Mixture of experts: a router scores all experts, and the best `n_active` are added up by their weights.

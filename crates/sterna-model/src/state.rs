@@ -6,9 +6,10 @@ use crate::kv_cache::KvCache;
 use crate::mixer::conv::ConvState;
 use crate::mixer::mamba1::Mamba1State;
 use crate::mixer::mamba2::Mamba2State;
+use crate::mixer::parallel::ParallelState;
 use crate::model::Model;
 use crate::rope::Regime;
-use crate::spec::{MixerSpec, Spec};
+use crate::spec::{MixerSpec, ParallelSpec, Spec};
 
 /// The state of one sequence: one `MixerState` per block, and the tokens it has seen.
 ///
@@ -33,6 +34,7 @@ pub(crate) enum MixerState {
     Mamba1(Mamba1State),
     Mamba2(Mamba2State),
     ShortConv(ConvState),
+    Parallel(ParallelState),
 }
 
 impl MixerState {
@@ -46,6 +48,12 @@ impl MixerState {
             MixerSpec::Mamba1(spec) => MixerState::Mamba1(Mamba1State::new(spec)),
             MixerSpec::Mamba2(spec) => MixerState::Mamba2(Mamba2State::new(spec)),
             MixerSpec::ShortConv(spec) => MixerState::ShortConv(ConvState::new(spec.conv_kernel, spec.width)),
+            MixerSpec::Parallel(ParallelSpec { attention, mamba, .. }) => {
+                MixerState::Parallel(ParallelState {
+                    attention: KvCache::new(attention.n_kv_heads, attention.head_dim, kv_type),
+                    mamba: Mamba2State::new(mamba),
+                })
+            }
         }
     }
 
@@ -62,6 +70,10 @@ impl MixerState {
             MixerState::Mamba1(state) => state.clear(),
             MixerState::Mamba2(state) => state.clear(),
             MixerState::ShortConv(state) => state.clear(),
+            MixerState::Parallel(ParallelState { attention, mamba }) => {
+                attention.truncate(length);
+                mamba.clear();
+            }
         }
     }
 
@@ -72,6 +84,7 @@ impl MixerState {
             MixerState::Mamba1(state) => state.n_bytes(),
             MixerState::Mamba2(state) => state.n_bytes(),
             MixerState::ShortConv(state) => state.n_bytes(),
+            MixerState::Parallel(ParallelState { attention, mamba }) => attention.n_bytes() + mamba.n_bytes(),
         }
     }
 
@@ -85,6 +98,9 @@ impl MixerState {
             (MixerState::Mamba2(state), MixerSpec::Mamba2(spec)) => state.fits(spec),
             (MixerState::ShortConv(state), MixerSpec::ShortConv(spec)) => {
                 state.fits(spec.conv_kernel, spec.width)
+            }
+            (MixerState::Parallel(state), MixerSpec::Parallel(ParallelSpec { attention, mamba, .. })) => {
+                state.attention.fits(attention.n_kv_heads, attention.head_dim) && state.mamba.fits(mamba)
             }
             _ => false,
         }

@@ -53,6 +53,17 @@ pub enum MixerWeights<L, V> {
     Mamba2(Mamba2Weights<L, V>),
     /// Of a gated short convolution.
     ShortConv(ShortConvWeights<L, V>),
+    /// Of attention and Mamba-2 side by side.
+    Parallel(ParallelWeights<L, V>),
+}
+
+/// Weights of attention and Mamba-2 side by side.
+#[derive(Debug)]
+pub struct ParallelWeights<L, V> {
+    /// Of the one.
+    pub attention: AttentionWeights<L, V>,
+    /// Of the other.
+    pub mamba: Mamba2Weights<L, V>,
 }
 
 weights! {

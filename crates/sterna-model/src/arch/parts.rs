@@ -3,6 +3,7 @@
 use super::Architecture;
 use super::fields::{Fields, Key, Source, keys};
 use super::rope::{Span, rope};
+use super::scales::network_scales;
 use crate::error::Result;
 use crate::spec::{Activation, AttentionSpec, DenseSpec, FeedForwardSpec, MixerSpec};
 
@@ -280,12 +281,15 @@ pub(super) fn dense_of(
     rule: &DenseRule,
     intermediate_size: usize,
 ) -> Result<DenseSpec> {
+    let [gate_scale, out_scale] = network_scales(fields)?;
     Ok(DenseSpec {
         gated: rule.gated,
         intermediate_size,
         activation: activation(fields)?.unwrap_or(rule.activation),
         bias: rule.bias.is_there(fields, &format!("blk.{block}.ffn_up.bias"))?,
         sub_norm: rule.sub_norm,
+        gate_scale,
+        out_scale,
     })
 }
 

@@ -3,8 +3,9 @@
 use super::Architecture;
 use super::fields::{Fields, Key, keys};
 use super::parts::{Bias, MAX_HEADS, MAX_LAYERS, MAX_WIDTH, attention};
+use super::scales::{mamba2_scales, multiplier};
 use crate::error::{ModelError, Result};
-use crate::spec::{Mamba1Spec, Mamba2Gate, Mamba2Spec, MixerSpec, ShortConvSpec};
+use crate::spec::{Mamba1Spec, Mamba2Gate, Mamba2Spec, MixerSpec, ParallelSpec, ShortConvSpec};
 
 /// What a family calls the sizes of Mamba-2, and how it is built.
 pub(super) struct Mamba2Rule {
@@ -15,7 +16,7 @@ pub(super) struct Mamba2Rule {
     pub(super) conv_kernel: Key,
     pub(super) conv_bias: Bias,
     pub(super) proj_bias: Bias,
-    pub(super) gate: Mamba2Gate,
+    pub(super) gate: fn(&Fields) -> Result<Mamba2Gate>,
 }
 
 /// Bamba, and those that took its words.
@@ -27,7 +28,7 @@ pub(super) const BAMBA: Mamba2Rule = Mamba2Rule {
     conv_kernel: Key { hf: "mamba_d_conv", gguf: "ssm.conv_kernel" },
     conv_bias: Bias::If("mamba_conv_bias"),
     proj_bias: Bias::If("mamba_proj_bias"),
-    gate: Mamba2Gate::ThenNorm,
+    gate: |_| Ok(Mamba2Gate::ThenNorm),
 };
 
 /// Mamba-2 by itself.
@@ -39,7 +40,7 @@ pub(super) const MAMBA2: Mamba2Rule = Mamba2Rule {
     conv_kernel: Key { hf: "conv_kernel", ..BAMBA.conv_kernel },
     conv_bias: Bias::If("use_conv_bias"),
     proj_bias: Bias::If("use_bias"),
-    gate: Mamba2Gate::ThenNorm,
+    gate: |_| Ok(Mamba2Gate::ThenNorm),
 };
 
 /// Nemotron-H, which has heads of attention too.
@@ -152,6 +153,29 @@ pub(super) fn short_conv_unless_listed(
     }))
 }
 
+/// Falcon-H1, which may norm before the gate, or not at all.
+pub(super) const FALCON: Mamba2Rule = Mamba2Rule {
+    gate: |fields| match (fields.flag("mamba_rms_norm", false)?, fields.flag("mamba_norm_before_gate", true)?)
+    {
+        (false, _) => Ok(Mamba2Gate::Alone),
+        (true, true) => Ok(Mamba2Gate::AfterNorm),
+        (true, false) => Ok(Mamba2Gate::ThenNorm),
+    },
+    ..BAMBA
+};
+
+/// Every block has attention and Mamba-2 (Falcon-H1).
+pub(super) fn attention_and_mamba2(fields: &Fields, block: usize, row: &Architecture) -> Result<MixerSpec> {
+    Ok(MixerSpec::Parallel(ParallelSpec {
+        attention: attention(fields, block, &row.attention)?,
+        mamba: mamba2(fields, block, &row.mamba2)?,
+        attention_in: multiplier(fields, "attention_in_multiplier")?,
+        attention_out: multiplier(fields, "attention_out_multiplier")?,
+        mamba_in: multiplier(fields, "ssm_in_multiplier")?,
+        mamba_out: multiplier(fields, "ssm_out_multiplier")?,
+    }))
+}
+
 /// Most taps of a convolution.
 const MAX_TAPS: usize = 64;
 
@@ -179,7 +203,8 @@ pub(super) fn mamba2(fields: &Fields, block: usize, rule: &Mamba2Rule) -> Result
         conv_bias: rule.conv_bias.is_there(fields, &format!("blk.{block}.ssm_conv1d.bias"))?,
         proj_bias: rule.proj_bias.is_there(fields, &format!("blk.{block}.ssm_out.bias"))?,
         dt_limits: dt_limits(fields)?,
-        gate: rule.gate,
+        gate: (rule.gate)(fields)?,
+        scales: mamba2_scales(fields)?,
     })
 }
 

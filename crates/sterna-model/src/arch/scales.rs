@@ -2,6 +2,7 @@
 
 use super::fields::{Fields, Key};
 use crate::error::{ModelError, Result};
+use crate::spec::Mamba2Scales;
 
 /// Factors of a whole network.
 pub(super) struct Scales {
@@ -38,4 +39,51 @@ pub(super) fn granite_scales(fields: &Fields, _: usize) -> Result<Scales> {
 pub(super) fn granite_score_divisor(fields: &Fields, head_dim: usize) -> Result<f64> {
     const ATTENTION: Key = Key { hf: "attention_multiplier", gguf: "attention.scale" };
     Ok(fields.opt_positive(ATTENTION)?.map_or(head_dim as f64, |factor| 1.0 / (factor * factor)))
+}
+
+/// The multipliers of Falcon-H1. (Converters to GGUF multiply the weights by them.)
+pub(super) fn falcon_scales(fields: &Fields, _: usize) -> Result<Scales> {
+    let embedding = multiplier(fields, "embedding_multiplier")?;
+    Ok(Scales { embedding, residual: 1.0, logits: multiplier(fields, "lm_head_multiplier")? })
+}
+
+/// What Falcon-H1 multiplies keys by is a factor on the scores.
+pub(super) fn falcon_score_divisor(fields: &Fields, head_dim: usize) -> Result<f64> {
+    let factor = f64::from(multiplier(fields, "key_multiplier")?);
+    Ok(head_dim as f64 / (factor * factor))
+}
+
+/// One number of `config.json` above zero; 1 where there is none.
+pub(super) fn multiplier(fields: &Fields, name: &'static str) -> Result<f32> {
+    Ok(fields.opt_positive(Key { hf: name, gguf: "" })?.map_or(1.0, |factor| factor as f32))
+}
+
+/// Factors on the parts of what goes into Mamba-2, where the configuration has any.
+pub(super) fn mamba2_scales(fields: &Fields) -> Result<Option<Mamba2Scales>> {
+    match multipliers(fields, "ssm_multipliers")?.as_deref() {
+        None => Ok(None),
+        Some(&[z, x, b, c, dt]) => Ok(Some(Mamba2Scales { z, x, b, c, dt })),
+        Some(_) => Err(wrong_number(fields, "ssm_multipliers", "five numbers")),
+    }
+}
+
+/// Factors on what goes into the non-linearity of a feed-forward network, and on what it gives.
+pub(super) fn network_scales(fields: &Fields) -> Result<[f32; 2]> {
+    match multipliers(fields, "mlp_multipliers")?.as_deref() {
+        None => Ok([1.0, 1.0]),
+        Some(&[gate, out]) => Ok([gate, out]),
+        Some(_) => Err(wrong_number(fields, "mlp_multipliers", "two numbers")),
+    }
+}
+
+fn multipliers(fields: &Fields, name: &str) -> Result<Option<Vec<f32>>> {
+    let all = fields.hf().map_or(Ok(None), |view| view.opt_f32s(name))?;
+    match all.as_ref().is_some_and(|all| all.iter().any(|factor| !factor.is_finite())) {
+        true => Err(wrong_number(fields, name, "finite numbers")),
+        false => Ok(all),
+    }
+}
+
+fn wrong_number(fields: &Fields, name: &str, expected: &str) -> ModelError {
+    ModelError::field(fields.file(), name, expected, "something else")
 }

@@ -237,6 +237,22 @@ pub(super) const TABLE: &[Architecture] = &[
         ..HYBRID_ROW
     },
     Architecture {
+        name: "falcon_h1",
+        hf: &["falcon_h1"],
+        hf_names: &[
+            (Role::FinalNorm, "final_layernorm.weight"),
+            (Role::FeedForwardNorm, "layers.{i}.pre_ff_layernorm.weight"),
+            (Role::Gate, "layers.{i}.feed_forward.gate_proj.weight"),
+            (Role::Up, "layers.{i}.feed_forward.up_proj.weight"),
+            (Role::Down, "layers.{i}.feed_forward.down_proj.weight"),
+        ],
+        scales: falcon_scales,
+        attention: AttentionRule { score_divisor: falcon_score_divisor, ..LLAMA },
+        mamba2: FALCON,
+        mixer: attention_and_mamba2,
+        ..HYBRID_ROW
+    },
+    Architecture {
         name: "nemotron_h",
         hf: &["nemotron_h"],
         hf_names: NEMOTRON_NAMES,

@@ -1,6 +1,6 @@
 //! One network: `down(activation(gate x) · up x)`, or `down(activation(up x))` where there is no gate.
 
-use sterna_tensor::Activations;
+use sterna_tensor::{Activations, ops};
 
 use crate::linear::{Linear, project, project_one};
 use crate::mixer::Pass;
@@ -38,12 +38,14 @@ pub(super) fn dense(
         Some(gate_weights) => {
             let gate = sized(&mut scratch.gate, len);
             project(c, input, [(gate_weights, &mut *gate), (&weights.up, &mut *up)]);
+            scale(gate, spec.gate_scale);
             let inner = sized(&mut scratch.inner, len);
             rows::gated(c, spec.activation, gate, up, width, inner);
             inner
         }
         None => {
             project(c, input, [(&weights.up, &mut *up)]);
+            scale(up, spec.gate_scale);
             rows::activate(c, spec.activation, up, width);
             up
         }
@@ -52,4 +54,11 @@ pub(super) fn dense(
         rows::rms_norm_in_place(c, inner, sub_norm, pass.norm_eps);
     }
     project_one(pass, inner, &weights.down, input, y);
+    scale(y, spec.out_scale);
+}
+
+fn scale(x: &mut [f32], factor: f32) {
+    if factor != 1.0 {
+        ops::scale(x, factor);
+    }
 }

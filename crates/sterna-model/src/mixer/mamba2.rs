@@ -16,7 +16,7 @@ use super::Pass;
 use super::conv::{ConvState, Convolution};
 use crate::linear::{Linear, project, project_one};
 use crate::rows;
-use crate::spec::{Activation, Mamba2Gate, Mamba2Spec};
+use crate::spec::{Activation, Mamba2Gate, Mamba2Scales, Mamba2Spec};
 use crate::weights::Mamba2Weights;
 use crate::workspace::sized;
 
@@ -94,6 +94,10 @@ impl Layer<'_> {
         weights.in_z.take_input(pass, x, input);
         let xbc_in = &mut conv_in[state.conv.len()..];
         project(c, input, [(&weights.in_z, &mut *z), (&weights.in_xbc, xbc_in), (&weights.in_dt, &mut *dt)]);
+        if let Some(scales) = &spec.scales {
+            let xbc_in = &mut conv_in[state.conv.len()..];
+            scale_parts(spec, scales, z, xbc_in, dt);
+        }
         let xbc = sized(&mut scratch.xbc, n * spec.conv_size());
         conv.silu(c, &mut state.conv, conv_in, xbc);
 
@@ -123,6 +127,20 @@ impl Layer<'_> {
         if self.spec.gate == Mamba2Gate::ThenNorm {
             norm(gated);
         }
+    }
+}
+
+/// Multiplies what comes out of the projection by the constants of its parts.
+fn scale_parts(spec: &Mamba2Spec, scales: &Mamba2Scales, z: &mut [f32], xbc: &mut [f32], dt: &mut [f32]) {
+    let shared = spec.n_groups * spec.state_size;
+    ops::scale(z, scales.z);
+    ops::scale(dt, scales.dt);
+    for token in xbc.chunks_exact_mut(spec.conv_size()) {
+        let (x, bc) = token.split_at_mut(spec.inner_size());
+        let (b, c) = bc.split_at_mut(shared);
+        ops::scale(x, scales.x);
+        ops::scale(b, scales.b);
+        ops::scale(c, scales.c);
     }
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod attention;
 pub(crate) mod conv;
 pub(crate) mod mamba1;
 pub(crate) mod mamba2;
+pub(crate) mod parallel;
 mod short_conv;
 
 use std::cell::RefCell;
@@ -41,6 +42,7 @@ pub(crate) struct MixerScratch {
     attention: attention::Scratch,
     mamba1: mamba1::Scratch,
     mamba2: mamba2::Scratch,
+    parallel: parallel::Scratch,
     short_conv: short_conv::Scratch,
 }
 
@@ -81,6 +83,11 @@ impl Mixer<'_> {
             (MixerSpec::Mamba2(spec), MixerWeights::Mamba2(weights), MixerState::Mamba2(state)) => {
                 let layer = mamba2::Layer { spec, weights };
                 layer.mix(pass, state, x, input, &mut scratch.mamba2, y);
+            }
+            (MixerSpec::Parallel(spec), MixerWeights::Parallel(weights), MixerState::Parallel(state)) => {
+                let layer = parallel::Layer { spec, weights, rope: self.rope };
+                let scratch = (&mut scratch.parallel, &mut scratch.attention, &mut scratch.mamba2);
+                layer.mix(pass, state, x, input, scratch, y);
             }
             _ => unreachable!("weights and state are made by the spec"),
         }

@@ -15,14 +15,15 @@ pub(super) fn dense(
     let up = weights.up.apply(x); // [n, intermediate_size]
     let mut inner: Vec<f32> = match &weights.gate {
         Some(gate) => {
-            gate.apply(x).iter().zip(&up).map(|(gate, up)| spec.activation.apply(*gate) * up).collect()
+            let gate = gate.apply(x).into_iter().map(|gate| spec.activation.apply(gate * spec.gate_scale));
+            gate.zip(&up).map(|(gate, up)| gate * up).collect()
         }
-        None => up.into_iter().map(|up| spec.activation.apply(up)).collect(),
+        None => up.into_iter().map(|up| spec.activation.apply(up * spec.gate_scale)).collect(),
     };
     if let Some(sub_norm) = &weights.sub_norm {
         inner = rms_norm(&inner, sub_norm, eps);
     }
-    weights.down.apply(&inner)
+    weights.down.apply(&inner).into_iter().map(|y| y * spec.out_scale).collect()
 }
 
 /// The router's best experts for every token, weighted. `[n, hidden_size]` → `[n, hidden_size]`.

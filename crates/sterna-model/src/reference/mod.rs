@@ -110,6 +110,15 @@ impl Reference {
                 (MixerSpec::Mamba2(spec), MixerWeights::Mamba2(weights)) => {
                     recurrent::mamba2(spec, weights, &normed, eps)
                 }
+                (MixerSpec::Parallel(spec), MixerWeights::Parallel(weights)) => {
+                    let scaled = |factor: f32| normed.iter().map(|x| x * factor).collect::<Vec<f32>>();
+                    let (x, w) = (scaled(spec.attention_in), &weights.attention);
+                    let of_attention = attention::attention(&spec.attention, w, &x, eps, regime);
+                    let (x, w) = (scaled(spec.mamba_in), &weights.mamba);
+                    let of_mamba = recurrent::mamba2(&spec.mamba, w, &x, eps);
+                    let pairs = of_attention.iter().zip(&of_mamba);
+                    pairs.map(|(a, m)| a * spec.attention_out + m * spec.mamba_out).collect()
+                }
                 _ => return,
             };
             if let Some(norm) = &weights.mixer_post_norm {

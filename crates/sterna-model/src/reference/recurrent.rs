@@ -13,10 +13,22 @@ pub(super) fn mamba2(
 ) -> Vec<f32> {
     let Mamba2Spec { n_heads, head_dim, n_groups, state_size, .. } = *spec;
     let inner_size = spec.inner_size();
-    let z = weights.in_z.apply(x); // [n, inner_size]
-    let dt = weights.in_dt.apply(x); // [n, n_heads]
-    let xbc =
-        causal_conv(&weights.in_xbc.apply(x), &weights.conv, weights.conv_bias.as_deref(), spec.conv_size());
+    let mut z = weights.in_z.apply(x); // [n, inner_size]
+    let mut dt = weights.in_dt.apply(x); // [n, n_heads]
+    let mut xbc = weights.in_xbc.apply(x); // [n, conv_size]
+    if let Some(scales) = &spec.scales {
+        z.iter_mut().for_each(|z| *z *= scales.z);
+        dt.iter_mut().for_each(|dt| *dt *= scales.dt);
+        let c_from = inner_size + n_groups * state_size;
+        for (i, value) in xbc.iter_mut().enumerate() {
+            *value *= match i % spec.conv_size() {
+                column if column < inner_size => scales.x,
+                column if column < c_from => scales.b,
+                _ => scales.c,
+            };
+        }
+    }
+    let xbc = causal_conv(&xbc, &weights.conv, weights.conv_bias.as_deref(), spec.conv_size());
     let xbc: Vec<f32> = xbc.into_iter().map(|x| Activation::Silu.apply(x)).collect();
 
     // [n_heads, head_dim, state_size]

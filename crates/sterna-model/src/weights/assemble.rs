@@ -8,7 +8,7 @@ use sterna_formats::{Checkpoint, RowOrder, Tensor};
 
 use super::{
     AttentionWeights, BlockWeights, DenseWeights, FeedForwardWeights, Mamba1Weights, Mamba2Weights,
-    MixerWeights, MoeWeights, ShortConvWeights, VectorForm, Weights,
+    MixerWeights, MoeWeights, ParallelWeights, ShortConvWeights, VectorForm, Weights,
 };
 use crate::arch::Reading;
 use crate::arch::names::{Names, Role};
@@ -140,6 +140,10 @@ impl<'a, L: Leaves> Finder<'a, L> {
                 MixerSpec::Mamba1(spec) => MixerWeights::Mamba1(self.mamba1(spec)?),
                 MixerSpec::Mamba2(spec) => MixerWeights::Mamba2(self.mamba2(spec)?),
                 MixerSpec::ShortConv(spec) => MixerWeights::ShortConv(self.short_conv(spec)?),
+                MixerSpec::Parallel(spec) => MixerWeights::Parallel(ParallelWeights {
+                    attention: self.attention(&spec.attention)?,
+                    mamba: self.mamba2(&spec.mamba)?,
+                }),
             },
             mixer_post_norm: self.norm_if(is_sandwich, Role::MixerPostNorm, hidden_size)?,
             feed_forward_norm: self.norm_if(has_feed_forward, Role::FeedForwardNorm, hidden_size)?,

@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 
-use super::{BlockWeights, DenseWeights, FeedForwardWeights, MixerWeights, MoeWeights};
+use super::{BlockWeights, DenseWeights, FeedForwardWeights, MixerWeights, MoeWeights, ParallelWeights};
 use crate::arch::names::Role;
 
 /// What a tensor of a block is for.
@@ -121,6 +121,10 @@ impl<L, V> BlockWeights<L, V> {
                 MixerWeights::Mamba1(weights) => MixerWeights::Mamba1(weights.as_ref()),
                 MixerWeights::Mamba2(weights) => MixerWeights::Mamba2(weights.as_ref()),
                 MixerWeights::ShortConv(weights) => MixerWeights::ShortConv(weights.as_ref()),
+                MixerWeights::Parallel(ParallelWeights { attention, mamba }) => {
+                    let (attention, mamba) = (attention.as_ref(), mamba.as_ref());
+                    MixerWeights::Parallel(ParallelWeights { attention, mamba })
+                }
             },
             mixer_post_norm: self.mixer_post_norm.as_ref(),
             feed_forward_norm: self.feed_forward_norm.as_ref(),
@@ -148,6 +152,10 @@ impl<L, V> BlockWeights<L, V> {
                 MixerWeights::Mamba1(weights) => MixerWeights::Mamba1(weights.as_mut()),
                 MixerWeights::Mamba2(weights) => MixerWeights::Mamba2(weights.as_mut()),
                 MixerWeights::ShortConv(weights) => MixerWeights::ShortConv(weights.as_mut()),
+                MixerWeights::Parallel(ParallelWeights { attention, mamba }) => {
+                    let (attention, mamba) = (attention.as_mut(), mamba.as_mut());
+                    MixerWeights::Parallel(ParallelWeights { attention, mamba })
+                }
             },
             mixer_post_norm: self.mixer_post_norm.as_mut(),
             feed_forward_norm: self.feed_forward_norm.as_mut(),
@@ -184,6 +192,10 @@ impl<L, V> BlockWeights<L, V> {
                 MixerWeights::Mamba1(weights) => MixerWeights::Mamba1(weights.map(to)?),
                 MixerWeights::Mamba2(weights) => MixerWeights::Mamba2(weights.map(to)?),
                 MixerWeights::ShortConv(weights) => MixerWeights::ShortConv(weights.map(to)?),
+                MixerWeights::Parallel(ParallelWeights { attention, mamba }) => {
+                    let (attention, mamba) = (attention.map(to)?, mamba.map(to)?);
+                    MixerWeights::Parallel(ParallelWeights { attention, mamba })
+                }
             },
             mixer_post_norm: optional(Role::MixerPostNorm, self.mixer_post_norm, to)?,
             feed_forward_norm: optional(Role::FeedForwardNorm, self.feed_forward_norm, to)?,

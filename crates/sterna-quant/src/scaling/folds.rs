@@ -2,8 +2,10 @@
 //! multiplied by it, so that the block computes what it did.
 
 use sterna_model::layerwise::{FloatBlock, FloatLinear};
-use sterna_model::spec::{BlockSpec, MixerSpec};
-use sterna_model::weights::{FeedForwardWeights, MixerWeights};
+use sterna_model::spec::{AttentionSpec, BlockSpec, MixerSpec};
+use sterna_model::weights::{
+    AttentionWeights, FeedForwardWeights, Mamba2Weights, MixerWeights, ParallelWeights,
+};
 
 /// An input whose channels can be scaled.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,16 +82,15 @@ fn of_mixer(spec: &BlockSpec, block: &FloatBlock) -> Vec<Fold> {
     };
     match (&spec.mixer, &block.mixer) {
         (MixerSpec::Attention(spec), MixerWeights::Attention(weights)) => {
-            let mut folds = vec![behind_norm(&[&weights.q, &weights.k, &weights.v])];
-            if weights.sub_norm.is_none() {
-                let maker = Maker::Values {
-                    layer: name(&weights.v),
-                    head_dim: spec.head_dim,
-                    copies: spec.n_heads / spec.n_kv_heads,
-                };
-                folds.push(Fold { readers: vec![name(&weights.o)], maker, judge: Judge::Layer });
-            }
-            folds
+            let behind_norm = behind_norm(&[&weights.q, &weights.k, &weights.v]);
+            [behind_norm].into_iter().chain(of_values(spec, weights)).collect()
+        }
+        (MixerSpec::Parallel(spec), MixerWeights::Parallel(ParallelWeights { attention, mamba })) => {
+            let read_norm =
+                [&attention.q, &attention.k, &attention.v, &mamba.in_z, &mamba.in_xbc, &mamba.in_dt];
+            let behind_norm = behind_norm(&read_norm);
+            let parts = of_values(&spec.attention, attention).into_iter().chain(of_inner_norm(mamba));
+            [behind_norm].into_iter().chain(parts).collect()
         }
         (MixerSpec::Mamba1(_), MixerWeights::Mamba1(weights)) => {
             vec![behind_norm(&[&weights.in_x, &weights.in_z])]
@@ -100,15 +101,28 @@ fn of_mixer(spec: &BlockSpec, block: &FloatBlock) -> Vec<Fold> {
             vec![behind_norm(&[&weights.in_b, &weights.in_c, &weights.in_v]), out]
         }
         (MixerSpec::Mamba2(_), MixerWeights::Mamba2(weights)) => {
-            let mut folds = vec![behind_norm(&[&weights.in_z, &weights.in_xbc, &weights.in_dt])];
-            if weights.norm.is_some() {
-                let maker = Maker::MixerInnerNorm;
-                folds.push(Fold { readers: vec![name(&weights.out)], maker, judge: Judge::Layer });
-            }
-            folds
+            let behind_norm = behind_norm(&[&weights.in_z, &weights.in_xbc, &weights.in_dt]);
+            [behind_norm].into_iter().chain(of_inner_norm(weights)).collect()
         }
         _ => Vec::new(),
     }
+}
+
+/// The fold of values into what reads them mixed, unless a norm is between.
+fn of_values(spec: &AttentionSpec, weights: &AttentionWeights<FloatLinear, Vec<f32>>) -> Option<Fold> {
+    let maker = Maker::Values {
+        layer: name(&weights.v),
+        head_dim: spec.head_dim,
+        copies: spec.n_heads / spec.n_kv_heads,
+    };
+    let fold = Fold { readers: vec![name(&weights.o)], maker, judge: Judge::Layer };
+    weights.sub_norm.is_none().then_some(fold)
+}
+
+/// The fold of a recurrence's norm into what reads it, where there is one.
+fn of_inner_norm(weights: &Mamba2Weights<FloatLinear, Vec<f32>>) -> Option<Fold> {
+    let readers = vec![name(&weights.out)];
+    weights.norm.is_some().then_some(Fold { readers, maker: Maker::MixerInnerNorm, judge: Judge::Layer })
 }
 
 fn name(layer: &FloatLinear) -> String {
@@ -133,7 +147,9 @@ impl Fold {
         match &self.maker {
             Maker::MixerNorm => divide_norm(&mut block.mixer_norm, scales),
             Maker::MixerInnerNorm => {
-                if let MixerWeights::Mamba2(weights) = &mut block.mixer {
+                if let MixerWeights::Mamba2(weights)
+                | MixerWeights::Parallel(ParallelWeights { mamba: weights, .. }) = &mut block.mixer
+                {
                     divide_norm(&mut weights.norm, scales);
                 }
             }

@@ -15,7 +15,8 @@ use sterna_formats::{Checkpoint, Config};
 
 use super::{Export, Written};
 use crate::arch;
-use crate::error::Result;
+use crate::error::{ModelError, Result};
+use crate::spec::{BlockSpec, MixerSpec};
 use plan::Planned;
 
 /// What may be chosen.
@@ -66,6 +67,11 @@ impl GgufExport {
 /// What a GGUF file at `path` will hold, which has been compared with what the checkpoint says.
 fn plan(checkpoint: &Checkpoint, path: &Path, options: Options) -> Result<(Entries, Vec<Planned>)> {
     let reading = arch::read(checkpoint)?;
+    let is_attention = |block: &BlockSpec| matches!(block.mixer, MixerSpec::Attention(_));
+    if !reading.spec.blocks.iter().all(is_attention) {
+        let (expected, found) = ("a network of attention", reading.spec.architecture);
+        return Err(ModelError::field(checkpoint.path(), "architecture", expected, found));
+    }
     let mut tensors = plan::tensors(checkpoint, &reading, options)?;
     let mut entries = match checkpoint.config() {
         Config::Gguf(origin) => metadata::of_origin(origin)?,

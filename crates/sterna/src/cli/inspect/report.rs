@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use serde::Serialize;
-use sterna::spec::{FeedForwardSpec, MixerSpec};
+use sterna::spec::{AttentionSpec, FeedForwardSpec, Mamba2Spec, MixerSpec};
 use sterna::{Checkpoint, Compute, Isa, KvType, Size, Spec, Tensor};
 
 use super::kernels;
@@ -182,22 +182,25 @@ fn blocks(spec: &Spec) -> Vec<Blocks> {
 
 fn mixer(mixer: &MixerSpec) -> String {
     match mixer {
-        MixerSpec::Attention(attention) => {
-            let window = attention.window.map_or(String::new(), |window| format!(", window {window}"));
-            let (n_heads, n_kv_heads, head_dim) =
-                (attention.n_heads, attention.n_kv_heads, attention.head_dim);
-            format!("attention, {n_heads} heads over {n_kv_heads} of {head_dim}{window}")
-        }
-        MixerSpec::Mamba2(mamba) => {
-            format!("mamba-2, {} heads of {} with {} states", mamba.n_heads, mamba.head_dim, mamba.state_size)
-        }
-        MixerSpec::Mamba1(mamba) => {
-            format!("mamba, {} channels with {} states", mamba.inner_size, mamba.state_size)
-        }
-        MixerSpec::ShortConv(conv) => format!("convolution over {} tokens", conv.conv_kernel),
         MixerSpec::None => "no mixer".to_owned(),
+        MixerSpec::Attention(spec) => attention(spec),
+        MixerSpec::Mamba1(spec) => {
+            format!("mamba, {} channels with {} states", spec.inner_size, spec.state_size)
+        }
+        MixerSpec::Mamba2(spec) => mamba2(spec),
+        MixerSpec::ShortConv(spec) => format!("convolution over {} tokens", spec.conv_kernel),
+        MixerSpec::Parallel(spec) => format!("{} beside {}", attention(&spec.attention), mamba2(&spec.mamba)),
         other => format!("{other:?}"),
     }
+}
+
+fn attention(spec: &AttentionSpec) -> String {
+    let window = spec.window.map_or(String::new(), |window| format!(", window {window}"));
+    format!("attention, {} heads over {} of {}{window}", spec.n_heads, spec.n_kv_heads, spec.head_dim)
+}
+
+fn mamba2(spec: &Mamba2Spec) -> String {
+    format!("mamba-2, {} heads of {} with {} states", spec.n_heads, spec.head_dim, spec.state_size)
 }
 
 fn feed_forward(feed_forward: &FeedForwardSpec) -> String {
@@ -255,10 +258,8 @@ impl Memory {
             KvType::F16 => ("f16", 2),
             KvType::F32 => ("f32", 4),
         };
-        let elements = |mixer: &MixerSpec| match mixer {
-            MixerSpec::Attention(attention) => 2 * attention.kv_size() as u64,
-            _ => 0,
-        };
+        let elements =
+            |mixer: &MixerSpec| mixer.attention().map_or(0, |attention| 2 * attention.kv_size() as u64);
         let per_token: u64 = spec.blocks.iter().map(|block| elements(&block.mixer) * element_bytes).sum();
         let (weights_bytes, kv_bytes) = (weights.sum(), per_token * context as u64);
         Memory { context, kv_type, weights_bytes, kv_bytes, total_bytes: weights_bytes + kv_bytes }
