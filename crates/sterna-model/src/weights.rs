@@ -1,7 +1,7 @@
 //! The weights of a network in the shape of its [`Spec`](crate::Spec), whatever they are made of.
 //!
 //! `L` is a linear layer, `V` a vector. Each part of a network is a struct with a field for each tensor; what is done to
-//! all of them alike is done by one [walk](walk), so that a new part is a struct here and nothing else.
+//! all of them alike is done by one `walk`, so that a new part is a struct here and nothing else.
 
 mod assemble;
 mod vector;
