@@ -162,6 +162,15 @@ pub enum RowOrder {
         /// Rows of a head; even.
         head_dim: usize,
     },
+    /// Some rows of every group of rows, the others being those of other matrices.
+    Strided {
+        /// Rows of a group in the file.
+        group_rows: usize,
+        /// The first of them that is in the matrix.
+        first: usize,
+        /// How many are, one after the other.
+        len: usize,
+    },
 }
 
 impl RowOrder {
@@ -175,15 +184,19 @@ impl RowOrder {
                 let (half, pair) = (in_head / (head_dim / 2), in_head % (head_dim / 2));
                 head * head_dim + 2 * pair + half
             }
+            RowOrder::Strided { group_rows, first, len } => row / len * group_rows + first + row % len,
         }
     }
 
-    /// Whether the order fits a matrix of `rows` rows.
+    /// Whether the order fits a tensor of `rows` rows.
     fn fits(self, rows: usize) -> bool {
         match self {
             RowOrder::AsStored => true,
             RowOrder::HalfRotated { n_heads, head_dim } => {
                 head_dim >= 2 && head_dim.is_multiple_of(2) && n_heads.checked_mul(head_dim) == Some(rows)
+            }
+            RowOrder::Strided { group_rows, first, len } => {
+                len > 0 && rows.is_multiple_of(group_rows) && first.saturating_add(len) <= group_rows
             }
         }
     }
@@ -316,6 +329,9 @@ impl Tensor {
         if !order.fits(rows) {
             return Err(self.invalid(format!("rows in the order {order:?}"), format!("{rows} rows")));
         }
+        if let RowOrder::Strided { group_rows, len, .. } = order {
+            return self.gathered(rows / group_rows * len, order)?.matrix(RowOrder::AsStored, pool);
+        }
         match (self.ty, order) {
             (TensorType::Dense(dtype), RowOrder::AsStored) => {
                 let matrix = DenseMatrix::new(rows, cols, dtype, self.data.clone());
@@ -377,10 +393,20 @@ impl Tensor {
         self.invalid("a matrix", error.to_string())
     }
 
-    /// The bytes with the rows put into `order`.
+    /// The tensor of so many `rows`, which are where `order` says.
+    fn gathered(&self, rows: usize, order: RowOrder) -> Result<Tensor> {
+        if self.quantized.is_some() || matches!(self.ty, TensorType::Packed(_)) {
+            return Err(self.invalid("rows in the order they are computed in", format!("{order:?}")));
+        }
+        let shape = [&[rows], &self.shape[1..]].concat();
+        let data = self.reordered(rows, order);
+        Tensor::new(self.file.clone(), self.name.clone(), shape, self.ty, data)
+    }
+
+    /// The bytes of `rows` rows, which are where `order` says.
     fn reordered(&self, rows: usize, order: RowOrder) -> Bytes {
-        let row_bytes = self.data.len() / rows.max(1);
-        let mut out = Vec::with_capacity(self.data.len());
+        let row_bytes = self.data.len() / self.shape.first().copied().unwrap_or(1).max(1);
+        let mut out = Vec::with_capacity(rows * row_bytes);
         for row in 0..rows {
             let from = order.stored_row(row) * row_bytes;
             out.extend_from_slice(&self.data[from..from + row_bytes]);
@@ -426,6 +452,11 @@ mod tests {
         assert_eq!(rows_of(&stored), [[0.0], [1.0], [2.0], [3.0]]);
         let order = RowOrder::HalfRotated { n_heads: 1, head_dim: 4 };
         assert_eq!(rows_of(&tensor.matrix(order, &pool).unwrap()), [[0.0], [2.0], [1.0], [3.0]]);
+        let order = RowOrder::Strided { group_rows: 2, first: 1, len: 1 };
+        assert_eq!(rows_of(&tensor.matrix(order, &pool).unwrap()), [[1.0], [3.0]]);
+        for (group_rows, first, len) in [(3, 0, 1), (2, 1, 2), (2, 0, 0), (0, 0, 1), (4, usize::MAX, 2)] {
+            assert!(tensor.matrix(RowOrder::Strided { group_rows, first, len }, &pool).is_err());
+        }
     }
 
     #[test]

@@ -233,7 +233,7 @@ impl List {
         for (seat, part) in weights.into_parts() {
             let name = Names::Native.of_seat(seat, index);
             match part {
-                Part::Linear(linear) if seat.role == Role::Router => {
+                Part::Linear(linear) if [Role::Router, Role::SharedExpertGate].contains(&seat.role) => {
                     self.linear(name, TensorKind::Router, linear);
                 }
                 Part::Linear(linear) => self.linear(name, TensorKind::Projection, linear),
@@ -243,10 +243,11 @@ impl List {
     }
 
     fn linear(&mut self, name: String, kind: TensorKind, linear: LinearTensors) {
-        let LinearTensors { weight, order, bias, scale, .. } = linear;
+        let LinearTensors { weight, rows, order, bias, scale, .. } = linear;
         let bias =
             bias.map(|bias| CanonicalTensor::vector(weights::bias_of(&name), bias, order, VectorForm::Plain));
-        self.tensors.push(CanonicalTensor::matrix(name, kind, weight, order, scale));
+        self.tensors
+            .push(CanonicalTensor { rows, ..CanonicalTensor::matrix(name, kind, weight, order, scale) });
         self.tensors.extend(bias);
     }
 

@@ -74,6 +74,11 @@ pub(crate) fn multiply(c: &Compute, x: &mut [f32], y: &[f32], width: usize) {
     });
 }
 
+/// `x *= sigmoid(gate)`, both `[n, width]`.
+pub(crate) fn multiply_by_sigmoid(c: &Compute, x: &mut [f32], gate: &[f32], width: usize) {
+    for_rows(c, x, width, |first, x| ops::sigmoid_mul(c.isa, x, &gate[first..][..x.len()]));
+}
+
 /// `dt = clamp(softplus(dt + bias))`, `[n, bias.len()]`.
 pub(crate) fn time_steps(c: &Compute, dt: &mut [f32], bias: &[f32], limits: [f32; 2]) {
     for_rows(c, dt, bias.len(), |_, dt| ops::time_steps(c.isa, dt, bias, limits));

@@ -4,6 +4,7 @@ use sterna_tensor::KvType;
 
 use crate::kv_cache::KvCache;
 use crate::mixer::conv::ConvState;
+use crate::mixer::gated_delta::GatedDeltaState;
 use crate::mixer::mamba1::Mamba1State;
 use crate::mixer::mamba2::Mamba2State;
 use crate::mixer::parallel::ParallelState;
@@ -34,6 +35,7 @@ pub(crate) enum MixerState {
     Mamba1(Mamba1State),
     Mamba2(Mamba2State),
     ShortConv(ConvState),
+    GatedDelta(GatedDeltaState),
     Parallel(ParallelState),
 }
 
@@ -48,6 +50,7 @@ impl MixerState {
             MixerSpec::Mamba1(spec) => MixerState::Mamba1(Mamba1State::new(spec)),
             MixerSpec::Mamba2(spec) => MixerState::Mamba2(Mamba2State::new(spec)),
             MixerSpec::ShortConv(spec) => MixerState::ShortConv(ConvState::new(spec.conv_kernel, spec.width)),
+            MixerSpec::GatedDelta(spec) => MixerState::GatedDelta(GatedDeltaState::new(spec)),
             MixerSpec::Parallel(ParallelSpec { attention, mamba, .. }) => {
                 MixerState::Parallel(ParallelState {
                     attention: KvCache::new(attention.n_kv_heads, attention.head_dim, kv_type),
@@ -70,6 +73,7 @@ impl MixerState {
             MixerState::Mamba1(state) => state.clear(),
             MixerState::Mamba2(state) => state.clear(),
             MixerState::ShortConv(state) => state.clear(),
+            MixerState::GatedDelta(state) => state.clear(),
             MixerState::Parallel(ParallelState { attention, mamba }) => {
                 attention.truncate(length);
                 mamba.clear();
@@ -84,6 +88,7 @@ impl MixerState {
             MixerState::Mamba1(state) => state.n_bytes(),
             MixerState::Mamba2(state) => state.n_bytes(),
             MixerState::ShortConv(state) => state.n_bytes(),
+            MixerState::GatedDelta(state) => state.n_bytes(),
             MixerState::Parallel(ParallelState { attention, mamba }) => attention.n_bytes() + mamba.n_bytes(),
         }
     }
@@ -99,6 +104,7 @@ impl MixerState {
             (MixerState::ShortConv(state), MixerSpec::ShortConv(spec)) => {
                 state.fits(spec.conv_kernel, spec.width)
             }
+            (MixerState::GatedDelta(state), MixerSpec::GatedDelta(spec)) => state.fits(spec),
             (MixerState::Parallel(state), MixerSpec::Parallel(ParallelSpec { attention, mamba, .. })) => {
                 state.attention.fits(attention.n_kv_heads, attention.head_dim) && state.mamba.fits(mamba)
             }

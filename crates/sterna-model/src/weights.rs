@@ -53,6 +53,8 @@ pub enum MixerWeights<L, V> {
     Mamba2(Mamba2Weights<L, V>),
     /// Of a gated short convolution.
     ShortConv(ShortConvWeights<L, V>),
+    /// Of the gated delta rule.
+    GatedDelta(GatedDeltaWeights<L, V>),
     /// Of attention and Mamba-2 side by side.
     Parallel(ParallelWeights<L, V>),
 }
@@ -75,6 +77,8 @@ weights! {
         k: L as linear K,
         /// `[n_kv_heads * head_dim, hidden_size]`.
         v: L as linear V,
+        /// Of the output, `[n_heads * head_dim, hidden_size]`.
+        gate: Option<L> as optional_linear QGate,
         /// `[hidden_size, n_heads * head_dim]`.
         o: L as linear O,
         /// `[head_dim]`.
@@ -162,6 +166,34 @@ weights! {
     }
 }
 
+weights! {
+    /// Weights of the gated delta rule.
+    GatedDeltaWeights {
+        /// `[keys_size, hidden_size]`.
+        in_q: L as linear DeltaInQ,
+        /// `[keys_size, hidden_size]`.
+        in_k: L as linear DeltaInK,
+        /// `[values_size, hidden_size]`.
+        in_v: L as linear DeltaInV,
+        /// Makes the gate of the output, `[values_size, hidden_size]`.
+        in_z: L as linear DeltaInZ,
+        /// Makes what is learned, `[n_value_heads, hidden_size]`.
+        in_b: L as linear DeltaInB,
+        /// Makes what is kept, `[n_value_heads, hidden_size]`.
+        in_a: L as linear DeltaInA,
+        /// Taps of the convolution, `[conv_kernel, 2 * keys_size + values_size]`.
+        conv: V as vector SsmConv,
+        /// `[n_value_heads]`.
+        dt_bias: V as vector SsmDtBias,
+        /// Rates, below zero, `[n_value_heads]`.
+        a: V as vector SsmA,
+        /// `[value_dim]`.
+        norm: V as vector SsmNorm,
+        /// `[hidden_size, values_size]`.
+        out: L as linear SsmOut,
+    }
+}
+
 /// Weights of a feed-forward network.
 #[derive(Debug)]
 pub enum FeedForwardWeights<L, V> {
@@ -198,6 +230,8 @@ pub struct MoeWeights<L, V> {
     pub experts: Vec<DenseWeights<L, V>>,
     /// Of the network that every position uses.
     pub shared: Option<DenseWeights<L, V>>,
+    /// Of the gate of that network, `[1, hidden_size]`.
+    pub shared_gate: Option<L>,
 }
 
 impl<L, V> BlockWeights<L, V> {

@@ -130,7 +130,15 @@ impl From<Grid> for String {
 /// Whether the layer `name` stays float. Such layers are small, and much hangs on them: routers pick experts, and time
 /// steps say how fast states are forgotten.
 pub(crate) fn stays_float(name: &str) -> bool {
-    let kept = ["ffn_gate_inp.weight", "ssm_in_dt.weight", "ssm_x.weight", "ssm_dt.weight"];
+    let kept = [
+        "ffn_gate_inp.weight",
+        "ffn_gate_inp_shexp.weight",
+        "ssm_in_dt.weight",
+        "ssm_x.weight",
+        "ssm_dt.weight",
+        "delta_b.weight",
+        "delta_a.weight",
+    ];
     kept.iter().any(|kept| name.ends_with(kept))
 }
 

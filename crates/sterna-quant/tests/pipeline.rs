@@ -15,11 +15,19 @@ use sterna_tensor::{Compute, Precision};
 const CHECKPOINTS: [&str; 4] = ["llama_gqa", "gemma3", "phi3_plain", "qwen3_moe"];
 
 /// Recurrences of every kind, alone and beside attention, and experts with a shared one.
-const HYBRIDS: [&str; 6] =
-    ["bamba", "falcon_h1_norm", "granitemoehybrid_moe", "jamba", "lfm2", "nemotron_h_moe"];
+const HYBRIDS: [&str; 7] =
+    ["bamba", "falcon_h1_norm", "granitemoehybrid_moe", "jamba", "lfm2", "nemotron_h_moe", "qwen3_next"];
 
 /// What stays float.
-const FLOATS: [&str; 4] = ["ffn_gate_inp.weight", "ssm_in_dt.weight", "ssm_x.weight", "ssm_dt.weight"];
+const FLOATS: [&str; 7] = [
+    "ffn_gate_inp.weight",
+    "ffn_gate_inp_shexp.weight",
+    "ssm_in_dt.weight",
+    "ssm_x.weight",
+    "ssm_dt.weight",
+    "delta_b.weight",
+    "delta_a.weight",
+];
 
 #[derive(Debug, Default, PartialEq)]
 struct Collected {

@@ -20,8 +20,8 @@ const CHECKPOINTS: [&str; 7] =
     ["llama_gqa", "gemma3", "phi3_plain", "qwen2", "qwen3", "qwen3_moe", "smollm3"];
 
 /// Recurrences of every kind, alone and beside attention, and experts with a shared one.
-const HYBRIDS: [&str; 6] =
-    ["bamba", "falcon_h1_norm", "granitemoehybrid_moe", "jamba", "lfm2", "nemotron_h_moe"];
+const HYBRIDS: [&str; 7] =
+    ["bamba", "falcon_h1_norm", "granitemoehybrid_moe", "jamba", "lfm2", "nemotron_h_moe", "qwen3_next"];
 
 fn open(name: &str) -> Layerwise {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/checkpoints").join(name);

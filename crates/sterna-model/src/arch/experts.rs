@@ -27,7 +27,21 @@ pub(super) fn moe_or_dense(fields: &Fields, block: usize, rule: &DenseRule) -> R
         routing: Routing::Softmax { renormalize: fields.flag("norm_topk_prob", fields.hf().is_none())? },
         expert: dense_of(fields, block, rule, intermediate_size)?,
         shared: None,
+        shared_gate: false,
     }))
+}
+
+/// As [`moe_or_dense`], the experts beside a gated network that all positions use (Qwen3-Next).
+pub(super) fn moe_beside_gated(fields: &Fields, block: usize, rule: &DenseRule) -> Result<FeedForwardSpec> {
+    const SHARED: Key =
+        Key { hf: "shared_expert_intermediate_size", gguf: "expert_shared_feed_forward_length" };
+    Ok(match moe_or_dense(fields, block, rule)? {
+        FeedForwardSpec::Moe(moe) => {
+            let shared = dense_of(fields, block, rule, fields.size(SHARED, MAX_WIDTH)?)?;
+            FeedForwardSpec::Moe(MoeSpec { shared: Some(shared), shared_gate: true, ..moe })
+        }
+        other => other,
+    })
 }
 
 fn has_experts(fields: &Fields, block: usize) -> Result<bool> {
@@ -55,6 +69,7 @@ pub(super) fn granite_experts(fields: &Fields, block: usize, rule: &DenseRule) -
         routing: Routing::SoftmaxOfChosen,
         expert: dense_of(fields, block, rule, fields.size(keys::INTERMEDIATE_SIZE, MAX_WIDTH)?)?,
         shared: Some(shared),
+        shared_gate: false,
     }))
 }
 
@@ -99,6 +114,7 @@ pub(super) fn nemotron_feed_forward(
         },
         expert: dense_of(fields, block, rule, fields.size(keys::MOE_INTERMEDIATE_SIZE, MAX_WIDTH)?)?,
         shared,
+        shared_gate: false,
     }))
 }
 
@@ -116,6 +132,7 @@ pub(super) fn experts_in_every(fields: &Fields, block: usize, rule: &DenseRule) 
         routing: Routing::Softmax { renormalize: false },
         expert: dense_of(fields, block, rule, fields.size(keys::INTERMEDIATE_SIZE, MAX_WIDTH)?)?,
         shared: None,
+        shared_gate: false,
     }))
 }
 

@@ -42,6 +42,7 @@ pub(super) struct AttentionRule {
     pub(super) o_bias: Bias,
     pub(super) qk_norm: bool,
     pub(super) sub_norm: bool,
+    pub(super) output_gate: bool,
     /// The window of a block.
     pub(super) window: fn(&Fields, usize) -> Result<Option<usize>>,
     /// Whether a block rotates.
@@ -58,6 +59,7 @@ pub(super) const LLAMA: AttentionRule = AttentionRule {
     o_bias: Bias::If("attention_bias"),
     qk_norm: false,
     sub_norm: false,
+    output_gate: false,
     window: |_, _| Ok(None),
     rotates: |_, _| Ok(true),
     local_theta: false,
@@ -115,6 +117,7 @@ pub(super) fn attention(fields: &Fields, block: usize, rule: &AttentionRule) -> 
         o_bias: rule.o_bias.is_there(fields, &format!("blk.{block}.attn_output.bias"))?,
         qk_norm: rule.qk_norm,
         sub_norm: rule.sub_norm,
+        output_gate: rule.output_gate,
     })
 }
 

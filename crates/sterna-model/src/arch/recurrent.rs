@@ -5,7 +5,9 @@ use super::fields::{Fields, Key, keys};
 use super::parts::{Bias, MAX_HEADS, MAX_LAYERS, MAX_WIDTH, attention};
 use super::scales::{mamba2_scales, multiplier};
 use crate::error::{ModelError, Result};
-use crate::spec::{Mamba1Spec, Mamba2Gate, Mamba2Spec, MixerSpec, ParallelSpec, ShortConvSpec};
+use crate::spec::{
+    GatedDeltaSpec, Mamba1Spec, Mamba2Gate, Mamba2Spec, MixerSpec, ParallelSpec, ShortConvSpec,
+};
 
 /// What a family calls the sizes of Mamba-2, and how it is built.
 pub(super) struct Mamba2Rule {
@@ -173,6 +175,40 @@ pub(super) fn attention_and_mamba2(fields: &Fields, block: usize, row: &Architec
         attention_out: multiplier(fields, "attention_out_multiplier")?,
         mamba_in: multiplier(fields, "ssm_in_multiplier")?,
         mamba_out: multiplier(fields, "ssm_out_multiplier")?,
+    }))
+}
+
+/// Attention in every fourth block, or what `layer_types` says; the gated delta rule in the others (Qwen3-Next).
+pub(super) fn gated_delta_but_in_every(
+    fields: &Fields,
+    block: usize,
+    row: &Architecture,
+) -> Result<MixerSpec> {
+    const INTERVAL: Key = Key { hf: "full_attention_interval", gguf: "full_attention_interval" };
+    const N_KEY_HEADS: Key = Key { hf: "linear_num_key_heads", gguf: "ssm.group_count" };
+    const N_VALUE_HEADS: Key = Key { hf: "linear_num_value_heads", gguf: "ssm.time_step_rank" };
+    const KEY_DIM: Key = Key { hf: "linear_key_head_dim", gguf: "ssm.state_size" };
+    const VALUE_DIM: Key = Key { hf: "linear_value_head_dim", gguf: "" };
+    const KERNEL: Key = Key { hf: "linear_conv_kernel_dim", gguf: "ssm.conv_kernel" };
+    let is_attention = match listed_kind(fields, "layer_types", block)? {
+        Some(kind) => kind == Kind::Attention,
+        None => (block + 1).is_multiple_of(fields.opt_size(INTERVAL, MAX_LAYERS)?.unwrap_or(4)),
+    };
+    if is_attention {
+        return attention(fields, block, &row.attention).map(MixerSpec::Attention);
+    }
+    let n_key_heads = fields.size(N_KEY_HEADS, MAX_HEADS)?;
+    let n_value_heads = fields.size(N_VALUE_HEADS, MAX_HEADS)?;
+    if !n_value_heads.is_multiple_of(n_key_heads) {
+        let expected = format!("a multiple of the {n_key_heads} heads of keys");
+        return Err(fields.wrong(N_VALUE_HEADS, expected, n_value_heads));
+    }
+    Ok(MixerSpec::GatedDelta(GatedDeltaSpec {
+        n_key_heads,
+        n_value_heads,
+        key_dim: fields.size(KEY_DIM, MAX_HEADS)?,
+        value_dim: fields.size(VALUE_DIM, MAX_HEADS)?,
+        conv_kernel: fields.size(KERNEL, MAX_TAPS)?,
     }))
 }
 

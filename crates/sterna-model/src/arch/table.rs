@@ -253,6 +253,22 @@ pub(super) const TABLE: &[Architecture] = &[
         ..HYBRID_ROW
     },
     Architecture {
+        name: "qwen3_next",
+        hf: &["qwen3_next"],
+        hf_names: &[
+            (Role::SsmConv, "layers.{i}.linear_attn.conv1d.weight"),
+            (Role::SsmDtBias, "layers.{i}.linear_attn.dt_bias"),
+            (Role::SsmA, "layers.{i}.linear_attn.A_log"),
+            (Role::SsmNorm, "layers.{i}.linear_attn.norm.weight"),
+            (Role::SsmOut, "layers.{i}.linear_attn.out_proj.weight"),
+        ],
+        norms_less_one: true,
+        attention: AttentionRule { qk_norm: true, output_gate: true, ..LLAMA },
+        mixer: gated_delta_but_in_every,
+        feed_forward: moe_beside_gated,
+        ..HYBRID_ROW
+    },
+    Architecture {
         name: "nemotron_h",
         hf: &["nemotron_h"],
         hf_names: NEMOTRON_NAMES,

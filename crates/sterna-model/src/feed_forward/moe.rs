@@ -44,6 +44,13 @@ pub(super) fn moe(
         (Some(spec), Some(weights)) => dense::dense(pass, spec, weights, x, input, dense_scratch, y),
         _ => y.fill(0.0),
     }
+    if let Some(gate) = &weights.shared_gate {
+        let gates = sized(&mut scratch.scores, pass.n_tokens);
+        project_one(pass, x, gate, input, gates);
+        for (row, gate) in y.chunks_exact_mut(hidden_size).zip(gates) {
+            ops::scale(row, 1.0 / (1.0 + (-*gate).exp()));
+        }
+    }
     // Each expert runs once, over all tokens that it got.
     for routes in scratch.routes.chunk_by(|a, b| a.expert == b.expert) {
         let len = routes.len() * hidden_size;

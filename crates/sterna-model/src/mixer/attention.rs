@@ -19,6 +19,8 @@ pub(super) struct Scratch {
     k: Vec<f32>,
     /// `[n, n_kv_heads * head_dim]`.
     v: Vec<f32>,
+    /// `[n, n_heads * head_dim]`.
+    gate: Vec<f32>,
     /// Values mixed by the scores, `[n, n_heads * head_dim]`.
     mixed: Vec<f32>,
     scores: AttentionScratch,
@@ -50,6 +52,9 @@ impl Layer<'_> {
         let v = sized(&mut scratch.v, n * spec.kv_size());
         weights.q.take_input(pass, x, input);
         project(c, input, [(&weights.q, &mut *q), (&weights.k, &mut *k), (&weights.v, &mut *v)]);
+        if let Some(weights) = &weights.gate {
+            project(c, input, [(weights, sized(&mut scratch.gate, n * spec.q_size()))]);
+        }
         if let (Some(q_norm), Some(k_norm)) = (&weights.q_norm, &weights.k_norm) {
             rows::rms_norm_in_place(c, q, q_norm, pass.norm_eps);
             rows::rms_norm_in_place(c, k, k_norm, pass.norm_eps);
@@ -63,6 +68,9 @@ impl Layer<'_> {
 
         let mixed = sized(&mut scratch.mixed, n * spec.q_size());
         ops::attention(c, &self.shape(), q, cache.view(), pass.first, &mut scratch.scores, mixed);
+        if weights.gate.is_some() {
+            rows::multiply_by_sigmoid(c, mixed, &scratch.gate, spec.q_size());
+        }
         if let Some(sub_norm) = &weights.sub_norm {
             rows::rms_norm_in_place(c, mixed, sub_norm, pass.norm_eps);
         }

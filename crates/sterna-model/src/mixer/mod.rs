@@ -5,6 +5,7 @@
 
 pub(crate) mod attention;
 pub(crate) mod conv;
+pub(crate) mod gated_delta;
 pub(crate) mod mamba1;
 pub(crate) mod mamba2;
 pub(crate) mod parallel;
@@ -40,6 +41,7 @@ pub(crate) type InputTap<'a> = dyn FnMut(&str, &[f32]) + 'a;
 #[derive(Debug, Default)]
 pub(crate) struct MixerScratch {
     attention: attention::Scratch,
+    gated_delta: gated_delta::Scratch,
     mamba1: mamba1::Scratch,
     mamba2: mamba2::Scratch,
     parallel: parallel::Scratch,
@@ -83,6 +85,14 @@ impl Mixer<'_> {
             (MixerSpec::Mamba2(spec), MixerWeights::Mamba2(weights), MixerState::Mamba2(state)) => {
                 let layer = mamba2::Layer { spec, weights };
                 layer.mix(pass, state, x, input, &mut scratch.mamba2, y);
+            }
+            (
+                MixerSpec::GatedDelta(spec),
+                MixerWeights::GatedDelta(weights),
+                MixerState::GatedDelta(state),
+            ) => {
+                let layer = gated_delta::Layer { spec, weights };
+                layer.mix(pass, state, x, input, &mut scratch.gated_delta, y);
             }
             (MixerSpec::Parallel(spec), MixerWeights::Parallel(weights), MixerState::Parallel(state)) => {
                 let layer = parallel::Layer { spec, weights, rope: self.rope };

@@ -50,6 +50,10 @@ pub(super) fn attention(
         }
     }
     debug_assert_eq!(mixed.len(), n * spec.q_size());
+    if let Some(gate) = &weights.gate {
+        let gate = gate.apply(x); // [n, n_heads, head_dim]
+        mixed.iter_mut().zip(gate).for_each(|(mixed, gate)| *mixed *= sigmoid(gate));
+    }
     if let Some(sub_norm) = &weights.sub_norm {
         mixed = rms_norm(&mixed, sub_norm, eps);
     }
@@ -81,4 +85,8 @@ pub(super) fn softmax(x: &mut [f32]) {
         sum += *value;
     }
     x.iter_mut().for_each(|value| *value /= sum);
+}
+
+pub(super) fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + (-x).exp())
 }

@@ -1,6 +1,6 @@
 //! Feed-forward networks of the oracle.
 
-use super::attention::softmax;
+use super::attention::{sigmoid, softmax};
 use super::{Linear, add, rms_norm};
 use crate::spec::{DenseSpec, MoeSpec, Routing};
 use crate::weights::{DenseWeights, MoeWeights};
@@ -34,6 +34,11 @@ pub(super) fn moe(spec: &MoeSpec, weights: &MoeWeights<Linear, Vec<f32>>, x: &[f
         _ => vec![0.0; x.len()],
     };
     let hidden_size = x.len() * spec.n_experts / scores.len();
+    if let Some(gate) = &weights.shared_gate {
+        for (row, gate) in out.chunks_exact_mut(hidden_size).zip(gate.apply(x)) {
+            row.iter_mut().for_each(|value| *value *= sigmoid(gate));
+        }
+    }
     let tokens = x.chunks_exact(hidden_size).zip(out.chunks_exact_mut(hidden_size));
     for ((x, out), scores) in tokens.zip(scores.chunks_exact_mut(spec.n_experts)) {
         for (expert, weight) in route(spec, weights.router_bias.as_deref(), scores) {
@@ -48,7 +53,7 @@ fn route(spec: &MoeSpec, bias: Option<&[f32]>, scores: &mut [f32]) -> Vec<(usize
     match spec.routing {
         Routing::Softmax { .. } => softmax(scores),
         Routing::SoftmaxOfChosen => {}
-        Routing::Sigmoid { .. } => scores.iter_mut().for_each(|score| *score = 1.0 / (1.0 + (-*score).exp())),
+        Routing::Sigmoid { .. } => scores.iter_mut().for_each(|score| *score = sigmoid(*score)),
     }
     let mut choice: Vec<f32> =
         (0..scores.len()).map(|e| scores[e] + bias.map_or(0.0, |bias| bias[e])).collect();

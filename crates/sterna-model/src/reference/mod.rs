@@ -110,6 +110,9 @@ impl Reference {
                 (MixerSpec::Mamba2(spec), MixerWeights::Mamba2(weights)) => {
                     recurrent::mamba2(spec, weights, &normed, eps)
                 }
+                (MixerSpec::GatedDelta(spec), MixerWeights::GatedDelta(weights)) => {
+                    recurrent::gated_delta(spec, weights, &normed, eps)
+                }
                 (MixerSpec::Parallel(spec), MixerWeights::Parallel(weights)) => {
                     let scaled = |factor: f32| normed.iter().map(|x| x * factor).collect::<Vec<f32>>();
                     let (x, w) = (scaled(spec.attention_in), &weights.attention);

@@ -1,8 +1,9 @@
 //! Recurrent mixers of the oracle, token by token.
 
+use super::attention::sigmoid;
 use super::{Linear, dot, rms_norm};
-use crate::spec::{Activation, Mamba1Spec, Mamba2Gate, Mamba2Spec, ShortConvSpec};
-use crate::weights::{Mamba1Weights, Mamba2Weights, ShortConvWeights};
+use crate::spec::{Activation, GatedDeltaSpec, Mamba1Spec, Mamba2Gate, Mamba2Spec, ShortConvSpec};
+use crate::weights::{GatedDeltaWeights, Mamba1Weights, Mamba2Weights, ShortConvWeights};
 
 /// `[n, hidden_size]` → `[n, hidden_size]`.
 pub(super) fn mamba2(
@@ -105,6 +106,58 @@ pub(super) fn mamba1(
         }
     }
     weights.out.apply(&y)
+}
+
+/// `[n, hidden_size]` → `[n, hidden_size]`.
+pub(super) fn gated_delta(
+    spec: &GatedDeltaSpec,
+    weights: &GatedDeltaWeights<Linear, Vec<f32>>,
+    x: &[f32],
+    eps: f32,
+) -> Vec<f32> {
+    let GatedDeltaSpec { n_key_heads, n_value_heads, key_dim, value_dim, .. } = *spec;
+    let (keys_size, values_size) = (spec.keys_size(), spec.values_size());
+    let (q, k, v) = (weights.in_q.apply(x), weights.in_k.apply(x), weights.in_v.apply(x));
+    let (z, b, a) = (weights.in_z.apply(x), weights.in_b.apply(x), weights.in_a.apply(x));
+    let mut qkv = Vec::new(); // [n, 2 * keys_size + values_size]
+    for token in 0..b.len() / n_value_heads {
+        qkv.extend_from_slice(&q[token * keys_size..][..keys_size]);
+        qkv.extend_from_slice(&k[token * keys_size..][..keys_size]);
+        qkv.extend_from_slice(&v[token * values_size..][..values_size]);
+    }
+    let qkv = causal_conv(&qkv, &weights.conv, None, 2 * keys_size + values_size);
+    let qkv: Vec<f32> = qkv.into_iter().map(|x| Activation::Silu.apply(x)).collect();
+
+    let unit = |x: &[f32]| -> Vec<f32> {
+        let length = (dot(x, x) + 1e-6).sqrt();
+        x.iter().map(|x| x / length).collect()
+    };
+    let mut states = vec![0.0f32; n_value_heads * key_dim * value_dim];
+    let mut y = Vec::with_capacity(v.len()); // [n, n_value_heads, value_dim]
+    for (token, qkv) in qkv.chunks_exact(2 * keys_size + values_size).enumerate() {
+        for head in 0..n_value_heads {
+            let key_head = head / (n_value_heads / n_key_heads);
+            let q = unit(&qkv[key_head * key_dim..][..key_dim]);
+            let k = unit(&qkv[keys_size + key_head * key_dim..][..key_dim]);
+            let v = &qkv[2 * keys_size + head * value_dim..][..value_dim];
+            let gate = token * n_value_heads + head;
+            let kept = (weights.a[head] * softplus(a[gate] + weights.dt_bias[head])).exp();
+            let beta = sigmoid(b[gate]);
+            let state = &mut states[head * key_dim * value_dim..][..key_dim * value_dim];
+            state.iter_mut().for_each(|s| *s *= kept);
+            for (column, v) in v.iter().enumerate() {
+                let at = |row: usize| row * value_dim + column;
+                let known: f32 = (0..key_dim).map(|row| state[at(row)] * k[row]).sum();
+                let learned = beta * (v - known);
+                (0..key_dim).for_each(|row| state[at(row)] += k[row] * learned);
+                let found: f32 = (0..key_dim).map(|row| state[at(row)] * q[row]).sum();
+                y.push(found / (key_dim as f32).sqrt());
+            }
+        }
+    }
+    let y = rms_norm(&y, &weights.norm, eps);
+    let gated: Vec<f32> = y.iter().zip(&z).map(|(y, z)| y * Activation::Silu.apply(*z)).collect();
+    weights.out.apply(&gated)
 }
 
 /// `[n, hidden_size]` → `[n, hidden_size]`.

@@ -2,21 +2,16 @@
 //! [`Leaves`], which decide what a matrix and a vector become: nothing at all (to check a checkpoint before anything is
 //! allocated), packed matrices (to compute fast), or plain f32 (for the oracle).
 
-use std::ops::Range;
+mod feed_forward;
+mod mixers;
 
 use sterna_formats::{Checkpoint, RowOrder, Tensor};
 
-use super::{
-    AttentionWeights, BlockWeights, DenseWeights, FeedForwardWeights, Mamba1Weights, Mamba2Weights,
-    MixerWeights, MoeWeights, ParallelWeights, ShortConvWeights, VectorForm, Weights,
-};
+use super::{BlockWeights, VectorForm, Weights};
 use crate::arch::Reading;
 use crate::arch::names::{Names, Role};
 use crate::error::{ModelError, Result};
-use crate::spec::{
-    AttentionSpec, BlockSpec, DenseSpec, FeedForwardSpec, Mamba1Spec, Mamba2Gate, Mamba2Spec, MixerSpec,
-    MoeSpec, NormPlacement, Projections, Routing, ShortConvSpec, Spec, TernaryStorage,
-};
+use crate::spec::{BlockSpec, FeedForwardSpec, MixerSpec, NormPlacement, Projections, Spec, TernaryStorage};
 
 /// What tensors become.
 pub(crate) trait Leaves {
@@ -134,184 +129,16 @@ impl<'a, L: Leaves> Finder<'a, L> {
         let is_sandwich = spec.norms == NormPlacement::Sandwich;
         Ok(BlockWeights {
             mixer_norm: self.norm_if(spec.mixer != MixerSpec::None, Role::MixerNorm, hidden_size)?,
-            mixer: match &spec.mixer {
-                MixerSpec::None => MixerWeights::None,
-                MixerSpec::Attention(spec) => MixerWeights::Attention(self.attention(spec)?),
-                MixerSpec::Mamba1(spec) => MixerWeights::Mamba1(self.mamba1(spec)?),
-                MixerSpec::Mamba2(spec) => MixerWeights::Mamba2(self.mamba2(spec)?),
-                MixerSpec::ShortConv(spec) => MixerWeights::ShortConv(self.short_conv(spec)?),
-                MixerSpec::Parallel(spec) => MixerWeights::Parallel(ParallelWeights {
-                    attention: self.attention(&spec.attention)?,
-                    mamba: self.mamba2(&spec.mamba)?,
-                }),
-            },
+            mixer: self.mixer(&spec.mixer)?,
             mixer_post_norm: self.norm_if(is_sandwich, Role::MixerPostNorm, hidden_size)?,
             feed_forward_norm: self.norm_if(has_feed_forward, Role::FeedForwardNorm, hidden_size)?,
-            feed_forward: match &spec.feed_forward {
-                FeedForwardSpec::None => FeedForwardWeights::None,
-                FeedForwardSpec::Dense(spec) => FeedForwardWeights::Dense(self.dense(spec)?),
-                FeedForwardSpec::Moe(spec) => FeedForwardWeights::Moe(self.moe(spec)?),
-            },
+            feed_forward: self.feed_forward(&spec.feed_forward)?,
             feed_forward_post_norm: self.norm_if(
                 is_sandwich && has_feed_forward,
                 Role::FeedForwardPostNorm,
                 hidden_size,
             )?,
         })
-    }
-
-    fn attention(&self, spec: &AttentionSpec) -> Result<AttentionWeights<Linear<L>, Vector<L>>> {
-        let hidden_size = self.spec().hidden_size;
-        let (q_size, kv_size) = (spec.q_size(), spec.kv_size());
-        let mut parts = self.parts(Role::Q, Role::Qkv, q_size + 2 * kv_size, hidden_size, spec.qkv_bias)?;
-        let mut q = parts.take(Role::Q, q_size)?;
-        let mut k = parts.take(Role::K, kv_size)?;
-        let v = parts.take(Role::V, kv_size)?;
-        if self.reading.permuted_qk {
-            if let Some(rope) = spec.rope.as_ref().filter(|rope| rope.n_dims != spec.head_dim) {
-                let expected = format!("{}, the width of a head, as its rows are permuted", spec.head_dim);
-                let file = self.checkpoint.path();
-                return Err(ModelError::field(file, "rope.dimension_count", expected, rope.n_dims));
-            }
-            q.order = RowOrder::HalfRotated { n_heads: spec.n_heads, head_dim: spec.head_dim };
-            k.order = RowOrder::HalfRotated { n_heads: spec.n_kv_heads, head_dim: spec.head_dim };
-        }
-        Ok(AttentionWeights {
-            q: self.leaves.linear(q)?,
-            k: self.leaves.linear(k)?,
-            v: self.leaves.linear(v)?,
-            o: self.linear(Role::O, hidden_size, q_size, spec.o_bias)?,
-            q_norm: self.norm_if(spec.qk_norm, Role::QNorm, spec.head_dim)?,
-            k_norm: self.norm_if(spec.qk_norm, Role::KNorm, spec.head_dim)?,
-            sub_norm: self.norm_if(spec.sub_norm, Role::AttentionSubNorm, q_size)?,
-        })
-    }
-
-    fn mamba1(&self, spec: &Mamba1Spec) -> Result<Mamba1Weights<Linear<L>, Vector<L>>> {
-        let hidden_size = self.spec().hidden_size;
-        let &Mamba1Spec { inner_size, state_size, dt_rank, .. } = spec;
-        let (select_size, biased) = (dt_rank + 2 * state_size, spec.proj_bias);
-        let mut parts = self.parts(Role::SsmInX, Role::SsmIn, 2 * inner_size, hidden_size, biased)?;
-        let rates = match self.reading.rates {
-            VectorForm::LogOfNegative => VectorForm::TransposedLogOfNegative { rows: inner_size },
-            _ => self.transposed(inner_size),
-        };
-        Ok(Mamba1Weights {
-            in_x: self.leaves.linear(parts.take(Role::SsmInX, inner_size)?)?,
-            in_z: self.leaves.linear(parts.take(Role::SsmInZ, inner_size)?)?,
-            conv: self.taps(Role::SsmConv, inner_size, spec.conv_kernel)?,
-            conv_bias: self.vector_if(spec.conv_bias, Role::SsmConvBias, inner_size)?,
-            select: self.linear(Role::SsmSelect, select_size, inner_size, false)?,
-            dt_norm: self.vector_if(spec.inner_norms, Role::SsmDtNorm, dt_rank)?,
-            b_norm: self.vector_if(spec.inner_norms, Role::SsmBNorm, state_size)?,
-            c_norm: self.vector_if(spec.inner_norms, Role::SsmCNorm, state_size)?,
-            dt: self.linear(Role::SsmDt, inner_size, dt_rank, false)?,
-            dt_bias: self.vector(Role::SsmDtBias, inner_size, VectorForm::Plain)?,
-            a: self.vector(Role::SsmA, inner_size * state_size, rates)?,
-            d: self.vector(Role::SsmD, inner_size, VectorForm::Plain)?,
-            out: self.linear(Role::SsmOut, hidden_size, inner_size, biased)?,
-        })
-    }
-
-    fn short_conv(&self, spec: &ShortConvSpec) -> Result<ShortConvWeights<Linear<L>, Vector<L>>> {
-        let width = spec.width;
-        let mut parts = self.parts(Role::ConvInB, Role::ConvIn, 3 * width, width, spec.bias)?;
-        Ok(ShortConvWeights {
-            in_b: self.leaves.linear(parts.take(Role::ConvInB, width)?)?,
-            in_c: self.leaves.linear(parts.take(Role::ConvInC, width)?)?,
-            in_v: self.leaves.linear(parts.take(Role::ConvInV, width)?)?,
-            conv: self.taps(Role::ConvTaps, width, spec.conv_kernel)?,
-            conv_bias: self.vector_if(spec.bias, Role::ConvBias, width)?,
-            out: self.linear(Role::ConvOut, width, width, spec.bias)?,
-        })
-    }
-
-    fn mamba2(&self, spec: &Mamba2Spec) -> Result<Mamba2Weights<Linear<L>, Vector<L>>> {
-        let hidden_size = self.spec().hidden_size;
-        let (n_heads, inner_size, conv_size) = (spec.n_heads, spec.inner_size(), spec.conv_size());
-        let in_size = inner_size + conv_size + n_heads;
-        let mut parts = self.parts(Role::SsmInZ, Role::SsmIn, in_size, hidden_size, spec.proj_bias)?;
-        Ok(Mamba2Weights {
-            in_z: self.leaves.linear(parts.take(Role::SsmInZ, inner_size)?)?,
-            in_xbc: self.leaves.linear(parts.take(Role::SsmInXbc, conv_size)?)?,
-            in_dt: self.leaves.linear(parts.take(Role::SsmInDt, n_heads)?)?,
-            conv: self.taps(Role::SsmConv, conv_size, spec.conv_kernel)?,
-            conv_bias: self.vector_if(spec.conv_bias, Role::SsmConvBias, conv_size)?,
-            dt_bias: self.vector(Role::SsmDtBias, n_heads, VectorForm::Plain)?,
-            a: self.vector(Role::SsmA, n_heads, self.reading.rates)?,
-            d: self.vector(Role::SsmD, n_heads, VectorForm::Plain)?,
-            norm: self.vector_if(spec.gate != Mamba2Gate::Alone, Role::SsmNorm, inner_size)?,
-            out: self.linear(Role::SsmOut, hidden_size, inner_size, spec.proj_bias)?,
-        })
-    }
-
-    fn dense(&self, spec: &DenseSpec) -> Result<DenseWeights<Linear<L>, Vector<L>>> {
-        self.network(spec, |role| role)
-    }
-
-    /// A network whose tensors are those of the `roles` that Gate, Up, GateUp and Down become.
-    fn network(
-        &self,
-        spec: &DenseSpec,
-        roles: impl Fn(Role) -> Role,
-    ) -> Result<DenseWeights<Linear<L>, Vector<L>>> {
-        let hidden_size = self.spec().hidden_size;
-        let width = spec.intermediate_size;
-        let (gate, up, down) = (roles(Role::Gate), roles(Role::Up), roles(Role::Down));
-        let (gate, up) = match spec.gated {
-            true => {
-                let mut parts = self.parts(gate, roles(Role::GateUp), 2 * width, hidden_size, spec.bias)?;
-                (Some(parts.take(gate, width)?), parts.take(up, width)?)
-            }
-            false => (None, self.projection(up, width, hidden_size, spec.bias)?),
-        };
-        Ok(DenseWeights {
-            gate: gate.map(|gate| self.leaves.linear(gate)).transpose()?,
-            up: self.leaves.linear(up)?,
-            down: self.linear(down, hidden_size, width, spec.bias)?,
-            sub_norm: self.norm_if(spec.sub_norm, Role::FeedForwardSubNorm, width)?,
-        })
-    }
-
-    fn moe(&self, spec: &MoeSpec) -> Result<MoeWeights<Linear<L>, Vector<L>>> {
-        let hidden_size = self.spec().hidden_size;
-        let has_bias = matches!(spec.routing, Routing::Sigmoid { .. });
-        let shared = spec.shared.as_ref();
-        Ok(MoeWeights {
-            router: self.float(self.name(Role::Router), spec.n_experts, hidden_size)?,
-            router_bias: self.vector_if(has_bias, Role::RouterBias, spec.n_experts)?,
-            experts: (0..spec.n_experts).map(|e| self.expert(spec, e)).collect::<Result<_>>()?,
-            shared: shared.map(|shared| self.network(shared, Role::of_shared_expert)).transpose()?,
-        })
-    }
-
-    fn expert(&self, spec: &MoeSpec, e: usize) -> Result<DenseWeights<Linear<L>, Vector<L>>> {
-        let hidden_size = self.spec().hidden_size;
-        let width = spec.expert.intermediate_size;
-        let matrix = |role, rows, cols, of_rows: Range<usize>| {
-            let (name, is_stack) = self.reading.names.of_expert(role, self.block, e);
-            let weight = match is_stack {
-                true => find(self.checkpoint, &name, &[spec.n_experts, rows, cols])?.at(e)?,
-                false => self.weight(&name, rows, cols)?,
-            };
-            let scale = if is_stack { None } else { self.scale(&name)? };
-            let weight = if of_rows == (0..rows) { weight } else { weight.rows(of_rows.clone())? };
-            self.leaves.linear(self.stored(weight, of_rows.len(), cols, None, scale))
-        };
-        let whole = |role, rows, cols| matrix(role, rows, cols, 0..rows);
-        let up_name = self.reading.names.of_expert(Role::ExpertUp, self.block, e).0;
-        let (gate, up) = match spec.expert.gated {
-            false => (None, whole(Role::ExpertUp, width, hidden_size)?),
-            true if self.checkpoint.get(&up_name).is_none() => (
-                Some(matrix(Role::ExpertGateUp, 2 * width, hidden_size, 0..width)?),
-                matrix(Role::ExpertGateUp, 2 * width, hidden_size, width..2 * width)?,
-            ),
-            true => (
-                Some(whole(Role::ExpertGate, width, hidden_size)?),
-                whole(Role::ExpertUp, width, hidden_size)?,
-            ),
-        };
-        Ok(DenseWeights { gate, up, down: whole(Role::ExpertDown, hidden_size, width)?, sub_norm: None })
     }
 
     fn head(&self) -> Result<Linear<L>> {

@@ -121,6 +121,7 @@ impl<L, V> BlockWeights<L, V> {
                 MixerWeights::Mamba1(weights) => MixerWeights::Mamba1(weights.as_ref()),
                 MixerWeights::Mamba2(weights) => MixerWeights::Mamba2(weights.as_ref()),
                 MixerWeights::ShortConv(weights) => MixerWeights::ShortConv(weights.as_ref()),
+                MixerWeights::GatedDelta(weights) => MixerWeights::GatedDelta(weights.as_ref()),
                 MixerWeights::Parallel(ParallelWeights { attention, mamba }) => {
                     let (attention, mamba) = (attention.as_ref(), mamba.as_ref());
                     MixerWeights::Parallel(ParallelWeights { attention, mamba })
@@ -136,6 +137,7 @@ impl<L, V> BlockWeights<L, V> {
                     router_bias: weights.router_bias.as_ref(),
                     experts: weights.experts.iter().map(DenseWeights::as_ref).collect(),
                     shared: weights.shared.as_ref().map(DenseWeights::as_ref),
+                    shared_gate: weights.shared_gate.as_ref(),
                 }),
             },
             feed_forward_post_norm: self.feed_forward_post_norm.as_ref(),
@@ -152,6 +154,7 @@ impl<L, V> BlockWeights<L, V> {
                 MixerWeights::Mamba1(weights) => MixerWeights::Mamba1(weights.as_mut()),
                 MixerWeights::Mamba2(weights) => MixerWeights::Mamba2(weights.as_mut()),
                 MixerWeights::ShortConv(weights) => MixerWeights::ShortConv(weights.as_mut()),
+                MixerWeights::GatedDelta(weights) => MixerWeights::GatedDelta(weights.as_mut()),
                 MixerWeights::Parallel(ParallelWeights { attention, mamba }) => {
                     let (attention, mamba) = (attention.as_mut(), mamba.as_mut());
                     MixerWeights::Parallel(ParallelWeights { attention, mamba })
@@ -167,6 +170,7 @@ impl<L, V> BlockWeights<L, V> {
                     router_bias: weights.router_bias.as_mut(),
                     experts: weights.experts.iter_mut().map(DenseWeights::as_mut).collect(),
                     shared: weights.shared.as_mut().map(DenseWeights::as_mut),
+                    shared_gate: weights.shared_gate.as_mut(),
                 }),
             },
             feed_forward_post_norm: self.feed_forward_post_norm.as_mut(),
@@ -192,6 +196,7 @@ impl<L, V> BlockWeights<L, V> {
                 MixerWeights::Mamba1(weights) => MixerWeights::Mamba1(weights.map(to)?),
                 MixerWeights::Mamba2(weights) => MixerWeights::Mamba2(weights.map(to)?),
                 MixerWeights::ShortConv(weights) => MixerWeights::ShortConv(weights.map(to)?),
+                MixerWeights::GatedDelta(weights) => MixerWeights::GatedDelta(weights.map(to)?),
                 MixerWeights::Parallel(ParallelWeights { attention, mamba }) => {
                     let (attention, mamba) = (attention.map(to)?, mamba.map(to)?);
                     MixerWeights::Parallel(ParallelWeights { attention, mamba })
@@ -233,7 +238,10 @@ impl<L, V> MoeWeights<L, V> {
         let shared = self.shared;
         let shared =
             shared.map(|weights| weights.map(&mut Within { owner: Owner::Shared, to })).transpose()?;
-        Ok(MoeWeights { router, router_bias, experts, shared })
+        let gate = self.shared_gate;
+        let shared_gate =
+            gate.map(|gate| to.linear(Seat { role: Role::SharedExpertGate, expert: 0 }, gate)).transpose()?;
+        Ok(MoeWeights { router, router_bias, experts, shared, shared_gate })
     }
 }
 

@@ -4,7 +4,7 @@
 use sterna_model::layerwise::{FloatBlock, FloatLinear};
 use sterna_model::spec::{AttentionSpec, BlockSpec, MixerSpec};
 use sterna_model::weights::{
-    AttentionWeights, FeedForwardWeights, Mamba2Weights, MixerWeights, ParallelWeights,
+    AttentionWeights, FeedForwardWeights, GatedDeltaWeights, Mamba2Weights, MixerWeights, ParallelWeights,
 };
 
 /// An input whose channels can be scaled.
@@ -60,7 +60,8 @@ pub fn folds(spec: &BlockSpec, block: &FloatBlock) -> Vec<Fold> {
         FeedForwardWeights::None => return folds,
         FeedForwardWeights::Dense(dense) => (Vec::new(), vec![dense]),
         FeedForwardWeights::Moe(moe) => {
-            (vec![name(&moe.router)], moe.experts.iter().chain(&moe.shared).collect())
+            let gates = [&moe.router].into_iter().chain(&moe.shared_gate).map(name);
+            (gates.collect(), moe.experts.iter().chain(&moe.shared).collect())
         }
     };
     readers.extend(networks.iter().flat_map(|network| network.gate.iter().chain([&network.up])).map(name));
@@ -82,8 +83,9 @@ fn of_mixer(spec: &BlockSpec, block: &FloatBlock) -> Vec<Fold> {
     };
     match (&spec.mixer, &block.mixer) {
         (MixerSpec::Attention(spec), MixerWeights::Attention(weights)) => {
-            let behind_norm = behind_norm(&[&weights.q, &weights.k, &weights.v]);
-            [behind_norm].into_iter().chain(of_values(spec, weights)).collect()
+            let readers: Vec<_> =
+                [&weights.q, &weights.k, &weights.v].into_iter().chain(&weights.gate).collect();
+            [behind_norm(&readers)].into_iter().chain(of_values(spec, weights)).collect()
         }
         (MixerSpec::Parallel(spec), MixerWeights::Parallel(ParallelWeights { attention, mamba })) => {
             let read_norm =
@@ -94,6 +96,10 @@ fn of_mixer(spec: &BlockSpec, block: &FloatBlock) -> Vec<Fold> {
         }
         (MixerSpec::Mamba1(_), MixerWeights::Mamba1(weights)) => {
             vec![behind_norm(&[&weights.in_x, &weights.in_z])]
+        }
+        (MixerSpec::GatedDelta(_), MixerWeights::GatedDelta(weights)) => {
+            let GatedDeltaWeights { in_q, in_k, in_v, in_z, in_b, in_a, .. } = weights;
+            vec![behind_norm(&[in_q, in_k, in_v, in_z, in_b, in_a])]
         }
         (MixerSpec::ShortConv(_), MixerWeights::ShortConv(weights)) => {
             let maker = Maker::Rows(name(&weights.in_c));

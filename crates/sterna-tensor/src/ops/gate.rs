@@ -1,6 +1,6 @@
 //! Products of vectors, among them gated activations of feed-forward layers: `out = act(gate) * up`.
 
-use super::elementwise::{Update, Zip};
+use super::elementwise::{InPlace, Update, Zip};
 use super::math::sigmoid;
 use crate::Isa;
 use crate::simd::Simd;
@@ -11,6 +11,14 @@ use crate::simd::Simd;
 /// When the lengths differ.
 pub fn mul(isa: Isa, x: &[f32], y: &[f32], out: &mut [f32]) {
     isa.run(Zip { op: Mul, x, y, out });
+}
+
+/// `x *= sigmoid(gate)`
+///
+/// # Panics
+/// When the lengths differ.
+pub fn sigmoid_mul(isa: Isa, x: &mut [f32], gate: &[f32]) {
+    isa.run(InPlace { op: Sigmoid, x, y: gate });
 }
 
 /// `out = silu(gate) * up` with `silu(x) = x / (1 + e^-x)`
@@ -45,6 +53,16 @@ impl Update for Mul {
     #[inline(always)]
     fn lanes<S: Simd>(self, simd: S, x: S::F32, y: S::F32) -> S::F32 {
         simd.mul(x, y)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Sigmoid;
+
+impl Update for Sigmoid {
+    #[inline(always)]
+    fn lanes<S: Simd>(self, simd: S, x: S::F32, gate: S::F32) -> S::F32 {
+        simd.mul(x, sigmoid(simd, gate))
     }
 }
 
@@ -117,6 +135,21 @@ mod tests {
                         // Far out on the tail the rounded argument of the exponential costs digits of nearly nothing.
                         assert_close(out[i], want, 1e-6 * want.abs() + 1e-9 * f64::from(up[i].abs()));
                     }
+                }
+            });
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn sigmoids_are_those_of_f64(pairs in floats(2)) {
+            let [x, gate] = &pairs[..] else { unreachable!() };
+            on_every_isa(|isa| {
+                let mut out = x.clone();
+                sigmoid_mul(isa, &mut out, gate);
+                for i in 0..x.len() {
+                    let want = f64::from(x[i]) / (1.0 + (-f64::from(gate[i])).exp());
+                    assert_close(out[i], want, 1e-6 * want.abs() + 1e-30);
                 }
             });
         }

@@ -189,6 +189,10 @@ fn mixer(mixer: &MixerSpec) -> String {
         }
         MixerSpec::Mamba2(spec) => mamba2(spec),
         MixerSpec::ShortConv(spec) => format!("convolution over {} tokens", spec.conv_kernel),
+        MixerSpec::GatedDelta(spec) => {
+            let (n_heads, key_dim) = (spec.n_value_heads, spec.key_dim);
+            format!("gated delta rule, {n_heads} heads of {} over keys of {key_dim}", spec.value_dim)
+        }
         MixerSpec::Parallel(spec) => format!("{} beside {}", attention(&spec.attention), mamba2(&spec.mamba)),
         other => format!("{other:?}"),
     }
