@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{CONFIGS, checkpoints, expected, hidden, max_difference, open, tolerance};
+use common::{CONFIGS, HYBRID_CHECKPOINTS, checkpoints, expected, hidden, max_difference, open, tolerance};
 use sterna_model::{
     KvType, LoadOptions, Logits, Model, ModelError, Site, State, Workspace, forward, forward_tapped,
 };
@@ -83,6 +83,37 @@ fn a_rewound_state_goes_on_as_a_fresh_one() {
         let straight = feed(&model, &compute, &mut fresh, &other, 9);
         let difference = max_difference(&rewound, &straight);
         assert!(difference <= 1e-4, "{name}: {difference}");
+    }
+}
+
+#[test]
+fn a_recurrence_goes_back_to_where_it_was_marked() {
+    let compute = Compute::new(2, Precision::Float);
+    for name in HYBRID_CHECKPOINTS {
+        let model = load(name, CONFIGS[0], &compute);
+        let ids = expected(name).input_ids;
+        let mut state = State::new(&model, KvType::F32);
+        assert!(!state.can_rewind());
+        for (fed, length) in [(&ids[..20], 20), (&ids[20..33], 33)] {
+            feed(&model, &compute, &mut state, fed, 8);
+            state.mark();
+            assert_eq!(state.len(), length);
+        }
+        feed(&model, &compute, &mut state, &ids[33..], 48);
+        let n_bytes = state.n_bytes();
+        assert_eq!(state.truncate(30), 20, "{name}");
+        assert!(state.n_bytes() < n_bytes);
+        let rewound = feed(&model, &compute, &mut state, &ids[5..14], 9);
+
+        let mut fresh = State::new(&model, KvType::F32);
+        feed(&model, &compute, &mut fresh, &ids[..20], 20);
+        let straight = feed(&model, &compute, &mut fresh, &ids[5..14], 9);
+        let difference = max_difference(&rewound, &straight);
+        assert!(difference <= 1e-4, "{name}: {difference}");
+
+        assert_eq!(state.truncate(19), 0, "{name}");
+        let again = feed(&model, &compute, &mut state, &ids, 48);
+        assert!(max_difference(&again, &expected(name).logits) <= tolerance(name), "{name}");
     }
 }
 

@@ -11,6 +11,9 @@ use super::{Completion, Event, FinishReason, GenerateError, Request, StopStrings
 use crate::sampling::Sampler;
 use crate::{KvType, Logits, Model, State, Workspace, forward};
 
+/// Tokens of a prompt between the places in it that a state with recurrences can go back to.
+const MARK_EVERY: usize = 4096;
+
 /// How a session keeps its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionOptions {
@@ -115,6 +118,8 @@ impl Session {
     /// Returns how many tokens stay.
     fn reuse(&mut self, prompt: &[u32]) -> usize {
         let shared = self.tokens().iter().zip(prompt).take_while(|(a, b)| a == b).count();
+        // The end of a turn, where an edited one would begin.
+        self.state.mark();
         let kept = self.state.truncate(shared.min(prompt.len() - 1));
         self.state.expect_length(prompt.len());
         kept
@@ -138,6 +143,15 @@ impl Session {
             let tokens = &request.prompt[done..done + chunk];
             forward(&self.model, &self.compute, &mut self.state, &mut self.workspace, tokens, Logits::Last)?;
             on_event(Event::Prefill { done: done + chunk, total });
+            if (done + chunk) / MARK_EVERY > done / MARK_EVERY {
+                self.state.mark();
+            }
+        }
+        if !self.state.can_rewind() && self.state.len() + 1 < total {
+            // Another answer to the same prompt begins before its last token.
+            let tokens = &request.prompt[self.state.len()..total - 1];
+            forward(&self.model, &self.compute, &mut self.state, &mut self.workspace, tokens, Logits::Last)?;
+            self.state.mark();
         }
         let first = self.advance(&request.prompt[self.state.len()..], sampler)?;
         on_event(Event::Prefill { done: total, total });

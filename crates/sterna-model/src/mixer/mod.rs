@@ -18,7 +18,7 @@ use sterna_tensor::{Activations, Compute};
 use crate::linear::Linear;
 use crate::rope::RopeTables;
 use crate::spec::MixerSpec;
-use crate::state::MixerState;
+use crate::state::{MixerState, Recurrent};
 use crate::weights::MixerWeights;
 
 /// What all parts of a forward pass over one chunk share.
@@ -74,30 +74,46 @@ impl Mixer<'_> {
                 let layer = attention::Layer { spec, weights, rope: self.rope };
                 layer.mix(pass, cache, x, input, &mut scratch.attention, y);
             }
-            (MixerSpec::Mamba1(spec), MixerWeights::Mamba1(weights), MixerState::Mamba1(state)) => {
+            (
+                MixerSpec::Mamba1(spec),
+                MixerWeights::Mamba1(weights),
+                MixerState::Recurrent(Recurrent::Mamba1(state)),
+            ) => {
                 let layer = mamba1::Layer { spec, weights };
                 layer.mix(pass, state, x, input, &mut scratch.mamba1, y);
             }
-            (MixerSpec::ShortConv(spec), MixerWeights::ShortConv(weights), MixerState::ShortConv(state)) => {
+            (
+                MixerSpec::ShortConv(spec),
+                MixerWeights::ShortConv(weights),
+                MixerState::Recurrent(Recurrent::ShortConv(state)),
+            ) => {
                 let layer = short_conv::Layer { spec, weights };
                 layer.mix(pass, state, x, input, &mut scratch.short_conv, y);
             }
-            (MixerSpec::Mamba2(spec), MixerWeights::Mamba2(weights), MixerState::Mamba2(state)) => {
+            (
+                MixerSpec::Mamba2(spec),
+                MixerWeights::Mamba2(weights),
+                MixerState::Recurrent(Recurrent::Mamba2(state)),
+            ) => {
                 let layer = mamba2::Layer { spec, weights };
                 layer.mix(pass, state, x, input, &mut scratch.mamba2, y);
             }
             (
                 MixerSpec::GatedDelta(spec),
                 MixerWeights::GatedDelta(weights),
-                MixerState::GatedDelta(state),
+                MixerState::Recurrent(Recurrent::GatedDelta(state)),
             ) => {
                 let layer = gated_delta::Layer { spec, weights };
                 layer.mix(pass, state, x, input, &mut scratch.gated_delta, y);
             }
-            (MixerSpec::Parallel(spec), MixerWeights::Parallel(weights), MixerState::Parallel(state)) => {
+            (
+                MixerSpec::Parallel(spec),
+                MixerWeights::Parallel(weights),
+                MixerState::Parallel(cache, Recurrent::Mamba2(state)),
+            ) => {
                 let layer = parallel::Layer { spec, weights, rope: self.rope };
                 let scratch = (&mut scratch.parallel, &mut scratch.attention, &mut scratch.mamba2);
-                layer.mix(pass, state, x, input, scratch, y);
+                layer.mix(pass, (cache, state), x, input, scratch, y);
             }
             _ => unreachable!("weights and state are made by the spec"),
         }

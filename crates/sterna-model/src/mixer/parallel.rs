@@ -13,13 +13,6 @@ use crate::spec::ParallelSpec;
 use crate::weights::ParallelWeights;
 use crate::workspace::sized;
 
-/// What the two keep of a sequence.
-#[derive(Debug, Clone)]
-pub(crate) struct ParallelState {
-    pub(crate) attention: KvCache,
-    pub(crate) mamba: mamba2::Mamba2State,
-}
-
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     /// The scaled input, `[n, hidden_size]`.
@@ -41,7 +34,7 @@ impl Layer<'_> {
     pub(super) fn mix(
         &self,
         pass: &Pass,
-        state: &mut ParallelState,
+        (cache, state): (&mut KvCache, &mut mamba2::Mamba2State),
         x: &[f32],
         input: &mut Activations,
         (scratch, of_attention, of_mamba): (&mut Scratch, &mut attention::Scratch, &mut mamba2::Scratch),
@@ -51,13 +44,13 @@ impl Layer<'_> {
         let (c, scaled) = (pass.compute, sized(&mut scratch.x, x.len()));
         let attention = attention::Layer { spec: &spec.attention, weights: &weights.attention, rope };
         scale_into(x, spec.attention_in, scaled);
-        attention.mix(pass, &mut state.attention, scaled, input, of_attention, y);
+        attention.mix(pass, cache, scaled, input, of_attention, y);
         ops::scale(y, spec.attention_out);
 
         let of_state_space = sized(&mut scratch.y, x.len());
         let mamba = mamba2::Layer { spec: &spec.mamba, weights: &weights.mamba };
         scale_into(x, spec.mamba_in, scaled);
-        mamba.mix(pass, &mut state.mamba, scaled, input, of_mamba, of_state_space);
+        mamba.mix(pass, state, scaled, input, of_mamba, of_state_space);
         ops::add_scaled(c.isa, y, of_state_space, spec.mamba_out);
     }
 }
