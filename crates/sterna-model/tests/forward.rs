@@ -94,6 +94,8 @@ fn a_recurrence_goes_back_to_where_it_was_marked() {
         let ids = expected(name).input_ids;
         let mut state = State::new(&model, KvType::F32);
         assert!(!state.can_rewind());
+        let foreseen: usize = model.spec().blocks.iter().map(|block| block.mixer.state_len()).sum();
+        assert_eq!(state.n_bytes(), 4 * foreseen, "{name}");
         for (fed, length) in [(&ids[..20], 20), (&ids[20..33], 33)] {
             feed(&model, &compute, &mut state, fed, 8);
             state.mark();

@@ -31,6 +31,24 @@ impl MixerSpec {
             _ => None,
         }
     }
+
+    /// Floats that a sequence's recurrence takes, however long it is: state, and what the convolution before it remembers.
+    pub fn state_len(&self) -> usize {
+        let history = |conv_kernel: usize, width: usize| (conv_kernel - 1) * width;
+        match self {
+            MixerSpec::None | MixerSpec::Attention(_) => 0,
+            MixerSpec::Mamba1(spec) => {
+                spec.inner_size * spec.state_size + history(spec.conv_kernel, spec.inner_size)
+            }
+            MixerSpec::Mamba2(spec) => spec.state_len(),
+            MixerSpec::Parallel(spec) => spec.mamba.state_len(),
+            MixerSpec::ShortConv(spec) => history(spec.conv_kernel, spec.width),
+            MixerSpec::GatedDelta(spec) => {
+                spec.values_size() * spec.key_dim
+                    + history(spec.conv_kernel, 2 * spec.keys_size() + spec.values_size())
+            }
+        }
+    }
 }
 
 /// Grouped-query softmax attention.
@@ -200,6 +218,10 @@ impl Mamba2Spec {
     /// Width of all heads together.
     pub fn inner_size(&self) -> usize {
         self.n_heads * self.head_dim
+    }
+
+    fn state_len(&self) -> usize {
+        self.inner_size() * self.state_size + (self.conv_kernel - 1) * self.conv_size()
     }
 
     /// Width of what the convolution sees: `x`, `B` and `C`.

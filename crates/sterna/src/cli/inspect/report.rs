@@ -61,6 +61,8 @@ struct Memory {
     kv_type: &'static str,
     weights_bytes: u64,
     kv_bytes: u64,
+    /// Of recurrences: the same at any length.
+    state_bytes: u64,
     total_bytes: u64,
 }
 
@@ -136,10 +138,14 @@ impl Report {
             let title = if i == 0 { "blocks" } else { "" };
             writeln!(out, "{title:<14} {} x ({}; {})", blocks.count, blocks.mixer, blocks.feed_forward)?;
         }
-        let Memory { context, kv_type, weights_bytes, kv_bytes, total_bytes } = &self.memory;
+        let Memory { context, kv_type, weights_bytes, kv_bytes, state_bytes, total_bytes } = &self.memory;
+        let states = match state_bytes {
+            0 => String::new(),
+            bytes => format!(", states {} (f32)", units::bytes(*bytes)),
+        };
         writeln!(
             out,
-            "memory         {} at {context} tokens: weights {}, keys and values {} ({kv_type})",
+            "memory         {} at {context} tokens: weights {}, keys and values {} ({kv_type}){states}",
             units::bytes(*total_bytes),
             units::bytes(*weights_bytes),
             units::bytes(*kv_bytes)
@@ -266,7 +272,10 @@ impl Memory {
             |mixer: &MixerSpec| mixer.attention().map_or(0, |attention| 2 * attention.kv_size() as u64);
         let per_token: u64 = spec.blocks.iter().map(|block| elements(&block.mixer) * element_bytes).sum();
         let (weights_bytes, kv_bytes) = (weights.sum(), per_token * context as u64);
-        Memory { context, kv_type, weights_bytes, kv_bytes, total_bytes: weights_bytes + kv_bytes }
+        let state_len: u64 = spec.blocks.iter().map(|block| block.mixer.state_len() as u64).sum();
+        let state_bytes = 4 * state_len;
+        let total_bytes = weights_bytes + kv_bytes + state_bytes;
+        Memory { context, kv_type, weights_bytes, kv_bytes, state_bytes, total_bytes }
     }
 }
 
