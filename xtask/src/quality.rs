@@ -82,8 +82,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             eval.args(["--limit", &args.limit.to_string()]);
         }
         eval.arg("--html").arg(stem.with_extension("html"));
-        let results = Judged::of_output(&mut eval, &stem.with_extension("json"))?;
-        print!("{}", report::markdown(model, &results, &directory)?);
+        let results = Judged::of_output(&mut eval, &files, &stem.with_extension("json"))?;
+        print!("{}", report::markdown(model, &results)?);
     }
     Ok(())
 }

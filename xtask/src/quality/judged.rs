@@ -1,7 +1,7 @@
 //! What `sterna eval --json` says of each file, as far as it is looked at here.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
@@ -13,6 +13,9 @@ pub(super) struct Judged {
     pub(super) name: String,
     pub(super) is_reference: bool,
     pub(super) bits_per_weight: f64,
+    /// Where it is, unless it is the reference.
+    #[serde(skip)]
+    pub(super) file: PathBuf,
     text: Option<Text>,
     #[serde(default)]
     tasks: Vec<Task>,
@@ -62,14 +65,21 @@ struct Results {
 }
 
 impl Judged {
-    /// Runs `eval`, keeps what it prints in `json`, and reads it.
-    pub(super) fn of_output(eval: &mut Command, json: &Path) -> anyhow::Result<Vec<Judged>> {
+    /// Runs `eval`, which judges `files` in this order, keeps what it prints in `json`, and reads it.
+    pub(super) fn of_output(
+        eval: &mut Command,
+        files: &[PathBuf],
+        json: &Path,
+    ) -> anyhow::Result<Vec<Judged>> {
         let output =
             eval.stderr(Stdio::inherit()).output().with_context(|| format!("cannot run {eval:?}"))?;
         ensure!(output.status.success(), "{eval:?}: {}", output.status);
         fs::write(json, &output.stdout).with_context(|| format!("cannot write {}", json.display()))?;
         let results: Results = serde_json::from_slice(&output.stdout).context("results of sterna eval")?;
-        Ok(results.models)
+        let mut models = results.models;
+        let of_files = models.iter_mut().filter(|judged| !judged.is_reference).zip(files);
+        of_files.for_each(|(judged, file)| judged.file.clone_from(file));
+        Ok(models)
     }
 
     pub(super) fn comparison(&self) -> Option<&Comparison> {

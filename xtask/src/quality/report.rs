@@ -12,15 +12,15 @@ use super::judged::{Judged, Value};
 /// Shares of the checkpoint's quality that are asked about.
 const SHARES: [f64; 3] = [0.95, 0.98, 0.99];
 
-/// What was found about `model`, whose files are in `directory`.
-pub(super) fn markdown(model: &str, results: &[Judged], directory: &Path) -> anyhow::Result<String> {
+/// What was found about `model`.
+pub(super) fn markdown(model: &str, results: &[Judged]) -> anyhow::Result<String> {
     let mut text = format!("\n### {model}\n\n");
     text += "| file | bytes of the file | bits per weight | perplexity, ratio | KL, mean | same top token | LAMBADA |\n";
     text += "|---|---|---|---|---|---|---|\n";
     for judged in results {
         let of_file = match judged.is_reference {
             true => "-".to_owned(),
-            false => n_bytes(&directory.join(&judged.name))?.to_string(),
+            false => n_bytes(&judged.file)?.to_string(),
         };
         let Judged { name, bits_per_weight, .. } = judged;
         let comparison = judged.comparison();
@@ -40,8 +40,8 @@ pub(super) fn markdown(model: &str, results: &[Judged], directory: &Path) -> any
     let (ours, theirs): (Vec<&Judged>, Vec<&Judged>) = results
         .iter()
         .filter(|judged| !judged.is_reference)
-        .filter(|judged| judged.name.contains("bpw") || judged.name.ends_with(".gguf"))
-        .partition(|judged| judged.name.ends_with(".sterna"));
+        .filter(|judged| judged.name.contains("bpw") || is_gguf(judged))
+        .partition(|judged| !is_gguf(judged));
     type Of = fn(&Judged) -> Option<f64>;
     let perplexity: Of = |judged| Some(judged.comparison()?.retention.value);
     for (what, of) in [("perplexity", perplexity), ("LAMBADA", Judged::accuracy_retention as Of)] {
@@ -56,6 +56,10 @@ pub(super) fn markdown(model: &str, results: &[Judged], directory: &Path) -> any
         }
     }
     Ok(text)
+}
+
+fn is_gguf(judged: &Judged) -> bool {
+    judged.file.extension().is_some_and(|extension| extension == "gguf")
 }
 
 fn n_bytes(file: &Path) -> anyhow::Result<u64> {
