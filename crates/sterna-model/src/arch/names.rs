@@ -1,5 +1,6 @@
 //! What tensors are for, and what they are called in a checkpoint.
 
+pub(super) mod exceptions;
 mod patterns;
 
 use crate::weights::Seat;
@@ -136,7 +137,10 @@ impl Role {
 pub(crate) type Pattern = &'static str;
 
 /// The names of one family where they differ from those that most families share.
-pub(crate) type Exceptions = &'static [(Role, Pattern)];
+pub(crate) type Exceptions = &'static [Vocabulary];
+
+/// Names of some roles.
+pub(crate) type Vocabulary = &'static [(Role, Pattern)];
 
 /// What a tensor of a native file is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,7 +204,7 @@ const HF_PREFIXES: [(&str, &str); 5] = [
 ];
 
 fn hf_pattern_of(role: Role, exceptions: Exceptions) -> Pattern {
-    let exception = exceptions.iter().find(|(special, _)| *special == role);
+    let exception = exceptions.iter().copied().flatten().find(|(special, _)| *special == role);
     exception.map_or_else(|| hf_pattern(role), |&(_, pattern)| pattern)
 }
 

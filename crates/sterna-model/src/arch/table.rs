@@ -4,7 +4,7 @@ use super::Architecture;
 use super::experts::*;
 use super::fields::{Key, keys};
 use super::hf_config::families::*;
-use super::names::{Exceptions, Role};
+use super::names::exceptions;
 use super::parts::*;
 use super::recurrent::*;
 use super::scales::*;
@@ -94,7 +94,7 @@ pub(super) const TABLE: &[Architecture] = &[
             ("query_pre_attn_scalar", 256.0),
             ("sliding_window", 4096.0),
         ],
-        hf_names: &[(Role::FeedForwardNorm, "layers.{i}.pre_feedforward_layernorm.weight")],
+        hf_names: &[exceptions::GEMMA3],
         tied_by_default: true,
         norms_less_one: true,
         permuted_in_gguf: false,
@@ -140,7 +140,7 @@ pub(super) const TABLE: &[Architecture] = &[
         name: "mamba",
         hf: &["mamba"],
         defaults: &[("max_position_embeddings", 1_048_576.0)],
-        hf_names: MAMBA1_NAMES,
+        hf_names: &[exceptions::MAMBA, exceptions::MAMBA1],
         tied_by_default: true,
         norm_eps: LAYER_NORM_EPS,
         mixer: mamba1_everywhere,
@@ -150,18 +150,7 @@ pub(super) const TABLE: &[Architecture] = &[
     Architecture {
         name: "jamba",
         hf: &["jamba"],
-        hf_names: &[
-            (Role::FinalNorm, "final_layernorm.weight"),
-            (Role::FeedForwardNorm, "layers.{i}.pre_ff_layernorm.weight"),
-            (Role::Gate, "layers.{i}.feed_forward.gate_proj.weight"),
-            (Role::Up, "layers.{i}.feed_forward.up_proj.weight"),
-            (Role::Down, "layers.{i}.feed_forward.down_proj.weight"),
-            (Role::Router, "layers.{i}.feed_forward.router.weight"),
-            (Role::ExpertGate, "layers.{i}.feed_forward.experts.{e}.gate_proj.weight"),
-            (Role::ExpertUp, "layers.{i}.feed_forward.experts.{e}.up_proj.weight"),
-            (Role::ExpertDown, "layers.{i}.feed_forward.experts.{e}.down_proj.weight"),
-            (Role::SsmDtBias, "layers.{i}.mamba.dt_proj.bias"),
-        ],
+        hf_names: &[exceptions::BAMBA, exceptions::JAMBA],
         attention: AttentionRule { rotates: |_, _| Ok(false), ..UNBIASED },
         mamba1: JAMBA,
         mixer: mamba1_but_in_every,
@@ -171,17 +160,7 @@ pub(super) const TABLE: &[Architecture] = &[
     Architecture {
         name: "lfm2",
         hf: &["lfm2"],
-        hf_names: &[
-            (Role::FinalNorm, "embedding_norm.weight"),
-            (Role::MixerNorm, "layers.{i}.operator_norm.weight"),
-            (Role::FeedForwardNorm, "layers.{i}.ffn_norm.weight"),
-            (Role::QNorm, "layers.{i}.self_attn.q_layernorm.weight"),
-            (Role::KNorm, "layers.{i}.self_attn.k_layernorm.weight"),
-            (Role::O, "layers.{i}.self_attn.out_proj.weight"),
-            (Role::Gate, "layers.{i}.feed_forward.w1.weight"),
-            (Role::Up, "layers.{i}.feed_forward.w3.weight"),
-            (Role::Down, "layers.{i}.feed_forward.w2.weight"),
-        ],
+        hf_names: &[exceptions::LFM2],
         tied_by_default: true,
         norm_eps: Key { hf: "norm_eps", ..keys::NORM_EPS },
         attention: AttentionRule { qk_norm: true, ..UNBIASED },
@@ -194,7 +173,7 @@ pub(super) const TABLE: &[Architecture] = &[
         name: "mamba2",
         hf: &["mamba2"],
         defaults: &[("max_position_embeddings", 1_048_576.0)],
-        hf_names: MAMBA2_NAMES,
+        hf_names: &[exceptions::MAMBA, exceptions::MAMBA2],
         tied_by_default: true,
         norm_eps: LAYER_NORM_EPS,
         mamba2: MAMBA2,
@@ -207,28 +186,14 @@ pub(super) const TABLE: &[Architecture] = &[
         hf: &["bamba"],
         // Half of each head rotates, whatever older configurations say of it.
         defaults: &[("partial_rotary_factor", 0.5)],
-        hf_names: &[
-            (Role::FinalNorm, "final_layernorm.weight"),
-            (Role::FeedForwardNorm, "layers.{i}.pre_ff_layernorm.weight"),
-            (Role::Gate, "layers.{i}.feed_forward.gate_proj.weight"),
-            (Role::Up, "layers.{i}.feed_forward.up_proj.weight"),
-            (Role::Down, "layers.{i}.feed_forward.down_proj.weight"),
-        ],
+        hf_names: &[exceptions::BAMBA],
         mixer: mamba2_but_in_listed,
         ..HYBRID_ROW
     },
     Architecture {
         name: "granitemoehybrid",
         hf: &["granitemoehybrid"],
-        hf_names: &[
-            (Role::GateUp, "layers.{i}.shared_mlp.input_linear.weight"),
-            (Role::Down, "layers.{i}.shared_mlp.output_linear.weight"),
-            (Role::SharedGateUp, "layers.{i}.shared_mlp.input_linear.weight"),
-            (Role::SharedDown, "layers.{i}.shared_mlp.output_linear.weight"),
-            (Role::Router, "layers.{i}.block_sparse_moe.router.layer.weight"),
-            (Role::ExpertGateUp, "layers.{i}.block_sparse_moe.input_linear.weight"),
-            (Role::ExpertDown, "layers.{i}.block_sparse_moe.output_linear.weight"),
-        ],
+        hf_names: &[exceptions::GRANITE],
         tied_by_default: true,
         scales: granite_scales,
         attention: AttentionRule { rotates: rotates_if_said, score_divisor: granite_score_divisor, ..LLAMA },
@@ -239,13 +204,7 @@ pub(super) const TABLE: &[Architecture] = &[
     Architecture {
         name: "falcon_h1",
         hf: &["falcon_h1"],
-        hf_names: &[
-            (Role::FinalNorm, "final_layernorm.weight"),
-            (Role::FeedForwardNorm, "layers.{i}.pre_ff_layernorm.weight"),
-            (Role::Gate, "layers.{i}.feed_forward.gate_proj.weight"),
-            (Role::Up, "layers.{i}.feed_forward.up_proj.weight"),
-            (Role::Down, "layers.{i}.feed_forward.down_proj.weight"),
-        ],
+        hf_names: &[exceptions::BAMBA],
         scales: falcon_scales,
         attention: AttentionRule { score_divisor: falcon_score_divisor, ..LLAMA },
         mamba2: FALCON,
@@ -255,13 +214,7 @@ pub(super) const TABLE: &[Architecture] = &[
     Architecture {
         name: "qwen3_next",
         hf: &["qwen3_next"],
-        hf_names: &[
-            (Role::SsmConv, "layers.{i}.linear_attn.conv1d.weight"),
-            (Role::SsmDtBias, "layers.{i}.linear_attn.dt_bias"),
-            (Role::SsmA, "layers.{i}.linear_attn.A_log"),
-            (Role::SsmNorm, "layers.{i}.linear_attn.norm.weight"),
-            (Role::SsmOut, "layers.{i}.linear_attn.out_proj.weight"),
-        ],
+        hf_names: &[exceptions::LINEAR_ATTENTION],
         norms_less_one: true,
         attention: AttentionRule { qk_norm: true, output_gate: true, ..LLAMA },
         mixer: gated_delta_but_in_every,
@@ -271,7 +224,7 @@ pub(super) const TABLE: &[Architecture] = &[
     Architecture {
         name: "nemotron_h",
         hf: &["nemotron_h"],
-        hf_names: NEMOTRON_NAMES,
+        hf_names: &[exceptions::MAMBA, exceptions::MAMBA2, exceptions::NEMOTRON],
         norm_eps: LAYER_NORM_EPS,
         attention: AttentionRule { rotates: |_, _| Ok(false), ..LLAMA },
         mamba2: NEMOTRON,
@@ -284,63 +237,6 @@ pub(super) const TABLE: &[Architecture] = &[
 
 /// What `rms_norm_eps` is called where the first Mamba was the model.
 const LAYER_NORM_EPS: Key = Key { hf: "layer_norm_epsilon", ..keys::NORM_EPS };
-
-const MAMBA1_NAMES: Exceptions = &[
-    (Role::Embedding, "embeddings.weight"),
-    (Role::FinalNorm, "norm_f.weight"),
-    (Role::MixerNorm, "layers.{i}.norm.weight"),
-    (Role::SsmIn, "layers.{i}.mixer.in_proj.weight"),
-    (Role::SsmConv, "layers.{i}.mixer.conv1d.weight"),
-    (Role::SsmConvBias, "layers.{i}.mixer.conv1d.bias"),
-    (Role::SsmSelect, "layers.{i}.mixer.x_proj.weight"),
-    (Role::SsmDt, "layers.{i}.mixer.dt_proj.weight"),
-    (Role::SsmDtBias, "layers.{i}.mixer.dt_proj.bias"),
-    (Role::SsmA, "layers.{i}.mixer.A_log"),
-    (Role::SsmD, "layers.{i}.mixer.D"),
-    (Role::SsmOut, "layers.{i}.mixer.out_proj.weight"),
-];
-
-const MAMBA2_NAMES: Exceptions = &[
-    (Role::Embedding, "embeddings.weight"),
-    (Role::FinalNorm, "norm_f.weight"),
-    (Role::MixerNorm, "layers.{i}.norm.weight"),
-    (Role::SsmIn, "layers.{i}.mixer.in_proj.weight"),
-    (Role::SsmConv, "layers.{i}.mixer.conv1d.weight"),
-    (Role::SsmConvBias, "layers.{i}.mixer.conv1d.bias"),
-    (Role::SsmDtBias, "layers.{i}.mixer.dt_bias"),
-    (Role::SsmA, "layers.{i}.mixer.A_log"),
-    (Role::SsmD, "layers.{i}.mixer.D"),
-    (Role::SsmNorm, "layers.{i}.mixer.norm.weight"),
-    (Role::SsmOut, "layers.{i}.mixer.out_proj.weight"),
-];
-
-/// Those of Mamba-2 and of the other things that a mixer may be.
-const NEMOTRON_NAMES: Exceptions = &[
-    (Role::Embedding, "embeddings.weight"),
-    (Role::FinalNorm, "norm_f.weight"),
-    (Role::MixerNorm, "layers.{i}.norm.weight"),
-    (Role::FeedForwardNorm, "layers.{i}.norm.weight"),
-    (Role::SsmIn, "layers.{i}.mixer.in_proj.weight"),
-    (Role::SsmConv, "layers.{i}.mixer.conv1d.weight"),
-    (Role::SsmConvBias, "layers.{i}.mixer.conv1d.bias"),
-    (Role::SsmDtBias, "layers.{i}.mixer.dt_bias"),
-    (Role::SsmA, "layers.{i}.mixer.A_log"),
-    (Role::SsmD, "layers.{i}.mixer.D"),
-    (Role::SsmNorm, "layers.{i}.mixer.norm.weight"),
-    (Role::SsmOut, "layers.{i}.mixer.out_proj.weight"),
-    (Role::Q, "layers.{i}.mixer.q_proj.weight"),
-    (Role::K, "layers.{i}.mixer.k_proj.weight"),
-    (Role::V, "layers.{i}.mixer.v_proj.weight"),
-    (Role::O, "layers.{i}.mixer.o_proj.weight"),
-    (Role::Up, "layers.{i}.mixer.up_proj.weight"),
-    (Role::Down, "layers.{i}.mixer.down_proj.weight"),
-    (Role::Router, "layers.{i}.mixer.gate.weight"),
-    (Role::RouterBias, "layers.{i}.mixer.gate.e_score_correction_bias"),
-    (Role::ExpertUp, "layers.{i}.mixer.experts.{e}.up_proj.weight"),
-    (Role::ExpertDown, "layers.{i}.mixer.experts.{e}.down_proj.weight"),
-    (Role::SharedUp, "layers.{i}.mixer.shared_experts.up_proj.weight"),
-    (Role::SharedDown, "layers.{i}.mixer.shared_experts.down_proj.weight"),
-];
 
 /// Networks of several kinds of mixers. What other runtimes want of them is not written.
 const HYBRID_ROW: Architecture = Architecture {

@@ -10,6 +10,7 @@
 //! `S` is `[key_dim, value_dim]`, so that lanes run over values and no sum crosses them.
 
 use super::elementwise::{load, store};
+use super::heads::for_heads;
 use crate::simd::{Kernel, LANES, Simd};
 use crate::{Compute, Disjoint};
 
@@ -60,9 +61,6 @@ impl DeltaShape {
     }
 }
 
-/// Elements of state times tokens below which waking other threads costs more than it saves.
-const MIN_PARALLEL: usize = 1 << 16;
-
 /// Runs `state` `[n_value_heads, key_dim, value_dim]` over the tokens of `input`, and writes `y`
 /// `[n, n_value_heads * value_dim]`.
 ///
@@ -75,18 +73,9 @@ pub fn gated_delta(c: &Compute, shape: DeltaShape, input: DeltaInput<'_>, state:
     assert_eq!(state.len(), shape.state_len(), "states");
     assert_eq!(input.qkv.len(), n * shape.qkv_size(), "inputs");
     assert!(input.beta.len() == n * shape.n_value_heads && input.decay.len() == input.beta.len(), "gates");
-    let is_small = n * shape.state_len() < MIN_PARALLEL || c.pool.n_threads() == 1;
-    let (states, y) = (Disjoint::new(state), Disjoint::new(y));
-    let head = |head: usize| {
-        let len = shape.key_dim * shape.value_dim;
-        // SAFETY: every head is run once, and its state is nobody else's.
-        let state = unsafe { states.slice(head * len..(head + 1) * len) };
-        c.isa.run(Head { shape, input, head, state, y: &y, n });
-    };
-    match is_small {
-        true => (0..shape.n_value_heads).for_each(head),
-        false => c.pool.run(shape.n_value_heads, |chunk, _| head(chunk)),
-    }
+    for_heads(c, shape.n_value_heads, n, state, y, |head, state, y| {
+        c.isa.run(Head { shape, input, head, state, y, n });
+    });
 }
 
 /// The rule of one head of values.

@@ -10,6 +10,7 @@ mod conv;
 mod elementwise;
 mod gate;
 mod gated_delta;
+mod heads;
 mod math;
 mod norm;
 mod rope;

@@ -10,6 +10,7 @@
 //! other, so that any way of cutting a sequence gives the same bits.
 
 use super::elementwise::{load, store};
+use super::heads::for_heads;
 use crate::simd::{Kernel, LANES, Simd};
 use crate::{Compute, Disjoint};
 
@@ -56,9 +57,6 @@ impl SsdShape {
     }
 }
 
-/// Elements of state times tokens below which waking other threads costs more than it saves.
-const MIN_PARALLEL: usize = 1 << 16;
-
 /// Runs `state` `[n_heads, state_size, head_dim]` over the tokens of `input`, and writes `y` `[n, n_heads * head_dim]`.
 ///
 /// # Panics
@@ -71,19 +69,9 @@ pub fn ssd_scan(c: &Compute, shape: SsdShape, input: SsdInput<'_>, state: &mut [
     assert_eq!(input.xbc.len(), n * shape.xbc_size(), "inputs");
     assert!(input.dt.len() == n * shape.n_heads && input.decay.len() == input.dt.len(), "time steps");
     assert_eq!(input.d.len(), shape.n_heads, "factors of inputs");
-    let is_small = n * shape.state_len() < MIN_PARALLEL || c.pool.n_threads() == 1;
-    let states = Disjoint::new(state);
-    let y = Disjoint::new(y);
-    let head = |head: usize| {
-        let len = shape.state_size * shape.head_dim;
-        // SAFETY: every head is run once, and its state is nobody else's.
-        let state = unsafe { states.slice(head * len..(head + 1) * len) };
-        c.isa.run(Head { shape, input, head, state, y: &y, n });
-    };
-    match is_small {
-        true => (0..shape.n_heads).for_each(head),
-        false => c.pool.run(shape.n_heads, |chunk, _| head(chunk)),
-    }
+    for_heads(c, shape.n_heads, n, state, y, |head, state, y| {
+        c.isa.run(Head { shape, input, head, state, y, n });
+    });
 }
 
 /// The scan of one head.

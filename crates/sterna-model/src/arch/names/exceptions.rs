@@ -1,0 +1,96 @@
+//! Names that some families on the Hugging Face hub have of their own.
+
+use super::{Role, Vocabulary};
+
+pub(in crate::arch) const GEMMA3: Vocabulary =
+    &[(Role::FeedForwardNorm, "layers.{i}.pre_feedforward_layernorm.weight")];
+
+/// Of Bamba, and those that took its words.
+pub(in crate::arch) const BAMBA: Vocabulary = &[
+    (Role::FinalNorm, "final_layernorm.weight"),
+    (Role::FeedForwardNorm, "layers.{i}.pre_ff_layernorm.weight"),
+    (Role::Gate, "layers.{i}.feed_forward.gate_proj.weight"),
+    (Role::Up, "layers.{i}.feed_forward.up_proj.weight"),
+    (Role::Down, "layers.{i}.feed_forward.down_proj.weight"),
+];
+
+/// Of Jamba, beside those of Bamba.
+pub(in crate::arch) const JAMBA: Vocabulary = &[
+    (Role::Router, "layers.{i}.feed_forward.router.weight"),
+    (Role::ExpertGate, "layers.{i}.feed_forward.experts.{e}.gate_proj.weight"),
+    (Role::ExpertUp, "layers.{i}.feed_forward.experts.{e}.up_proj.weight"),
+    (Role::ExpertDown, "layers.{i}.feed_forward.experts.{e}.down_proj.weight"),
+    (Role::SsmDtBias, "layers.{i}.mamba.dt_proj.bias"),
+];
+
+pub(in crate::arch) const GRANITE: Vocabulary = &[
+    (Role::GateUp, "layers.{i}.shared_mlp.input_linear.weight"),
+    (Role::Down, "layers.{i}.shared_mlp.output_linear.weight"),
+    (Role::SharedGateUp, "layers.{i}.shared_mlp.input_linear.weight"),
+    (Role::SharedDown, "layers.{i}.shared_mlp.output_linear.weight"),
+    (Role::Router, "layers.{i}.block_sparse_moe.router.layer.weight"),
+    (Role::ExpertGateUp, "layers.{i}.block_sparse_moe.input_linear.weight"),
+    (Role::ExpertDown, "layers.{i}.block_sparse_moe.output_linear.weight"),
+];
+
+pub(in crate::arch) const LFM2: Vocabulary = &[
+    (Role::FinalNorm, "embedding_norm.weight"),
+    (Role::MixerNorm, "layers.{i}.operator_norm.weight"),
+    (Role::FeedForwardNorm, "layers.{i}.ffn_norm.weight"),
+    (Role::QNorm, "layers.{i}.self_attn.q_layernorm.weight"),
+    (Role::KNorm, "layers.{i}.self_attn.k_layernorm.weight"),
+    (Role::O, "layers.{i}.self_attn.out_proj.weight"),
+    (Role::Gate, "layers.{i}.feed_forward.w1.weight"),
+    (Role::Up, "layers.{i}.feed_forward.w3.weight"),
+    (Role::Down, "layers.{i}.feed_forward.w2.weight"),
+];
+
+/// Of the networks that began as Mamba and nothing else.
+pub(in crate::arch) const MAMBA: Vocabulary = &[
+    (Role::Embedding, "embeddings.weight"),
+    (Role::FinalNorm, "norm_f.weight"),
+    (Role::MixerNorm, "layers.{i}.norm.weight"),
+    (Role::SsmIn, "layers.{i}.mixer.in_proj.weight"),
+    (Role::SsmConv, "layers.{i}.mixer.conv1d.weight"),
+    (Role::SsmConvBias, "layers.{i}.mixer.conv1d.bias"),
+    (Role::SsmA, "layers.{i}.mixer.A_log"),
+    (Role::SsmD, "layers.{i}.mixer.D"),
+    (Role::SsmOut, "layers.{i}.mixer.out_proj.weight"),
+];
+
+/// Of the first Mamba.
+pub(in crate::arch) const MAMBA1: Vocabulary = &[
+    (Role::SsmSelect, "layers.{i}.mixer.x_proj.weight"),
+    (Role::SsmDt, "layers.{i}.mixer.dt_proj.weight"),
+    (Role::SsmDtBias, "layers.{i}.mixer.dt_proj.bias"),
+];
+
+/// Of the second.
+pub(in crate::arch) const MAMBA2: Vocabulary =
+    &[(Role::SsmDtBias, "layers.{i}.mixer.dt_bias"), (Role::SsmNorm, "layers.{i}.mixer.norm.weight")];
+
+/// Of Nemotron-H, where a mixer may be many things.
+pub(in crate::arch) const NEMOTRON: Vocabulary = &[
+    (Role::FeedForwardNorm, "layers.{i}.norm.weight"),
+    (Role::Q, "layers.{i}.mixer.q_proj.weight"),
+    (Role::K, "layers.{i}.mixer.k_proj.weight"),
+    (Role::V, "layers.{i}.mixer.v_proj.weight"),
+    (Role::O, "layers.{i}.mixer.o_proj.weight"),
+    (Role::Up, "layers.{i}.mixer.up_proj.weight"),
+    (Role::Down, "layers.{i}.mixer.down_proj.weight"),
+    (Role::Router, "layers.{i}.mixer.gate.weight"),
+    (Role::RouterBias, "layers.{i}.mixer.gate.e_score_correction_bias"),
+    (Role::ExpertUp, "layers.{i}.mixer.experts.{e}.up_proj.weight"),
+    (Role::ExpertDown, "layers.{i}.mixer.experts.{e}.down_proj.weight"),
+    (Role::SharedUp, "layers.{i}.mixer.shared_experts.up_proj.weight"),
+    (Role::SharedDown, "layers.{i}.mixer.shared_experts.down_proj.weight"),
+];
+
+/// Of Qwen3-Next's gated delta rule.
+pub(in crate::arch) const LINEAR_ATTENTION: Vocabulary = &[
+    (Role::SsmConv, "layers.{i}.linear_attn.conv1d.weight"),
+    (Role::SsmDtBias, "layers.{i}.linear_attn.dt_bias"),
+    (Role::SsmA, "layers.{i}.linear_attn.A_log"),
+    (Role::SsmNorm, "layers.{i}.linear_attn.norm.weight"),
+    (Role::SsmOut, "layers.{i}.linear_attn.out_proj.weight"),
+];
