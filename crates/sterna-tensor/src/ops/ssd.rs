@@ -132,7 +132,7 @@ impl Head<'_> {
             b[i] = &token[inner_size + group * state_size..][..state_size];
             c[i] = &token[inner_size + (n_groups + group) * state_size..][..state_size];
         }
-        for (row, state) in self.state.chunks_exact_mut(head_dim).enumerate() {
+        for (row, state) in (0..state_size).zip(self.state.chunks_exact_mut(head_dim)) {
             let state = &mut state[first..first + width];
             let mut s = load(simd, state);
             for i in 0..T {
