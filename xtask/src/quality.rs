@@ -51,10 +51,10 @@ pub(crate) struct Args {
     #[arg(long)]
     calib_tokens: Option<String>,
     /// Average bits of all weights, spent where they count
-    #[arg(long, value_delimiter = ',', default_values = ["3", "3.5", "4", "4.25", "4.5", "5", "6"])]
+    #[arg(long, value_delimiter = ',', default_values = ["3", "3.5", "4", "4.25", "4.5", "5", "6", "6.5"])]
     bpw: Vec<String>,
     /// Types of llama.cpp's files
-    #[arg(long, value_delimiter = ',', default_values = ["Q4_0", "Q4_1", "Q4_K_M", "Q3_K_M", "IQ4_XS"])]
+    #[arg(long, value_delimiter = ',', default_values = ["Q4_0", "Q4_1", "Q4_K_M", "Q3_K_M", "IQ4_XS", "Q5_K_M", "Q6_K"])]
     llama_cpp: Vec<String>,
     /// A Python with llama-cpp-python [default: one is made under target/]
     #[arg(long)]
