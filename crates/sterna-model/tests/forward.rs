@@ -120,6 +120,23 @@ fn a_recurrence_goes_back_to_where_it_was_marked() {
 }
 
 #[test]
+fn a_hundred_thousand_tokens_neither_grow_a_recurrence_nor_break_it() {
+    let compute = Compute::new(1, Precision::Int8);
+    let model = load("mamba2", CONFIGS[0], &compute);
+    let (mut state, mut workspace) = (State::new(&model, KvType::F16), Workspace::new());
+    let (n_bytes, mut token) = (state.n_bytes(), 1);
+    for _ in 0..100_000 {
+        let last = Logits::Last;
+        let logits = forward(&model, &compute, &mut state, &mut workspace, &[token], last).unwrap();
+        let best = argmax(logits);
+        assert!(logits[best].is_finite() && logits.iter().all(|logit| logit.abs() < 1e3));
+        // Not always the best, which would soon go in a circle.
+        token = ((best + state.len() * state.len()) % model.spec().vocab_size) as u32;
+    }
+    assert_eq!(state.n_bytes(), n_bytes);
+}
+
+#[test]
 fn a_sequence_that_outgrows_the_original_context_rotates_anew_from_its_start() {
     // The original context is 32 tokens, the prompt 48.
     let name = "phi3_longrope_long";
