@@ -79,6 +79,11 @@ pub(crate) fn multiply_by_sigmoid(c: &Compute, x: &mut [f32], gate: &[f32], widt
     for_rows(c, x, width, |first, x| ops::sigmoid_mul(c.isa, x, &gate[first..][..x.len()]));
 }
 
+/// `1 / (1 + e^-x)`, where there are few of them.
+pub(crate) fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + (-x).exp())
+}
+
 /// `dt = clamp(softplus(dt + bias))`, `[n, bias.len()]`.
 pub(crate) fn time_steps(c: &Compute, dt: &mut [f32], bias: &[f32], limits: [f32; 2]) {
     for_rows(c, dt, bias.len(), |_, dt| ops::time_steps(c.isa, dt, bias, limits));

@@ -113,9 +113,8 @@ impl State {
 
     /// Whether this is a state of a network like `spec`.
     pub(crate) fn fits(&self, spec: &Spec) -> bool {
-        let blocks = spec.blocks.iter().zip(&self.mixers);
-        spec.blocks.len() == self.mixers.len()
-            && blocks.into_iter().all(|(block, mixer)| mixer.fits(&block.mixer))
+        let mut blocks = spec.blocks.iter().zip(&self.mixers);
+        spec.blocks.len() == self.mixers.len() && blocks.all(|(block, mixer)| mixer.fits(&block.mixer))
     }
 
     /// Empties the state for `regime` and returns the tokens that it had seen.

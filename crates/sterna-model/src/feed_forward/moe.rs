@@ -6,6 +6,7 @@ use super::router::{Route, Router};
 use super::{FeedForwardScratch, dense};
 use crate::linear::{Linear, project_one};
 use crate::mixer::Pass;
+use crate::rows;
 use crate::spec::MoeSpec;
 use crate::weights::MoeWeights;
 use crate::workspace::sized;
@@ -48,7 +49,7 @@ pub(super) fn moe(
         let gates = sized(&mut scratch.scores, pass.n_tokens);
         project_one(pass, x, gate, input, gates);
         for (row, gate) in y.chunks_exact_mut(hidden_size).zip(gates) {
-            ops::scale(row, 1.0 / (1.0 + (-*gate).exp()));
+            ops::scale(row, rows::sigmoid(*gate));
         }
     }
     // Each expert runs once, over all tokens that it got.

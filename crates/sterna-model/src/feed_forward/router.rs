@@ -2,6 +2,7 @@
 
 use sterna_tensor::{Compute, ops};
 
+use crate::rows;
 use crate::spec::{MoeSpec, Routing};
 
 /// A token that an expert works on.
@@ -18,6 +19,8 @@ pub(super) struct Route {
 pub(super) struct Router {
     /// What experts are chosen by, `[n_experts]`.
     choice: Vec<f32>,
+    /// What groups of experts are chosen by.
+    groups: Vec<f32>,
     /// Experts, or groups of them, best first.
     order: Vec<usize>,
 }
@@ -54,9 +57,7 @@ impl Router {
         match spec.routing {
             // Scaled to a sum of one, the softmax of the chosen is a part of that of all.
             Routing::Softmax { .. } | Routing::SoftmaxOfChosen => ops::softmax(c.isa, scores),
-            Routing::Sigmoid { .. } => {
-                scores.iter_mut().for_each(|score| *score = 1.0 / (1.0 + (-*score).exp()))
-            }
+            Routing::Sigmoid { .. } => scores.iter_mut().for_each(|score| *score = rows::sigmoid(*score)),
         }
         self.choice.clear();
         self.choice.extend_from_slice(scores);
@@ -86,8 +87,9 @@ impl Router {
             }
             best[0] + best[1]
         };
-        let groups: Vec<f32> = self.choice.chunks_exact(size).map(two_best).collect();
-        best_first(&groups, &mut self.order);
+        self.groups.clear();
+        self.groups.extend(self.choice.chunks_exact(size).map(two_best));
+        best_first(&self.groups, &mut self.order);
         for &group in &self.order[n_active_groups..] {
             self.choice[group * size..][..size].fill(f32::NEG_INFINITY);
         }

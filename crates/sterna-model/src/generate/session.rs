@@ -118,9 +118,12 @@ impl Session {
     /// Returns how many tokens stay.
     fn reuse(&mut self, prompt: &[u32]) -> usize {
         let shared = self.tokens().iter().zip(prompt).take_while(|(a, b)| a == b).count();
-        // The end of a turn, where an edited one would begin.
-        self.state.mark();
-        let kept = self.state.truncate(shared.min(prompt.len() - 1));
+        let kept = shared.min(prompt.len() - 1);
+        if kept == self.state.len() {
+            // The end of a turn, where an edited one would begin.
+            self.state.mark();
+        }
+        let kept = self.state.truncate(kept);
         self.state.expect_length(prompt.len());
         kept
     }

@@ -131,7 +131,7 @@ impl Layer<'_> {
 
     /// Turns what the projections give into how much is learned and how much is kept, `[n, n_value_heads]` each.
     fn gates(&self, beta: &mut [f32], decay: &mut [f32], c: &Compute) {
-        beta.iter_mut().for_each(|beta| *beta = 1.0 / (1.0 + (-*beta).exp()));
+        beta.iter_mut().for_each(|beta| *beta = rows::sigmoid(*beta));
         rows::time_steps(c, decay, &self.weights.dt_bias, [0.0, f32::INFINITY]);
         for token in decay.chunks_exact_mut(self.spec.n_value_heads) {
             token.iter_mut().zip(&self.weights.a).for_each(|(decay, a)| *decay = (*decay * a).exp());
