@@ -9,11 +9,13 @@
 //!
 //! Both are read from front to back, once, by a decode step. Unwritten elements are zero.
 
+use std::fmt;
+
 use bytemuck::{Pod, Zeroable};
 
-use crate::Isa;
 use crate::ops::load_partial;
 use crate::simd::{Kernel, LANES, Simd};
+use crate::{Isa, ShapeError};
 
 /// How cached keys and values are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -82,6 +84,32 @@ impl KvPage {
         size_of_val(&*self.lines)
     }
 
+    /// All of it as it lies in memory, for a file.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.lines)
+    }
+
+    /// The page whose [`KvPage::as_bytes`] are `bytes`. Any bytes of the right length are a page of some keys and values.
+    ///
+    /// # Errors
+    /// [`ShapeError::Length`] when there are more or fewer.
+    pub fn from_bytes(
+        n_kv_heads: usize,
+        head_dim: usize,
+        ty: KvType,
+        bytes: &[u8],
+    ) -> Result<KvPage, ShapeError> {
+        let mut page = KvPage::new(n_kv_heads, head_dim, ty);
+        let (expected, found) = (page.n_bytes(), bytes.len());
+        if found != expected {
+            let kind = format!("{ty} page");
+            return Err(ShapeError::Length { rows: n_kv_heads, cols: head_dim, kind, expected, found });
+        }
+        bytemuck::cast_slice_mut(&mut page.lines).copy_from_slice(bytes);
+        Ok(page)
+    }
+
     /// Stores the key and value `[n_kv_heads * head_dim]` of one position in `slot`, which is the position modulo
     /// [`KvPage::LEN`]. Half precision rounds to nearest, ties to even.
     ///
@@ -141,6 +169,15 @@ impl KvType {
             KvType::F16 => 2,
             KvType::F32 => 4,
         }
+    }
+}
+
+impl fmt::Display for KvType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            KvType::F16 => "f16",
+            KvType::F32 => "f32",
+        })
     }
 }
 
@@ -245,6 +282,18 @@ mod tests {
                     bytemuck::cast_slice::<_, u16>(&page.lines).iter().filter(|&&bits| bits != 0).count();
                 assert_eq!(written, 2 * key.len());
             }
+        }
+    }
+
+    #[test]
+    fn a_page_is_its_bytes() {
+        let mut page = KvPage::new(2, 5, KvType::F16);
+        page.write(Isa::best(), 200, &[0.5; 10], &[-2.0; 10]);
+        let bytes = page.as_bytes();
+        let again = KvPage::from_bytes(2, 5, KvType::F16, bytes).unwrap();
+        assert_eq!(again.as_bytes(), bytes);
+        for wrong in [&bytes[1..], &[bytes, &[0]].concat()] {
+            assert!(KvPage::from_bytes(2, 5, KvType::F16, wrong).is_err());
         }
     }
 

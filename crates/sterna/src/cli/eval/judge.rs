@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use anyhow::ensure;
-use sterna::{Checkpoint, Engine, EngineOptions, KvType, Network, Precision, Size, Spec, Tokenizer};
+use sterna::{Checkpoint, Engine, EngineOptions, Network, Precision, Size, Spec, Tokenizer};
 use sterna_quant::eval::cache::{Cache, CacheKey, ModelIdentity};
 use sterna_quant::eval::divergence::{Comparison, compare};
 use sterna_quant::eval::perplexity::negative_log_likelihoods;
@@ -239,11 +239,7 @@ impl TextJob {
 
 /// What the logits depend on besides the model. (Neither the number of threads nor the instruction set.)
 fn computing(options: &EngineOptions) -> String {
-    let kv = match options.kv {
-        KvType::F16 => "f16",
-        KvType::F32 => "f32",
-    };
-    format!("{} {kv}", precision_name(options.precision))
+    format!("{} {}", precision_name(options.precision), options.kv)
 }
 
 fn precision_name(precision: Precision) -> &'static str {
