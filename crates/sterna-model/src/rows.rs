@@ -103,3 +103,9 @@ pub(crate) fn rotate(c: &Compute, x: &mut [f32], n: usize, head_dim: usize, cos:
         ops::rope(c.isa, x, tokens.len(), head_dim, &cos[table.clone()], &sin[table]);
     });
 }
+
+/// Spreads every head of `x` `[n, n_heads * head_dim]` as [`ops::hadamard`] does.
+pub(crate) fn hadamard(c: &Compute, x: &mut [f32], n: usize, head_dim: usize) {
+    let width = x.len() / n;
+    for_rows(c, x, width, |_, x| ops::hadamard(x, head_dim));
+}

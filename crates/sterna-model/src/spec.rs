@@ -13,6 +13,8 @@ pub use mixer::{
     ShortConvSpec,
 };
 
+use sterna_tensor::KvType;
+
 use crate::rope::{Regime, RopeSpec};
 
 /// A whole network.
@@ -100,6 +102,17 @@ pub enum TernaryStorage {
 }
 
 impl Spec {
+    /// Bytes that the keys and values of a sequence of `length` tokens take at most, stored as `ty`.
+    pub fn kv_bytes(&self, ty: KvType, length: usize) -> usize {
+        let layers = self.blocks.iter().filter_map(|block| block.mixer.attention());
+        layers.map(|attention| attention.kv_bytes(ty, length)).sum()
+    }
+
+    /// Bytes that the recurrences of a sequence take, however long it is.
+    pub fn state_bytes(&self) -> usize {
+        self.blocks.iter().map(|block| block.mixer.state_len() * size_of::<f32>()).sum()
+    }
+
     /// The rotary regime of a sequence of `length` tokens.
     pub fn regime(&self, length: usize) -> Regime {
         match self.blocks.iter().filter_map(BlockSpec::rope).any(|rope| rope.regime(length) == Regime::Long) {

@@ -71,7 +71,7 @@ impl State {
         self.expected_length = length;
     }
 
-    /// Whether the state can go back to any earlier length: recurrences can only to where they were [marked](State::mark).
+    /// Whether the state goes back without having been [marked](State::mark): recurrences do not.
     pub fn can_rewind(&self) -> bool {
         self.mixers.iter().all(|mixer| mixer.recurrent().is_none())
     }
@@ -85,8 +85,8 @@ impl State {
     }
 
     /// Forgets all tokens but the first `length`, and any announced length. Returns how many are left: `length`, or
-    /// fewer if a mixer cannot go back to just there (attention always can; recurrences can to where they were
-    /// [marked](State::mark)).
+    /// fewer if a mixer cannot go back to just there. Recurrences can to where they were [marked](State::mark), attention
+    /// always, but with a sliding window only by some thousand tokens.
     pub fn truncate(&mut self, length: usize) -> usize {
         self.expected_length = 0;
         if length >= self.len() {
@@ -98,6 +98,8 @@ impl State {
             None if self.can_rewind() => length,
             None => 0,
         };
+        let is_there = self.mixers.iter().all(|mixer| mixer.reaches(length));
+        let (length, earlier) = if is_there { (length, earlier) } else { (0, None) };
         for (i, mixer) in self.mixers.iter_mut().enumerate() {
             mixer.rewind(length, earlier.and_then(|snapshot| snapshot.states[i].as_ref()));
         }

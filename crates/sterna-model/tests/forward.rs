@@ -65,6 +65,36 @@ fn greedy_continuations_equal_the_reference_implementation() {
     }
 }
 
+/// Root of the mean square of `a - b`, as a share of that of `b`.
+fn relative_difference(a: &[f32], b: &[f32]) -> f32 {
+    let square = |x: &[f32]| -> f32 { x.iter().map(|x| x * x).sum() };
+    let difference: Vec<f32> = a.iter().zip(b).map(|(a, b)| a - b).collect();
+    (square(&difference) / square(b)).sqrt()
+}
+
+#[test]
+fn rounded_keys_and_values_cost_little_and_the_same_however_a_prompt_is_cut() {
+    let compute = Compute::new(2, Precision::Float);
+    for name in ["llama_gqa", "qwen3", "gemma3", "bamba", "falcon_h1"] {
+        let model = load(name, CONFIGS[0], &compute);
+        let expected = expected(name);
+        for (ty, most) in [(KvType::Int8, 0.03), (KvType::Int4, 0.5)] {
+            let logits = |chunk| {
+                let mut state = State::new(&model, ty);
+                feed(&model, &compute, &mut state, &expected.input_ids, chunk)
+            };
+            let whole = logits(48);
+            let difference = relative_difference(&whole, &expected.logits);
+            println!("{name} {ty}: {difference:.1e}");
+            assert!(difference <= most, "{name} {ty}: {difference}");
+            for chunk in [1, 7] {
+                let difference = relative_difference(&logits(chunk), &whole);
+                assert!(difference <= most / 10.0, "{name} {ty} by {chunk}: {difference}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_rewound_state_goes_on_as_a_fresh_one() {
     let compute = Compute::new(2, Precision::Float);
@@ -84,6 +114,35 @@ fn a_rewound_state_goes_on_as_a_fresh_one() {
         let difference = max_difference(&rewound, &straight);
         assert!(difference <= 1e-4, "{name}: {difference}");
     }
+}
+
+#[test]
+fn a_window_that_has_moved_on_is_gone_back_to_by_starting_over() {
+    let compute = Compute::new(2, Precision::Float);
+    let directory = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(common::directory("mistral_swa")).unwrap().map(Result::unwrap) {
+        std::fs::copy(entry.path(), directory.path().join(entry.file_name())).unwrap();
+    }
+    let path = directory.path().join("config.json");
+    let config = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(
+        &path,
+        config.replace("\"max_position_embeddings\": 512", "\"max_position_embeddings\": 9000"),
+    )
+    .unwrap();
+    let checkpoint = sterna_formats::Checkpoint::open(directory.path()).unwrap();
+    let model = Model::load(&checkpoint, &LoadOptions::default(), &compute).unwrap();
+
+    let ids: Vec<u32> = (0..4000).map(|i| i * 7 % 384).collect();
+    let mut state = State::new(&model, KvType::F16);
+    let straight = feed(&model, &compute, &mut state, &ids, 500);
+    assert!(state.n_bytes() < 3 * 8 * 256 * 4 * 32 * 2, "{}", state.n_bytes());
+    assert_eq!(state.truncate(3100), 3100);
+    let again = feed(&model, &compute, &mut state, &ids[3100..], 300);
+    assert!(max_difference(&again, &straight[3100 * 384..]) <= 1e-4);
+    assert_eq!(state.truncate(100), 0);
+    let again = feed(&model, &compute, &mut state, &ids[..200], 200);
+    assert!(max_difference(&again, &straight[..200 * 384]) <= 1e-4);
 }
 
 #[test]

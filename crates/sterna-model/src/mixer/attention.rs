@@ -64,6 +64,10 @@ impl Layer<'_> {
             rows::rotate(c, q, n, spec.head_dim, cos, sin);
             rows::rotate(c, k, n, spec.head_dim, cos, sin);
         }
+        if cache.ty().rotates_keys() {
+            rows::hadamard(c, q, n, spec.head_dim);
+            rows::hadamard(c, k, n, spec.head_dim);
+        }
         cache.write(c.isa, pass.first, k, v);
 
         let mixed = sized(&mut scratch.mixed, n * spec.q_size());

@@ -22,7 +22,7 @@ pub(crate) enum MixerState {
 impl MixerState {
     /// That of an empty sequence.
     pub(crate) fn new(spec: &MixerSpec, kv_type: KvType) -> MixerState {
-        let cache = |spec: &AttentionSpec| KvCache::new(spec.n_kv_heads, spec.head_dim, kv_type);
+        let cache = |spec: &AttentionSpec| KvCache::new(spec, kv_type);
         let recurrent = match spec {
             MixerSpec::None => return MixerState::None,
             MixerSpec::Attention(spec) => return MixerState::Attention(cache(spec)),
@@ -43,6 +43,14 @@ impl MixerState {
         match self {
             MixerState::None | MixerState::Attention(_) => None,
             MixerState::Recurrent(recurrent) | MixerState::Parallel(_, recurrent) => Some(recurrent),
+        }
+    }
+
+    /// Whether it still has all of the first `length` tokens that the tokens after them see.
+    pub(super) fn reaches(&self, length: usize) -> bool {
+        match self {
+            MixerState::Attention(cache) | MixerState::Parallel(cache, _) => cache.reaches(length),
+            MixerState::None | MixerState::Recurrent(_) => true,
         }
     }
 
@@ -68,10 +76,9 @@ impl MixerState {
     }
 
     pub(super) fn fits(&self, spec: &MixerSpec) -> bool {
-        let cache_fits = |cache: &KvCache, spec: &AttentionSpec| cache.fits(spec.n_kv_heads, spec.head_dim);
         match (self, spec) {
             (MixerState::None, MixerSpec::None) => true,
-            (MixerState::Attention(cache), MixerSpec::Attention(spec)) => cache_fits(cache, spec),
+            (MixerState::Attention(cache), MixerSpec::Attention(spec)) => cache.fits(spec),
             (MixerState::Recurrent(state), spec) => match (state, spec) {
                 (Recurrent::Mamba1(state), MixerSpec::Mamba1(spec)) => state.fits(spec),
                 (Recurrent::Mamba2(state), MixerSpec::Mamba2(spec)) => state.fits(spec),
@@ -82,7 +89,7 @@ impl MixerState {
                 _ => false,
             },
             (MixerState::Parallel(cache, Recurrent::Mamba2(state)), MixerSpec::Parallel(spec)) => {
-                cache_fits(cache, &spec.attention) && state.fits(&spec.mamba)
+                cache.fits(&spec.attention) && state.fits(&spec.mamba)
             }
             _ => false,
         }

@@ -1,15 +1,19 @@
 //! Attention of a few queries to a range of cached positions, block by block, with the online softmax of
 //! arXiv:2205.14135: sums are relative to the largest score so far and scaled down whenever that grows.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::panel::{COLUMNS, Panel, Rows, panel_product};
+use super::codes::{Codes, QueryGroup};
+use super::floats::Floats;
 use super::{AttentionShape, exp, tanh};
-use crate::kv::{KvElement, KvPage, KvType, KvView};
+use crate::Isa;
+use crate::kv::codes::{Int4, Int8, STRIP};
+use crate::kv::{KvPage, KvType, KvView};
 use crate::simd::{Kernel, LANES, Simd};
 
 /// Positions whose scores are computed before their values are summed: scores, keys and values stay in L1.
-pub(super) const BLOCK: usize = 64;
+pub(super) const BLOCK: usize = STRIP;
 
 /// Calls `f::<S, T, R>` with `R` rows, at most 3 or, where registers are many, 6.
 macro_rules! for_rows {
@@ -24,6 +28,8 @@ macro_rules! for_rows {
         }
     };
 }
+
+pub(super) use for_rows;
 
 /// The running state of some query rows; all buffers belong to the scratch of a worker.
 pub(super) struct Partial<'a> {
@@ -46,27 +52,55 @@ pub(super) struct BlockAttention<'a> {
     pub(super) first_position: usize,
     /// Positions to look at; each row still sees only those that causality and the window allow.
     pub(super) keys: Range<usize>,
+    /// Scratch for the queries in integers, `[n_rows, head_dim / 32]`.
+    pub(super) codes: &'a mut [QueryGroup],
     /// Scratch `[n_rows, BLOCK]`.
     pub(super) scores: &'a mut [f32],
     pub(super) partial: Partial<'a>,
 }
 
-impl Kernel for BlockAttention<'_> {
+/// How keys and values are stored, and multiplied with.
+pub(super) trait Stored {
+    /// As [`Kernel::DOTS`].
+    const DOTS: bool;
+
+    /// Called once, before the first block.
+    fn prepare<S: Simd>(simd: S, it: &mut BlockAttention<'_>);
+
+    /// `scores = queries · keysᵀ` with the soft cap, of `n_keys` positions from `slot` of `page` on.
+    fn score<S: Simd>(simd: S, it: &mut BlockAttention<'_>, page: &KvPage, slot: usize, n_keys: usize);
+
+    /// `weighted += scores · values`, the scores having become weights. Those beyond `n_keys` are zero.
+    fn gather<S: Simd>(simd: S, it: &mut BlockAttention<'_>, page: &KvPage, slot: usize, n_keys: usize);
+}
+
+impl BlockAttention<'_> {
+    pub(super) fn run(self, isa: Isa) {
+        match self.kv.pages[0].ty() {
+            KvType::F16 => isa.run(Over(self, PhantomData::<Floats<u16>>)),
+            KvType::F32 => isa.run(Over(self, PhantomData::<Floats<f32>>)),
+            KvType::Int8 => isa.run(Over(self, PhantomData::<Codes<Int8>>)),
+            KvType::Int4 => isa.run(Over(self, PhantomData::<Codes<Int4>>)),
+        }
+    }
+}
+
+struct Over<'a, P>(BlockAttention<'a>, PhantomData<P>);
+
+impl<P: Stored> Kernel for Over<'_, P> {
     type Output = ();
-    const DOTS: bool = false;
+    const DOTS: bool = P::DOTS;
 
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
-        match self.kv.pages[0].ty() {
-            KvType::F16 => self.over_blocks::<S, u16>(simd),
-            KvType::F32 => self.over_blocks::<S, f32>(simd),
-        }
+        self.0.over_blocks::<S, P>(simd);
     }
 }
 
 impl BlockAttention<'_> {
     #[inline(always)]
-    fn over_blocks<S: Simd, T: KvElement>(&mut self, simd: S) {
+    fn over_blocks<S: Simd, P: Stored>(&mut self, simd: S) {
+        P::prepare(simd, self);
         self.partial.largest.fill(f32::NEG_INFINITY);
         self.partial.sum.fill(0.0);
         self.partial.weighted.fill(0.0);
@@ -76,33 +110,13 @@ impl BlockAttention<'_> {
             let offset = start - self.kv.start;
             let page = &self.kv.pages[offset / KvPage::LEN];
             let slot = offset % KvPage::LEN;
-            self.score::<S, T>(simd, page, slot, n_keys);
+            P::score(simd, self, page, slot, n_keys);
             for row in 0..self.partial.sum.len() {
                 self.mask(row, start, n_keys);
                 self.weigh(simd, row);
             }
-            self.gather::<S, T>(simd, page, slot, n_keys);
+            P::gather(simd, self, page, slot, n_keys);
             start += BLOCK;
-        }
-    }
-
-    /// `scores = queries · keysᵀ`, with the soft cap.
-    #[inline(always)]
-    fn score<S: Simd, T: KvElement>(&mut self, simd: S, page: &KvPage, slot: usize, n_keys: usize) {
-        let (n_rows, head_dim, cap) = (self.partial.sum.len(), self.shape.head_dim, self.shape.softcap);
-        let keys = page.keys::<T>(self.kv_head);
-        // The last tiles may reach beyond `n_keys`: into zeros, or into keys that the mask hides.
-        for tile in (0..n_keys.div_ceil(LANES)).step_by(COLUMNS) {
-            let data = &keys[(slot / LANES + tile) * head_dim..];
-            let keys = Panel { data, step: 1, column: head_dim, n: head_dim };
-            let mut row = 0;
-            while row < n_rows {
-                let n = rows_at_once::<S>(n_rows - row);
-                let queries = Rows { data: &self.queries[row * head_dim..], stride: head_dim };
-                let scores = &mut self.scores[row * BLOCK + tile * LANES..];
-                for_rows!(n, score_tiles::<S, T>(simd, queries, keys, cap, scores));
-                row += n;
-            }
         }
     }
 
@@ -150,68 +164,28 @@ impl BlockAttention<'_> {
             simd.store(simd.mul(simd.load(v), simd.splat(shrink)), v);
         }
     }
-
-    /// `weighted += weights · values`
-    #[inline(always)]
-    fn gather<S: Simd, T: KvElement>(&mut self, simd: S, page: &KvPage, slot: usize, n_keys: usize) {
-        let (n_rows, row_len) = (self.partial.sum.len(), self.shape.row_len());
-        let step = row_len / LANES;
-        let values = &page.values::<T>(self.kv_head)[slot * step..];
-        for first in (0..step).step_by(COLUMNS) {
-            let values = Panel { data: &values[first..], step, column: 1, n: n_keys };
-            let mut row = 0;
-            while row < n_rows {
-                let n = rows_at_once::<S>(n_rows - row);
-                let weights = Rows { data: &self.scores[row * BLOCK..], stride: BLOCK };
-                let out = &mut self.partial.weighted[row * row_len + first * LANES..];
-                for_rows!(n, gather_columns::<S, T>(simd, weights, values, out, row_len));
-                row += n;
-            }
-        }
-    }
 }
 
 /// How many of `rest` rows one product takes: no more than leave their sums in registers, and evenly shared out.
 #[inline(always)]
-fn rows_at_once<S: Simd>(rest: usize) -> usize {
+pub(super) fn rows_at_once<S: Simd>(rest: usize) -> usize {
     let most = if S::TOKENS < 8 { 3 } else { 6 };
     rest.div_ceil(rest.div_ceil(most))
 }
 
-/// Scores of `R` rows, `BLOCK` apart in `scores`, at neighbouring tiles of keys.
+/// Stores the scores of neighbouring tiles of keys, with the soft cap.
 #[inline(always)]
-fn score_tiles<S: Simd, T: KvElement, const R: usize>(
+pub(super) fn put_scores<S: Simd, const N: usize>(
     simd: S,
-    queries: Rows<'_>,
-    keys: Panel<'_, T>,
+    sums: [S::F32; N],
     cap: Option<f32>,
     scores: &mut [f32],
 ) {
-    let sums = panel_product::<S, T, R>(simd, queries, keys);
-    for (r, sums) in sums.into_iter().enumerate() {
-        for (mut sum, to) in sums.into_iter().zip(scores[r * BLOCK..].as_chunks_mut().0) {
-            if let Some(cap) = cap {
-                let cap = simd.splat(cap);
-                sum = simd.mul(cap, tanh(simd, simd.div(sum, cap)));
-            }
-            simd.store(sum, to);
+    for (mut sum, to) in sums.into_iter().zip(scores.as_chunks_mut().0) {
+        if let Some(cap) = cap {
+            let cap = simd.splat(cap);
+            sum = simd.mul(cap, tanh(simd, simd.div(sum, cap)));
         }
-    }
-}
-
-/// Adds weighted values to neighbouring columns of `R` rows, `stride` apart in `out`.
-#[inline(always)]
-fn gather_columns<S: Simd, T: KvElement, const R: usize>(
-    simd: S,
-    weights: Rows<'_>,
-    values: Panel<'_, T>,
-    out: &mut [f32],
-    stride: usize,
-) {
-    let sums = panel_product::<S, T, R>(simd, weights, values);
-    for (r, sums) in sums.into_iter().enumerate() {
-        for (sum, to) in sums.into_iter().zip(out[r * stride..].as_chunks_mut().0) {
-            simd.store(simd.add(simd.load(to), sum), to);
-        }
+        simd.store(sum, to);
     }
 }

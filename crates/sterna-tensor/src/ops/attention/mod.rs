@@ -11,11 +11,14 @@ use crate::kv::{KvPage, KvView, value_row_len};
 use crate::{Compute, Disjoint};
 
 mod block;
+mod codes;
+mod floats;
 mod panel;
 #[cfg(test)]
 mod tests;
 
 use block::{BLOCK, BlockAttention, Partial};
+use codes::QueryGroup;
 
 /// The constants of an attention layer.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -109,7 +112,7 @@ impl AttentionShape {
 
     /// Floats of the scratch of an item of `n_rows`, its partial result apart.
     fn item_len(&self, n_rows: usize) -> usize {
-        n_rows * (self.head_dim + BLOCK)
+        n_rows * (self.head_dim + BLOCK + QueryGroup::floats(self.head_dim))
     }
 }
 
@@ -224,16 +227,19 @@ impl Task<'_> {
             let from = &self.q[self.row(kv_head, tokens.start, row)];
             to.iter_mut().zip(from).for_each(|(to, q)| *to = q * shape.scale);
         }
-        self.c.isa.run(BlockAttention {
+        let (scores, codes) = rest.split_at_mut(n_rows * BLOCK);
+        let attention = BlockAttention {
             shape,
             kv: self.kv,
             kv_head,
             queries,
             first_position: self.first_position + tokens.start,
             keys,
-            scores: &mut rest[..n_rows * BLOCK],
+            scores,
+            codes: bytemuck::cast_slice_mut(&mut codes[..n_rows * QueryGroup::floats(shape.head_dim)]),
             partial,
-        });
+        };
+        attention.run(self.c.isa);
     }
 
     /// Where row `row` of an item lies in `q` and in the output.

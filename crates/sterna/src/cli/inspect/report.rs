@@ -58,7 +58,7 @@ struct Group {
 #[derive(Debug, Serialize)]
 struct Memory {
     context: usize,
-    kv_type: &'static str,
+    kv_type: String,
     weights_bytes: u64,
     kv_bytes: u64,
     /// Of recurrences: the same at any length.
@@ -264,18 +264,11 @@ impl Group {
 
 impl Memory {
     fn new(spec: &Spec, context: usize, kv: KvType, weights: impl Iterator<Item = u64>) -> Memory {
-        let (kv_type, element_bytes) = match kv {
-            KvType::F16 => ("f16", 2),
-            KvType::F32 => ("f32", 4),
-        };
-        let elements =
-            |mixer: &MixerSpec| mixer.attention().map_or(0, |attention| 2 * attention.kv_size() as u64);
-        let per_token: u64 = spec.blocks.iter().map(|block| elements(&block.mixer) * element_bytes).sum();
-        let (weights_bytes, kv_bytes) = (weights.sum(), per_token * context as u64);
-        let state_len: u64 = spec.blocks.iter().map(|block| block.mixer.state_len() as u64).sum();
-        let state_bytes = 4 * state_len;
+        let kv_bytes = spec.kv_bytes(kv, context) as u64;
+        let weights_bytes = weights.sum();
+        let state_bytes = spec.state_bytes() as u64;
         let total_bytes = weights_bytes + kv_bytes + state_bytes;
-        Memory { context, kv_type, weights_bytes, kv_bytes, state_bytes, total_bytes }
+        Memory { context, kv_type: kv.to_string(), weights_bytes, kv_bytes, state_bytes, total_bytes }
     }
 }
 

@@ -1,21 +1,25 @@
 //! Cached keys and values of one layer, laid out for [`attention`](crate::ops::attention).
 //!
-//! A page holds [`KvPage::LEN`] positions. For every head it has the keys and then the values:
+//! A page holds [`KvPage::LEN`] positions. Where elements are floats, it has the keys and then the values of every head:
 //!
 //! * keys in tiles of 16 positions, `[LEN / 16, head_dim, 16]`: the scores of 16 positions are sums over `head_dim` of
 //!   one broadcast query element times one vector, without a horizontal sum;
 //! * values position by position, `[LEN, head_dim rounded up to 32]`: the output is a sum over positions of one
 //!   broadcast probability times a row.
 //!
-//! Both are read from front to back, once, by a decode step. Unwritten elements are zero.
+//! Both are read from front to back, once, by a decode step. Unwritten elements are zero. `codes.rs` draws pages of codes.
+
+pub(crate) mod codes;
 
 use std::fmt;
+use std::marker::PhantomData;
 
 use bytemuck::{Pod, Zeroable};
 
 use crate::ops::load_partial;
 use crate::simd::{Kernel, LANES, Simd};
 use crate::{Isa, ShapeError};
+use codes::{CodeWidth, Int4, Int8, WriteCodes};
 
 /// How cached keys and values are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -25,6 +29,10 @@ pub enum KvType {
     F16,
     /// Single precision: exactly what was computed.
     F32,
+    /// Codes of 8 bits, and a scale for every 32 elements of a head: 8.5 bits an element.
+    Int8,
+    /// The same with codes of 4 bits: 4.5 bits an element.
+    Int4,
 }
 
 /// The keys and values of [`KvPage::LEN`] positions of one layer.
@@ -56,8 +64,8 @@ impl KvPage {
     /// An empty page.
     #[must_use]
     pub fn new(n_kv_heads: usize, head_dim: usize, ty: KvType) -> KvPage {
-        let n_bytes = n_kv_heads * head_len(head_dim) * ty.size_of();
-        KvPage { n_kv_heads, head_dim, ty, lines: vec![CacheLine([0; 64]); n_bytes.div_ceil(64)].into() }
+        let n_lines = ty.page_bytes(n_kv_heads, head_dim) / size_of::<CacheLine>();
+        KvPage { n_kv_heads, head_dim, ty, lines: vec![CacheLine([0; 64]); n_lines].into() }
     }
 
     /// Heads that it holds.
@@ -111,7 +119,7 @@ impl KvPage {
     }
 
     /// Stores the key and value `[n_kv_heads * head_dim]` of one position in `slot`, which is the position modulo
-    /// [`KvPage::LEN`]. Half precision rounds to nearest, ties to even.
+    /// [`KvPage::LEN`]. Types that do not hold them exactly round to nearest, ties to even.
     ///
     /// # Panics
     /// When `slot` is not in the page or a length is wrong.
@@ -132,7 +140,14 @@ impl KvPage {
                 let page: &mut [f32] = bytemuck::cast_slice_mut(&mut self.lines);
                 isa.run(Write { page, head_dim, slot, key, value });
             }
+            KvType::Int8 => self.write_codes::<Int8>(isa, slot, key, value),
+            KvType::Int4 => self.write_codes::<Int4>(isa, slot, key, value),
         }
+    }
+
+    fn write_codes<C: CodeWidth>(&mut self, isa: Isa, slot: usize, key: &[f32], value: &[f32]) {
+        let (page, head_dim, width) = (&mut *self.lines, self.head_dim, PhantomData::<C>);
+        isa.run(WriteCodes { page, head_dim, slot, key, value, width });
     }
 
     /// Keys `[LEN / 16, head_dim, 16]` of a head.
@@ -162,13 +177,25 @@ impl KvView<'_> {
 }
 
 impl KvType {
-    /// Bytes per element.
+    /// All there are, the most exact first.
+    pub const ALL: [KvType; 4] = [KvType::F32, KvType::F16, KvType::Int8, KvType::Int4];
+
+    /// Whether keys are worth a [rotation](crate::ops::hadamard) before they are rounded, and queries with them.
     #[must_use]
-    pub fn size_of(self) -> usize {
-        match self {
-            KvType::F16 => 2,
-            KvType::F32 => 4,
-        }
+    pub fn rotates_keys(self) -> bool {
+        self == KvType::Int4
+    }
+
+    /// Bytes of a [`KvPage`]: of [`KvPage::LEN`] positions of a layer.
+    #[must_use]
+    pub fn page_bytes(self, n_kv_heads: usize, head_dim: usize) -> usize {
+        let head_bytes = match self {
+            KvType::F16 => 2 * head_len(head_dim),
+            KvType::F32 => 4 * head_len(head_dim),
+            KvType::Int8 => codes::head_lines::<Int8>(head_dim) * size_of::<CacheLine>(),
+            KvType::Int4 => codes::head_lines::<Int4>(head_dim) * size_of::<CacheLine>(),
+        };
+        n_kv_heads * head_bytes
     }
 }
 
@@ -177,6 +204,8 @@ impl fmt::Display for KvType {
         f.write_str(match self {
             KvType::F16 => "f16",
             KvType::F32 => "f32",
+            KvType::Int8 => "int8",
+            KvType::Int4 => "int4",
         })
     }
 }

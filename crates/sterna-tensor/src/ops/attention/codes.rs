@@ -1,0 +1,211 @@
+//! Products with keys and values that are codes, in integers: queries and weights are rounded to two int8 terms, of which the
+//! second rounds what the first left over, so that what is lost is what the cache has lost.
+
+use std::marker::PhantomData;
+
+use bytemuck::{Pod, Zeroable};
+
+use super::block::{BLOCK, BlockAttention, Stored, for_rows, put_scores, rows_at_once};
+use crate::kv::KvPage;
+use crate::kv::codes::{CodeWidth, GROUP, PAIRS, Strip};
+use crate::ops::load_partial;
+use crate::simd::{LANES, Simd};
+
+/// Keys and values as codes.
+pub(super) struct Codes<C>(PhantomData<C>);
+
+/// Pairs of quads in a tile of keys and 32 elements.
+const KEY_PAIRS: usize = GROUP / 8;
+
+/// The second term counts in parts of the first: what is left over is at most half a step of the first.
+const PARTS: f32 = 254.0;
+
+/// Thirty-two elements of a query: `scale (high + low / 254)`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct QueryGroup {
+    /// The terms, four codes to a word.
+    terms: [[i32; GROUP / 4]; 2],
+    /// What the sums of products start at, for the zero point of the keys.
+    starts: [i32; 2],
+    scale: f32,
+}
+
+impl QueryGroup {
+    /// Floats of scratch that a query takes.
+    pub(super) fn floats(head_dim: usize) -> usize {
+        head_dim.div_ceil(GROUP) * size_of::<QueryGroup>() / size_of::<f32>()
+    }
+}
+
+impl<C: CodeWidth> Stored for Codes<C> {
+    const DOTS: bool = true;
+
+    #[inline(always)]
+    fn prepare<S: Simd>(s: S, it: &mut BlockAttention<'_>) {
+        let head_dim = it.shape.head_dim;
+        let rows = it.queries.chunks_exact(head_dim).zip(it.codes.chunks_exact_mut(head_dim.div_ceil(GROUP)));
+        for (row, groups) in rows {
+            for (part, group) in row.chunks(GROUP).zip(groups) {
+                let (low, high) = part.split_at(part.len().min(LANES));
+                let values = [load_partial(s, low), load_partial(s, high)];
+                let rounded = Rounded::of(s, values);
+                group.terms = bytemuck::cast(rounded.terms);
+                group.scale = rounded.scale;
+                let zero = i32::from(C::ZERO) - C::offset::<S>();
+                let sum = |term: &[[u8; LANES]; 2]| -> i32 {
+                    term.as_flattened().iter().map(|&code| i32::from(code as i8)).sum()
+                };
+                group.starts = rounded.terms.each_ref().map(|term| -zero * sum(term));
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn score<S: Simd>(s: S, it: &mut BlockAttention<'_>, page: &KvPage, slot: usize, n_keys: usize) {
+        let (n_rows, n_groups) = (it.partial.sum.len(), it.shape.head_dim.div_ceil(GROUP));
+        let [keys, _] = page.strip::<C>(it.kv_head, slot);
+        for tile in 0..n_keys.div_ceil(LANES) {
+            let mut row = 0;
+            while row < n_rows {
+                let n = rows_at_once::<S>(n_rows - row);
+                let queries = &it.codes[row * n_groups..];
+                let scores = &mut it.scores[row * BLOCK + tile * LANES..];
+                for_rows!(n, score_tile::<S, C>(s, queries, keys, tile, it.shape.softcap, scores));
+                row += n;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn gather<S: Simd>(s: S, it: &mut BlockAttention<'_>, page: &KvPage, slot: usize, _: usize) {
+        let (n_rows, row_len) = (it.partial.sum.len(), it.shape.row_len());
+        let [_, values] = page.strip::<C>(it.kv_head, slot);
+        for group in 0..row_len / GROUP {
+            let mut row = 0;
+            while row < n_rows {
+                let n = rows_at_once::<S>(n_rows - row);
+                let weights = &it.scores[row * BLOCK..];
+                let out = &mut it.partial.weighted[row * row_len + group * GROUP..];
+                for_rows!(n, gather_group::<S, C>(s, weights, values, group, out, row_len));
+                row += n;
+            }
+        }
+    }
+}
+
+/// Scores of `R` rows, `BLOCK` apart in `scores`, at tile `tile` of keys.
+#[inline(always)]
+fn score_tile<S: Simd, C: CodeWidth, const R: usize>(
+    s: S,
+    queries: &[QueryGroup],
+    keys: Strip<'_>,
+    tile: usize,
+    cap: Option<f32>,
+    scores: &mut [f32],
+) {
+    let n_groups = keys.scales.len();
+    let tile_len = n_groups * KEY_PAIRS * C::PER_PAIR;
+    let codes = keys.codes[tile * tile_len..][..tile_len].chunks_exact(KEY_PAIRS * C::PER_PAIR);
+    let queries: [&[QueryGroup]; R] = std::array::from_fn(|r| &queries[r * n_groups..][..n_groups]);
+    let mut totals = [s.splat(0.0); R];
+    for (g, (codes, scales)) in codes.zip(keys.scales).enumerate() {
+        let groups: [&QueryGroup; R] = std::array::from_fn(|r| &queries[r][g]);
+        let mut sums = groups.map(|group| group.starts.map(|start| s.splat_i32(start)));
+        for (i, pair) in codes.chunks_exact(C::PER_PAIR).enumerate() {
+            for half in 0..2 {
+                let quad = C::quad(s, pair, half);
+                for (sums, group) in sums.iter_mut().zip(groups) {
+                    for (sum, term) in sums.iter_mut().zip(&group.terms) {
+                        *sum = C::dot(s, *sum, quad, term[2 * i + half]);
+                    }
+                }
+            }
+        }
+        let scales = s.load_f16(&scales.as_chunks().0[tile]);
+        for r in 0..R {
+            let scale = s.mul(scales, s.splat(groups[r].scale));
+            totals[r] = s.mul_add(of_terms(s, sums[r]), scale, totals[r]);
+        }
+    }
+    for (r, total) in totals.into_iter().enumerate() {
+        put_scores(s, [total], cap, &mut scores[r * BLOCK..]);
+    }
+}
+
+/// Adds weighted values of group `group` to `R` rows, `stride` apart in `out`.
+#[inline(always)]
+fn gather_group<S: Simd, C: CodeWidth, const R: usize>(
+    s: S,
+    weights: &[f32],
+    values: Strip<'_>,
+    group: usize,
+    out: &mut [f32],
+    stride: usize,
+) {
+    let (scales, _) = values.scales[group].as_chunks();
+    let codes = &values.codes[group * PAIRS * C::PER_PAIR..][..PAIRS * C::PER_PAIR];
+    let rounded: [Rounded<S, { BLOCK / LANES }>; R] = std::array::from_fn(|r| {
+        let (weights, _) = weights[r * BLOCK..][..BLOCK].as_chunks();
+        Rounded::of(s, std::array::from_fn(|i| s.mul(s.load(&weights[i]), s.load_f16(&scales[i]))))
+    });
+    let words: [[[i32; BLOCK / 4]; 2]; R] = std::array::from_fn(|r| bytemuck::cast(rounded[r].terms));
+    let zero = f32::from(C::ZERO) - C::offset::<S>() as f32;
+    for half in 0..2 {
+        let mut sums = [[s.splat_i32(0); 2]; R];
+        for (i, pair) in codes.chunks_exact(C::PER_PAIR).enumerate() {
+            let quad = C::quad(s, pair, half);
+            for (sums, words) in sums.iter_mut().zip(&words) {
+                for (sum, words) in sums.iter_mut().zip(words) {
+                    *sum = C::dot(s, *sum, quad, words[i]);
+                }
+            }
+        }
+        for (r, sums) in sums.into_iter().enumerate() {
+            let Rounded { scale, sum, .. } = rounded[r];
+            let codes = s.sub(of_terms(s, sums), s.splat(zero * s.reduce_sum(sum)));
+            let to = &mut out[r * stride + half * LANES..].as_chunks_mut().0[0];
+            s.store(s.mul_add(codes, s.splat(scale), s.load(to)), to);
+        }
+    }
+}
+
+/// `high + low / 254`
+#[inline(always)]
+fn of_terms<S: Simd>(s: S, [high, low]: [S::I32; 2]) -> S::F32 {
+    s.mul_add(s.to_f32(low), s.splat(1.0 / PARTS), s.to_f32(high))
+}
+
+/// Values as `scale (high + low / 254)`.
+#[derive(Clone, Copy)]
+struct Rounded<S: Simd, const N: usize> {
+    /// The terms, in -127..=127.
+    terms: [[[u8; LANES]; N]; 2],
+    scale: f32,
+    /// `high + low / 254` added up over the vectors.
+    sum: S::F32,
+}
+
+impl<S: Simd, const N: usize> Rounded<S, N> {
+    #[inline(always)]
+    fn of(s: S, values: [S::F32; N]) -> Rounded<S, N> {
+        let mut largest = s.splat(0.0);
+        for v in values {
+            largest = s.max(largest, s.abs(v));
+        }
+        let largest = s.reduce_max(largest);
+        // Below this, 127 / largest is no finite number.
+        let (scale, per_unit) = if largest < 1e-36 { (0.0, 0.0) } else { (largest / 127.0, 127.0 / largest) };
+        let mut terms = [[[0; LANES]; N]; 2];
+        let mut sum = s.splat(0.0);
+        for (i, v) in values.into_iter().enumerate() {
+            let v = s.mul(v, s.splat(per_unit));
+            let high = s.to_i32(v);
+            let low = s.to_i32(s.mul(s.sub(v, s.to_f32(high)), s.splat(PARTS)));
+            s.store_low_bytes(high, &mut terms[0][i]);
+            s.store_low_bytes(low, &mut terms[1][i]);
+            sum = s.add(sum, of_terms(s, [high, low]));
+        }
+        Rounded { terms, scale, sum }
+    }
+}
