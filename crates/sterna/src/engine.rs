@@ -5,10 +5,10 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use sterna_formats::{ChatTemplate, Checkpoint, FormatError, Message, RenderOptions, Special, Tokenizer};
-use sterna_model::generate::{Completion, Event, Request, Session, SessionOptions};
+use sterna_model::generate::{Completion, DraftModel, Event, Request, Session, SessionOptions};
 use sterna_model::sampling::{Sampler, SamplingOptions};
 
-use crate::{EngineOptions, Error, Network, recommended_sampling};
+use crate::{EngineOptions, Error, Network, draft, recommended_sampling};
 
 /// A model made ready to run.
 pub struct Engine {
@@ -18,32 +18,45 @@ pub struct Engine {
     /// A model that was not trained to chat has none, and can still continue text.
     template: Result<ChatTemplate, FormatError>,
     sampling: SamplingOptions,
+    lookup: bool,
+    draft: Option<DraftModel>,
 }
 
 impl Engine {
-    /// Opens the native or GGUF file or Hugging Face directory at `path`.
+    /// Opens the native or GGUF file or Hugging Face directory at `path`, and the draft model if there is one.
     ///
     /// # Errors
-    /// A file that is missing, malformed or of an unsupported architecture; a context longer than the model's.
+    /// A file that is missing, malformed or of an unsupported architecture; a context longer than the model's; a draft model
+    /// that does not suit.
     pub fn load(path: impl AsRef<Path>, options: &EngineOptions) -> Result<Engine, Error> {
         let start = Instant::now();
         let path = path.as_ref();
         let checkpoint = Checkpoint::open(path)?;
         let tokenizer = Tokenizer::from_checkpoint(&checkpoint)?;
         let template = ChatTemplate::from_checkpoint(&checkpoint, &tokenizer);
+        let network = Network::from_checkpoint(&checkpoint, options, start)?;
+        let draft = options.draft.as_deref().map(|path| draft::load(path, &network, &tokenizer));
         Ok(Engine {
             path: path.to_owned(),
             tokenizer,
             template,
             sampling: recommended_sampling(&checkpoint)?,
-            network: Network::from_checkpoint(&checkpoint, options, start)?,
+            draft: draft.transpose()?,
+            lookup: options.lookup,
+            network,
         })
     }
 
     /// An empty sequence over this model.
     pub fn session(&self) -> Session {
         let Network { model, compute, context, kv, .. } = &self.network;
-        Session::new(model, compute, SessionOptions { kv: *kv, ..SessionOptions::with_context(*context) })
+        let options =
+            SessionOptions { kv: *kv, lookup: self.lookup, ..SessionOptions::with_context(*context) };
+        let mut session = Session::new(model, compute, options);
+        if let Some(draft) = &self.draft {
+            session.set_draft(draft);
+        }
+        session
     }
 
     /// The tokens of a plain text to continue. Special tokens written out in it count as such.

@@ -1,5 +1,7 @@
 //! What can go wrong, from the file to the last token.
 
+use std::path::PathBuf;
+
 use sterna_formats::FormatError;
 use sterna_model::ModelError;
 use sterna_model::generate::GenerateError;
@@ -31,6 +33,14 @@ pub enum Error {
         asked: usize,
         /// Tokens the model was trained for.
         trained: usize,
+    },
+    /// A draft model whose token ids mean something else.
+    #[error("draft model {}: its tokenizer is not the model's: {why}", draft.display())]
+    OtherTokenizer {
+        /// The draft model.
+        draft: PathBuf,
+        /// What differs.
+        why: String,
     },
     /// A model that continues text and does not know conversations, or whose template cannot be read.
     #[error("no conversation without a chat template: {why}")]

@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 mod cores;
+mod draft;
 mod engine;
 mod error;
 mod network;
@@ -35,7 +36,7 @@ pub use sterna_formats::{
     ChatTemplate, Checkpoint, Message, RowOrder, Special, Tensor, TensorType, Tokenizer,
 };
 pub use sterna_model::generate::{
-    Completion, Event, FinishReason, GenerateError, Request, Session, SessionOptions, Timings,
+    Completion, Event, FinishReason, GenerateError, Request, Session, SessionOptions, Speculation, Timings,
 };
 pub use sterna_model::sampling::{Sampler, SamplingOptions};
 pub use sterna_model::{KvType, LoadOptions, Logits, Model, Spec, State, Workspace, forward, spec};

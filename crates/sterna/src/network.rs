@@ -1,6 +1,6 @@
 //! A network made ready to compute: opened, checked, and its weights packed for this machine.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,16 +21,22 @@ pub struct EngineOptions {
     pub kv: KvType,
     /// Arithmetic against quantized weights.
     pub precision: Precision,
+    /// Whether sessions decode text that repeats itself several tokens at a time where that pays: the same tokens, sooner.
+    pub lookup: bool,
+    /// A smaller model with the same tokenizer that guesses what this one will say.
+    pub draft: Option<PathBuf>,
 }
 
 impl Default for EngineOptions {
-    /// All physical cores, the model's own context, f16 keys and values, int8 activations.
+    /// All physical cores, the model's own context, f16 keys and values, int8 activations, lookup.
     fn default() -> EngineOptions {
         EngineOptions {
             threads: physical_cores(),
             context: None,
             kv: KvType::F16,
             precision: Precision::Int8,
+            lookup: true,
+            draft: None,
         }
     }
 }

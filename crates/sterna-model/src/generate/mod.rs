@@ -3,10 +3,14 @@
 //! A [`Session`] is one sequence over a model: the tokens so far and their [`State`](crate::State). Give it a whole prompt
 //! each time; what it shares with the tokens already computed is not computed again, so a chat pays only for the new turn.
 
+mod answer;
+mod output;
 mod session;
+pub mod speculate;
 mod stop;
 
 pub use session::{Session, SessionOptions};
+pub use speculate::{DraftModel, MAX_VERIFIED, Speculation};
 pub use stop::{Released, StopStrings};
 
 use std::sync::atomic::AtomicBool;
@@ -77,6 +81,8 @@ pub struct Completion {
     pub prompt_tokens: usize,
     /// How many of them were already in the state.
     pub cached_tokens: usize,
+    /// Tokens that were guessed, and how many of them rightly.
+    pub speculation: Speculation,
     /// Time it took.
     pub timings: Timings,
 }
@@ -122,6 +128,14 @@ pub enum GenerateError {
     /// There is nothing to continue.
     #[error("the prompt is empty: it has no tokens to continue")]
     EmptyPrompt,
+    /// A model that guesses are made for or by must be able to take tokens back.
+    #[error(
+        "the {what} has recurrences, which cannot take back a token: it can neither have nor be a draft model"
+    )]
+    CannotRewind {
+        /// Which model.
+        what: &'static str,
+    },
     /// The forward pass failed.
     #[error(transparent)]
     Model(#[from] crate::ModelError),

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use sterna_formats::{TokenStream, Tokenizer};
+use sterna_formats::Tokenizer;
 use sterna_tensor::Compute;
 
-use super::{Completion, Event, FinishReason, GenerateError, Request, StopStrings, Timings};
+use super::answer::Answer;
+use super::speculate::{DraftModel, MAX_VERIFIED, Speculator};
+use super::{Completion, Event, FinishReason, GenerateError, Request, Speculation, Timings};
 use crate::sampling::Sampler;
 use crate::{KvType, Logits, Model, State, Workspace, forward};
 
@@ -24,12 +26,15 @@ pub struct SessionOptions {
     /// Prompt tokens per forward pass: more is faster until the activations leave the cache, fewer can be cancelled
     /// sooner.
     pub prefill_chunk: usize,
+    /// Whether text that repeats itself is decoded several tokens at a time where that pays
+    /// ([`speculate`](super::speculate)): the same tokens, sooner.
+    pub lookup: bool,
 }
 
 impl SessionOptions {
-    /// `context` tokens, f16 keys and values, 512 tokens per prefill pass.
+    /// `context` tokens, f16 keys and values, 512 tokens per prefill pass, lookup.
     pub fn with_context(context: usize) -> SessionOptions {
-        SessionOptions { context, kv: KvType::F16, prefill_chunk: 512 }
+        SessionOptions { context, kv: KvType::F16, prefill_chunk: 512, lookup: true }
     }
 }
 
@@ -40,6 +45,11 @@ pub struct Session {
     options: SessionOptions,
     state: State,
     workspace: Workspace,
+    speculator: Speculator,
+    /// Of the generation that is going on.
+    speculation: Speculation,
+    /// The newest token and its guesses.
+    pass_tokens: Vec<u32>,
 }
 
 impl Session {
@@ -48,6 +58,9 @@ impl Session {
         Session {
             state: State::new(model, options.kv),
             workspace: Workspace::new(),
+            speculator: Speculator::new(options.lookup),
+            speculation: Speculation::default(),
+            pass_tokens: Vec::with_capacity(MAX_VERIFIED),
             model: Arc::clone(model),
             compute: Arc::clone(compute),
             options,
@@ -64,6 +77,11 @@ impl Session {
         self.state.tokens()
     }
 
+    /// Lets `draft` guess what this session's model will say, where the text itself does not tell. The tokens stay the same.
+    pub fn set_draft(&mut self, draft: &DraftModel) {
+        self.speculator.set_draft(draft, &self.compute, self.options.kv);
+    }
+
     /// Generates until a stop condition holds, calling `on_event` as things happen.
     ///
     /// # Errors
@@ -78,31 +96,48 @@ impl Session {
         let start = Instant::now();
         self.check(request.prompt)?;
         let cached_tokens = self.reuse(request.prompt);
-        let mut next = self.prefill(request, sampler, &mut on_event)?;
+        let first = self.prefill(request, sampler, &mut on_event)?;
+        let n_computed = request.prompt.len() - cached_tokens;
+        self.speculator.start(request.prompt, n_computed, start.elapsed())?;
+        self.speculation = Speculation::default();
         let time_to_first_token = start.elapsed();
 
-        let mut output = Output::new(tokenizer, request.stop, &mut on_event);
-        let mut tokens = Vec::new();
-        let finish_reason = loop {
-            let Some(token) = next else { break FinishReason::Cancelled };
-            tokens.push(token);
-            if tokenizer.is_end(token) || output.push(token) {
-                break FinishReason::Stop;
-            }
-            if request.max_tokens.is_some_and(|max_tokens| tokens.len() >= max_tokens) {
-                break FinishReason::Length;
-            }
-            if self.state.len() + 1 >= self.options.context {
-                break FinishReason::Context;
-            }
-            next = match request.cancel.load(Ordering::Relaxed) {
-                true => None,
-                false => Some(self.advance(&[token], sampler)?),
-            };
+        let mut answer = Answer::new(tokenizer, &request, self.options.context, &mut on_event);
+        let finish_reason = match first {
+            None => FinishReason::Cancelled,
+            Some(first) => self.decode(first, request, sampler, &mut answer)?,
         };
         let timings = Timings { time_to_first_token, decode: start.elapsed() - time_to_first_token };
-        let prompt_tokens = request.prompt.len();
-        Ok(Completion { text: output.finish(), tokens, finish_reason, prompt_tokens, cached_tokens, timings })
+        let (text, tokens) = answer.finish();
+        Ok(Completion {
+            text,
+            tokens,
+            finish_reason,
+            prompt_tokens: request.prompt.len(),
+            cached_tokens,
+            speculation: self.speculation,
+            timings,
+        })
+    }
+
+    /// Goes on after the first token, pass by pass, until there is a reason to stop.
+    fn decode(
+        &mut self,
+        first: u32,
+        request: Request<'_>,
+        sampler: &mut Sampler,
+        answer: &mut Answer<'_>,
+    ) -> Result<FinishReason, GenerateError> {
+        let mut finish_reason = answer.push(first);
+        self.speculator.push(first);
+        let mut newest = first;
+        while finish_reason.is_none() {
+            if request.cancel.load(Ordering::Relaxed) {
+                return Ok(FinishReason::Cancelled);
+            }
+            (newest, finish_reason) = self.pass(newest, sampler, answer)?;
+        }
+        Ok(finish_reason.unwrap_or(FinishReason::Length))
     }
 
     fn check(&self, prompt: &[u32]) -> Result<(), GenerateError> {
@@ -167,60 +202,55 @@ impl Session {
         let logits = forward(&self.model, &self.compute, state, workspace, tokens, Logits::Last)?;
         Ok(sampler.sample(logits, state.tokens()))
     }
-}
 
-/// The text of the generated tokens on its way out.
-struct Output<'a> {
-    stream: TokenStream<'a>,
-    sink: Sink<'a>,
-}
+    /// Computes `newest` together with guesses of what follows it, and draws until a guess turns out wrong. Returns the last
+    /// token drawn, which is not in the state, and a reason to stop after it.
+    fn pass(
+        &mut self,
+        newest: u32,
+        sampler: &mut Sampler,
+        answer: &mut Answer<'_>,
+    ) -> Result<(u32, Option<FinishReason>), GenerateError> {
+        let before = self.state.len();
+        let most = self.most_guesses(answer.room());
+        let guesses = self.speculator.guess(self.state.tokens(), newest, most, sampler)?;
+        let n_guesses = guesses.len();
+        self.pass_tokens.clear();
+        self.pass_tokens.push(newest);
+        self.pass_tokens.extend_from_slice(guesses);
 
-/// Text on its way past the stop strings.
-struct Sink<'a> {
-    stop: StopStrings,
-    stopped: bool,
-    text: String,
-    on_event: &'a mut dyn FnMut(Event<'_>),
-}
-
-impl<'a> Output<'a> {
-    fn new(tokenizer: &'a Tokenizer, stop: &[String], on_event: &'a mut dyn FnMut(Event<'_>)) -> Output<'a> {
-        let sink = Sink { stop: StopStrings::new(stop), stopped: false, text: String::new(), on_event };
-        Output { stream: tokenizer.stream().skip_special(), sink }
-    }
-
-    /// Takes a token; true if it completed a stop string.
-    fn push(&mut self, token: u32) -> bool {
-        if let Some(piece) = self.stream.push(token) {
-            self.sink.push(&piece);
+        let start = Instant::now();
+        let (state, workspace) = (&mut self.state, &mut self.workspace);
+        let logits = forward(&self.model, &self.compute, state, workspace, &self.pass_tokens, Logits::All)?;
+        let mut drawn = (newest, None);
+        let mut n_drawn = 0;
+        for logits in logits.chunks_exact(self.model.spec().vocab_size) {
+            // The tokens of the pass up to here are what was drawn.
+            n_drawn += 1;
+            let token = sampler.sample(logits, &state.tokens()[..before + n_drawn]);
+            drawn = (token, answer.push(token));
+            self.speculator.push(token);
+            if drawn.1.is_some() || self.pass_tokens.get(n_drawn) != Some(&token) {
+                break;
+            }
         }
-        self.sink.stopped
+        self.state.truncate(before + n_drawn);
+        self.speculator.observe(start.elapsed(), n_drawn);
+        self.speculation.passes += 1;
+        self.speculation.guessed += n_guesses;
+        self.speculation.accepted += n_drawn - 1;
+        Ok(drawn)
     }
 
-    /// Lets out the bytes of an unfinished character and what might have become a stop string.
-    fn finish(mut self) -> String {
-        if !self.sink.stopped
-            && let Some(rest) = self.stream.finish()
-        {
-            self.sink.push(&rest);
+    /// How many guesses can be checked when `room` tokens more may be drawn.
+    fn most_guesses(&self, room: usize) -> usize {
+        if !self.state.can_rewind() {
+            return 0;
         }
-        let held = self.sink.stop.finish();
-        self.sink.emit(&held);
-        self.sink.text
-    }
-}
-
-impl Sink<'_> {
-    fn push(&mut self, piece: &str) {
-        let released = self.stop.push(piece);
-        self.stopped = released.stopped;
-        self.emit(&released.text);
-    }
-
-    fn emit(&mut self, text: &str) {
-        if !text.is_empty() {
-            self.text.push_str(text);
-            (self.on_event)(Event::Text(text));
-        }
+        // Wrong guesses must not move the sequence into another rotary regime.
+        let regime = |length| self.model.spec().regime(self.state.final_length(length));
+        let length = self.state.len() + 1;
+        let most = room.saturating_sub(1).min(MAX_VERIFIED - 1);
+        if regime(length) == regime(length + most) { most } else { 0 }
     }
 }

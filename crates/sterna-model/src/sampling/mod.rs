@@ -14,8 +14,11 @@
 //! plausible tokens bolder and lets no implausible one in. (Hugging Face divides by the temperature before step 2.)
 //! Temperature 0 is greedy: the most likely token after the penalty.
 //!
-//! The draw takes one number from a seeded counter-based generator and uses nothing else, so the same logits and seed give
-//! the same token at any number of threads.
+//! The draw is a race: each token left gets an exponential waiting time at the rate of its probability, and the first one
+//! wins (the Gumbel-max trick in other words), which it does with just that probability. The times are made of random numbers
+//! that are a function of the seed, the number of the draw, and the token. So the same logits and seed give the same token
+//! at any number of threads; and another sampler with the same seed and nearly the same logits nearly always draws the
+//! same token, which is what a draft model is for ([`generate::speculate`](crate::generate::speculate)).
 
 mod candidates;
 mod rng;
@@ -120,20 +123,27 @@ impl Sampler {
 
     /// The next token, given `logits` (`[vocab_size]`) and the tokens so far. NaN is an impossible token and +inf a certain one.
     pub fn sample(&mut self, logits: &[f32], history: &[u32]) -> u32 {
-        if self.options.temperature == 0.0 {
+        if self.is_greedy() {
             self.penalise(logits, history);
             return candidates::greedy(&self.penalised);
         }
         self.distribution(logits, history);
-        let mut left = self.rng.uniform();
-        for candidate in &self.list {
-            left -= candidate.probability;
-            if left < 0.0 {
-                return candidate.token;
-            }
-        }
-        // The probabilities added up to a hair less than 1, and the draw fell in the gap.
-        self.list.last().map_or(0, |candidate| candidate.token)
+        let draw = self.rng.draw();
+        let time = |candidate: &Candidate| -draw.uniform(candidate.token).ln() / candidate.probability;
+        let times = self.list.iter().map(|candidate| (time(candidate), candidate.token));
+        // Only tokens without a chance wait forever, and the most likely one, which is first, has one.
+        times.min_by(|a, b| a.0.total_cmp(&b.0)).map_or(0, |(_, token)| token)
+    }
+
+    /// Becomes a sampler that draws as `other` is about to.
+    pub fn follow(&mut self, other: &Sampler) {
+        self.options.clone_from(&other.options);
+        self.rng.clone_from(&other.rng);
+    }
+
+    /// Whether each draw has one outcome, the most likely token.
+    fn is_greedy(&self) -> bool {
+        self.options.temperature == 0.0
     }
 
     /// What [`sample`](Self::sample) draws from: the tokens left by the filters, most likely first, with probabilities that

@@ -22,7 +22,7 @@ mod time_step;
 
 pub use add::{add_assign, add_scaled, scale};
 pub use argmax::argmax;
-pub use attention::{AttentionScratch, AttentionShape, attention};
+pub use attention::{AttentionScratch, AttentionShape, FEW_TOKENS, attention};
 pub use conv::{ConvActivation, causal_conv};
 pub(crate) use elementwise::load_partial;
 pub use gate::{gelu_tanh_mul, mul, relu2_mul, sigmoid_mul, silu_mul};

@@ -42,7 +42,7 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let text = args.prompt_text()?;
     let path = model_arg::resolve(&args.model)?;
     handle_interrupts()?;
-    let engine = Engine::load(&path, &args.generate.engine_options())?;
+    let engine = Engine::load(&path, &args.generate.engine_options()?)?;
     let base = SamplingOptions { seed: random_seed(), ..engine.recommended_sampling().clone() };
     let sampling = args.generate.sampling.over(base)?;
     if global.verbose {
@@ -133,12 +133,21 @@ struct Output<'a> {
     prompt_tokens: usize,
     generated_tokens: usize,
     sampling: SamplingOutput,
+    speculation: SpeculationOutput,
     threads: usize,
     load_seconds: f64,
     time_to_first_token_seconds: f64,
     decode_seconds: f64,
     prompt_tokens_per_second: Option<f64>,
     decode_tokens_per_second: Option<f64>,
+}
+
+/// Tokens that were guessed, and how many of them rightly.
+#[derive(Serialize)]
+struct SpeculationOutput {
+    passes: usize,
+    guessed_tokens: usize,
+    accepted_tokens: usize,
 }
 
 /// With the seed, all that it takes to get the same text again.
@@ -168,6 +177,11 @@ impl<'a> Output<'a> {
                 min_p: sampling.min_p,
                 repeat_penalty: sampling.repeat_penalty,
                 seed: sampling.seed,
+            },
+            speculation: SpeculationOutput {
+                passes: completion.speculation.passes,
+                guessed_tokens: completion.speculation.guessed,
+                accepted_tokens: completion.speculation.accepted,
             },
             threads: engine.network().compute.pool.n_threads(),
             load_seconds: engine.network().load_time.as_secs_f64(),

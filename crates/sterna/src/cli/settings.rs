@@ -7,6 +7,8 @@ use anyhow::Context;
 use clap::ValueEnum;
 use sterna::{EngineOptions, KvType, Precision, SamplingOptions, physical_cores};
 
+use super::model_arg;
+
 /// Flags of the verbs that compute.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Computing")]
@@ -31,12 +33,31 @@ pub(super) struct GenerateArgs {
     threads: ThreadsArg,
     #[command(flatten)]
     compute: ComputeArgs,
+    #[command(flatten)]
+    speculation: SpeculationArgs,
+}
+
+/// Flags of guessing ahead.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Guessing ahead (the text stays the same)")]
+struct SpeculationArgs {
+    /// A smaller model with the same tokenizer that guesses what the model will say
+    #[arg(long, value_name = "MODEL")]
+    draft: Option<String>,
+    /// Guess nothing from earlier text that looks alike
+    #[arg(long)]
+    no_lookup: bool,
 }
 
 impl GenerateArgs {
     /// How to run the model.
-    pub(super) fn engine_options(&self) -> EngineOptions {
-        self.compute.engine_options(self.threads.threads)
+    ///
+    /// # Errors
+    /// The draft model is not on this machine.
+    pub(super) fn engine_options(&self) -> anyhow::Result<EngineOptions> {
+        let draft = self.speculation.draft.as_deref().map(model_arg::resolve).transpose()?;
+        let lookup = !self.speculation.no_lookup;
+        Ok(EngineOptions { lookup, draft, ..self.compute.engine_options(self.threads.threads) })
     }
 }
 
@@ -91,6 +112,7 @@ impl ComputeArgs {
             context: self.context,
             kv: self.kv.into(),
             precision: self.precision.into(),
+            ..EngineOptions::default()
         }
     }
 }

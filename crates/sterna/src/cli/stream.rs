@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write, stderr, stdout};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::ProgressBar;
-use sterna::{Completion, Event};
+use sterna::{Completion, Event, Speculation};
 
 use super::terminal::{self, dim};
 
@@ -73,15 +73,19 @@ fn write_now(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// The tok/s line: `34 tokens, 58.1 tok/s · prompt 41 tokens (29 reused), 310 tok/s · first token 0.04 s`.
+/// The tok/s line: `34 tokens (12 of 15 guessed), 58.1 tok/s · prompt 41 tokens (29 reused), 310 tok/s · first token 0.04 s`.
 pub(super) fn print_stats(completion: &Completion) {
     let rate = |rate: Option<f64>| rate.map_or(String::new(), |rate| format!(", {rate:.1} tok/s"));
     let reused = match completion.cached_tokens {
         0 => String::new(),
         n => format!(" ({n} reused)"),
     };
+    let guessed = match completion.speculation {
+        Speculation { guessed: 0, .. } => String::new(),
+        Speculation { guessed, accepted, .. } => format!(" ({accepted} of {guessed} guessed)"),
+    };
     let line = format!(
-        "{} tokens{} · prompt {} tokens{reused}{} · first token {:.2} s",
+        "{} tokens{guessed}{} · prompt {} tokens{reused}{} · first token {:.2} s",
         completion.tokens.len(),
         rate(completion.decode_tokens_per_second()),
         completion.prompt_tokens,

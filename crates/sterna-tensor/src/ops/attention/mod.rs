@@ -49,6 +49,10 @@ pub struct AttentionScratch {
 /// Query rows of one item; eight tokens of a model with four query heads per key/value head.
 const ROWS: usize = 32;
 
+/// As many tokens at most are computed with the arithmetic of a single one, so that they get the same bits together as one
+/// by one.
+pub const FEW_TOKENS: usize = 16;
+
 /// Writes to `out` `[n_tokens, n_heads * head_dim]` what the queries `q` of the same shape, already rotated, draw from
 /// the cache. The tokens are those at `first_position` and after it, and `kv` holds their keys and values too.
 ///
@@ -70,7 +74,8 @@ pub fn attention(
     if n_tokens == 0 {
         return;
     }
-    let positions = shape.seen_from(first_position).start..first_position + n_tokens;
+    let task = Task::new(c, shape, q, kv, first_position);
+    let positions = &task.positions;
     assert!(kv.start <= positions.start && positions.end <= kv.end(), "positions {positions:?} of the cache");
     assert!(kv.start.is_multiple_of(KvPage::LEN), "a page starts at {}", kv.start);
     for page in kv.pages {
@@ -80,11 +85,13 @@ pub fn attention(
         );
         assert!(page.ty() == kv.pages[0].ty(), "one type in all pages");
     }
-    let task = Task { c, shape, q, kv, first_position, n_tokens, token_len, positions };
-    if n_tokens * shape.group() <= ROWS {
-        task.by_pages(scratch, out);
-    } else {
-        task.by_queries(scratch, out);
+    let block_len = (ROWS / shape.group()).max(1);
+    if n_tokens > FEW_TOKENS.max(block_len) {
+        return task.by_queries(scratch, out);
+    }
+    let blocks = q.chunks(block_len * token_len).zip(out.chunks_mut(block_len * token_len));
+    for (first, (q, out)) in (first_position..).step_by(block_len).zip(blocks) {
+        Task::new(c, shape, q, kv, first).by_pages(scratch, out);
     }
 }
 
@@ -128,7 +135,20 @@ struct Task<'a> {
     positions: Range<usize>,
 }
 
-impl Task<'_> {
+impl<'a> Task<'a> {
+    fn new(
+        c: &'a Compute,
+        shape: &'a AttentionShape,
+        q: &'a [f32],
+        kv: KvView<'a>,
+        first_position: usize,
+    ) -> Task<'a> {
+        let token_len = shape.n_heads * shape.head_dim;
+        let n_tokens = q.len() / token_len;
+        let positions = shape.seen_from(first_position).start..first_position + n_tokens;
+        Task { c, shape, q, kv, first_position, n_tokens, token_len, positions }
+    }
+
     /// Many queries: every item looks at all that its queries see, and writes its part of the output.
     fn by_queries(&self, scratch: &mut AttentionScratch, out: &mut [f32]) {
         let shape = self.shape;

@@ -168,6 +168,31 @@ fn the_same_bits_on_any_number_of_threads() {
     }
 }
 
+/// Across the border of a page and of a window.
+#[test]
+fn a_few_tokens_together_get_the_bits_of_single_ones() {
+    for (window, shape) in
+        [(None, shape(12, 2, 32)), (Some(20), shape(9, 3, 16)), (Some(250), shape(8, 8, 20))]
+    {
+        let case = Case::new(AttentionShape { window, ..shape }, 3 * KvPage::LEN);
+        let token_len = shape.n_heads * shape.head_dim;
+        on_every_isa(|isa| {
+            let c = Compute { isa, pool: Pool::new(1), precision: Precision::Float };
+            let pages = case.pages(isa, KvType::F16);
+            let mut run = |first: usize, n_tokens: usize| {
+                let (mut out, mut scratch) = (vec![0.0; n_tokens * token_len], AttentionScratch::default());
+                let q = &case.q[first * token_len..][..n_tokens * token_len];
+                let kv = KvView { pages: &pages, start: 0 };
+                attention(&c, &case.shape, q, kv, first, &mut scratch, &mut out);
+                out.into_iter().map(f32::to_bits).collect::<Vec<u32>>()
+            };
+            let first = 2 * KvPage::LEN - FEW_TOKENS / 2;
+            let singly: Vec<u32> = (first..first + FEW_TOKENS).flat_map(|token| run(token, 1)).collect();
+            assert_eq!(run(first, FEW_TOKENS), singly, "{window:?}");
+        });
+    }
+}
+
 #[test]
 fn scores_beyond_the_range_of_exp() {
     let case = Case::new(AttentionShape { scale: 40.0, ..shape(2, 1, 16) }, 90);

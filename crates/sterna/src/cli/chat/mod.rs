@@ -36,7 +36,7 @@ pub(super) struct Args {
 pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     handle_interrupts()?;
     let path = model_arg::resolve_or_pull(args.model.as_deref(), global)?;
-    let engine = Engine::load(&path, &args.generate.engine_options())?;
+    let engine = Engine::load(&path, &args.generate.engine_options()?)?;
     ensure!(
         engine.has_chat_template(),
         "{} has no chat template: it continues text and does not converse; `sterna run` does that",
