@@ -8,13 +8,14 @@ mod caches;
 mod limits;
 mod measure;
 mod report;
+mod speculation;
 mod weights;
 
 use std::io::{Write, stdout};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use sterna::{Isa, Network, physical_cores};
+use sterna::{Engine, EngineOptions, Isa, Network, physical_cores};
 
 use super::settings::{ComputeArgs, positive, threads};
 use super::{memory, model_arg, terminal};
@@ -32,6 +33,13 @@ pub(super) struct Args {
     /// the speed that they allow it and the share that it reaches
     #[arg(long)]
     limits: bool,
+    /// Measure instead what guessing ahead is worth: `-n` tokens of answers that repeat their input and of others, token by
+    /// token and with guesses by turns
+    #[arg(long, requires = "model")]
+    speculation: bool,
+    /// With `--speculation`: a smaller model with the same tokenizer that guesses what the model will say
+    #[arg(long, value_name = "MODEL", requires = "speculation")]
+    draft: Option<String>,
     /// Prompt lengths to measure; 0 for none
     #[arg(short = 'p', long, value_name = "TOKENS", value_delimiter = ',', default_value = "512")]
     n_prompt: Vec<usize>,
@@ -71,6 +79,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let isa = Isa::from_env()?;
     let limits = args.limits.then(|| Limits::measure(isa, &thread_counts));
     let text = match (&args.model, limits) {
+        (Some(model), _) if args.speculation => speculate(model, &args, &thread_counts)?,
         (Some(model), limits) => bench(model, &args, &thread_counts, limits)?,
         (None, Some(limits)) => match args.output {
             Format::Json => serde_json::to_string_pretty(&limits)? + "\n",
@@ -106,5 +115,18 @@ fn bench(
         Format::Md => report.markdown(),
         Format::Json => report.json()?,
         Format::Csv => report.csv(),
+    })
+}
+
+/// Times answers of `model` with guesses and without.
+fn speculate(model: &str, args: &Args, thread_counts: &[usize]) -> anyhow::Result<String> {
+    let draft = args.draft.as_deref().map(model_arg::resolve).transpose()?;
+    let options = EngineOptions { draft, ..args.compute.engine_options(thread_counts.first().copied()) };
+    let engine = Engine::load(model_arg::resolve(model)?, &options)?;
+    let n_tokens = args.n_gen.first().copied().unwrap_or(1).max(1);
+    let report = speculation::measure(&engine, n_tokens, args.repetitions)?;
+    Ok(match args.output {
+        Format::Json => serde_json::to_string_pretty(&report)? + "\n",
+        Format::Md | Format::Csv => report.markdown(),
     })
 }
