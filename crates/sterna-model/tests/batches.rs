@@ -8,8 +8,8 @@ use sterna_model::{KvType, LoadOptions, Logits, Model, State, Workspace, forward
 use sterna_tensor::{Compute, Precision};
 
 /// The bits of the logits of `tokens`, the last `MAX_VERIFIED` of them `chunk` at a time.
-fn logits(model: &Model, compute: &Compute, tokens: &[u32], chunk: usize) -> Vec<u32> {
-    let (mut state, mut workspace) = (State::new(model, KvType::F16), Workspace::new());
+fn logits(model: &Model, compute: &Compute, kv: KvType, tokens: &[u32], chunk: usize) -> Vec<u32> {
+    let (mut state, mut workspace) = (State::new(model, kv), Workspace::new());
     state.expect_length(tokens.len());
     let (prompt, rest) = tokens.split_at(tokens.len() - MAX_VERIFIED);
     forward(model, compute, &mut state, &mut workspace, prompt, Logits::Last).unwrap();
@@ -28,9 +28,12 @@ fn a_few_tokens_together_are_as_one_at_a_time() {
         for name in checkpoints() {
             let model = Model::load(&open(name, CONFIGS[0]), &LoadOptions::default(), &compute).unwrap();
             let tokens = expected(name).input_ids;
-            let singly = logits(&model, &compute, &tokens, 1);
-            for chunk in [2, 3, 5, 8, 11, MAX_VERIFIED] {
-                assert!(logits(&model, &compute, &tokens, chunk) == singly, "{name} by {chunk}");
+            for kv in [KvType::F16, KvType::Int8, KvType::Int4] {
+                let singly = logits(&model, &compute, kv, &tokens, 1);
+                for chunk in [2, 3, 5, 8, 11, MAX_VERIFIED] {
+                    let together = logits(&model, &compute, kv, &tokens, chunk);
+                    assert!(together == singly, "{name} by {chunk}, {kv}");
+                }
             }
         }
     }

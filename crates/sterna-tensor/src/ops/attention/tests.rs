@@ -178,17 +178,20 @@ fn a_few_tokens_together_get_the_bits_of_single_ones() {
         let token_len = shape.n_heads * shape.head_dim;
         on_every_isa(|isa| {
             let c = Compute { isa, pool: Pool::new(1), precision: Precision::Float };
-            let pages = case.pages(isa, KvType::F16);
-            let mut run = |first: usize, n_tokens: usize| {
-                let (mut out, mut scratch) = (vec![0.0; n_tokens * token_len], AttentionScratch::default());
-                let q = &case.q[first * token_len..][..n_tokens * token_len];
-                let kv = KvView { pages: &pages, start: 0 };
-                attention(&c, &case.shape, q, kv, first, &mut scratch, &mut out);
-                out.into_iter().map(f32::to_bits).collect::<Vec<u32>>()
-            };
-            let first = 2 * KvPage::LEN - FEW_TOKENS / 2;
-            let singly: Vec<u32> = (first..first + FEW_TOKENS).flat_map(|token| run(token, 1)).collect();
-            assert_eq!(run(first, FEW_TOKENS), singly, "{window:?}");
+            for ty in [KvType::F16, KvType::Int8] {
+                let pages = case.pages(isa, ty);
+                let run = |first: usize, n_tokens: usize| {
+                    let (mut out, mut scratch) =
+                        (vec![0.0; n_tokens * token_len], AttentionScratch::default());
+                    let q = &case.q[first * token_len..][..n_tokens * token_len];
+                    let kv = KvView { pages: &pages, start: 0 };
+                    attention(&c, &case.shape, q, kv, first, &mut scratch, &mut out);
+                    out.into_iter().map(f32::to_bits).collect::<Vec<u32>>()
+                };
+                let first = 2 * KvPage::LEN - FEW_TOKENS / 2;
+                let singly: Vec<u32> = (first..first + FEW_TOKENS).flat_map(|token| run(token, 1)).collect();
+                assert_eq!(run(first, FEW_TOKENS), singly, "{window:?}, {ty}");
+            }
         });
     }
 }
