@@ -1,12 +1,15 @@
 //! Speed of the matrix kernels on this machine, without a model: `cargo run --release -p sterna-tensor --example
 //! kernels -- [threads] [format] [isa]`. Weights are rotated through more memory than the caches hold, as in a model.
+//!
+//! The limits of the machine are measured in between, because on a shared machine they drift: a share says how much of what there
+//! was at the time a kernel reached.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use half::f16;
 use sterna_tensor::{
     Activations, Block, BlockSource, Compute, Isa, Matrix, PackedFormat, PackedMatrix, Pool, Precision,
-    linear,
+    limits, linear,
 };
 
 /// Shape of every matrix, as in a model of some 1.5 G weights.
@@ -14,9 +17,12 @@ const ROWS: usize = 1536;
 const COLS: usize = 1536;
 /// Enough matrices for some 200 MB of 4-bit weights.
 const N_MATRICES: usize = 160;
-/// Prefill is timed on few rows and tokens, many times, so that the best time is one that nothing interrupted.
-const PROMPT: usize = 64;
-const PROMPT_ROWS: usize = 256;
+/// Tokens of a pass of prefill, over one matrix.
+const PROMPT: usize = 512;
+/// Measurements of which the median counts.
+const ROUNDS: usize = 7;
+/// Bytes read by each thread where memory is measured.
+const MEMORY_BYTES: usize = 256 << 20;
 
 struct Pattern(PackedFormat);
 
@@ -40,10 +46,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let wanted = args.next();
     let wanted_isa = args.next();
     println!(
-        "{n_threads} threads; decode of 1 token in GB/s of weights, prefill of {PROMPT} tokens in GOP/s"
+        "{n_threads} threads; decode of 1 token in GB/s of weights and share of what memory reads, prefill of {PROMPT} tokens in \
+         GOP/s and share of what int8 dot products do"
     );
-    println!("| format | bits | ISA | pack GB/s | decode | prefill |");
-    println!("|---|---|---|---|---|---|");
+    println!("| format | bits | ISA | pack GB/s | decode | share | prefill | share |");
+    println!("|---|---|---|---|---|---|---|---|");
     let own = ["a2g128", "a3g128", "a4g128", "a4g32", "s3g128", "s4g128", "s6g128", "s8g128"];
     let formats = match wanted {
         Some(name) => vec![name],
@@ -58,35 +65,51 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .collect::<Result<_, _>>()?;
         let n_bytes: usize = matrices.iter().map(Matrix::n_bytes).sum();
         let pack = n_bytes as f64 / start.elapsed().as_secs_f64() / 1e9;
-        let small = Matrix::from(PackedMatrix::pack(format, PROMPT_ROWS, COLS, &Pattern(format), &pool)?);
         for isa in Isa::available() {
             if wanted_isa.as_ref().is_some_and(|wanted| wanted != isa.name()) {
                 continue;
             }
             let c = Compute { isa, pool: Pool::new(n_threads), precision: Precision::Int8 };
-            let decode = n_bytes as f64 / seconds(&c, &matrices, 1, 10) / 1e9;
-            let ops = (2 * PROMPT_ROWS * COLS * PROMPT) as f64;
-            let prefill = ops / seconds(&c, std::slice::from_ref(&small), PROMPT, 100) / 1e9;
-            let bits = format.bits_per_weight();
-            println!("| {name} | {bits:.3} | {isa} | {pack:.2} | {decode:.1} | {prefill:.0} |");
+            let decode =
+                measure(&c, &matrices, 1, n_bytes as f64, || limits::load_rate(isa, &c.pool, MEMORY_BYTES));
+            let ops = (2 * ROWS * COLS * PROMPT) as f64;
+            let prefill = measure(&c, &matrices[..1], PROMPT, ops, || limits::dot_rate(isa, &c.pool));
+            println!(
+                "| {name} | {:.3} | {isa} | {pack:.2} | {:.1} | {:.0} % | {:.0} | {:.0} % |",
+                format.bits_per_weight(),
+                decode.rate / 1e9,
+                100.0 * decode.share,
+                prefill.rate / 1e9,
+                100.0 * prefill.share,
+            );
         }
     }
     Ok(())
 }
 
-/// Time of a pass over all matrices, taking for each the best of several passes: other processes disturb it least.
-fn seconds(c: &Compute, matrices: &[Matrix], n_tokens: usize, n_passes: usize) -> f64 {
+/// Work a second, and what share of the limit that is.
+struct Speed {
+    rate: f64,
+    share: f64,
+}
+
+/// The speed of passes over all matrices, each of which is `work`, by turns with `limit`.
+fn measure(c: &Compute, matrices: &[Matrix], n_tokens: usize, work: f64, limit: impl Fn() -> f64) -> Speed {
     let values: Vec<f32> = (0..n_tokens * COLS).map(|i| (i % 17) as f32 - 8.0).collect();
     let mut x = Activations::new();
     x.set(&values, COLS, c);
-    let mut y = vec![0.0; n_tokens * matrices[0].rows()];
-    let mut best = vec![Duration::MAX; matrices.len()];
-    for _ in 0..n_passes {
-        for (w, best) in matrices.iter().zip(&mut best) {
+    let mut y = vec![0.0; n_tokens * ROWS];
+    let mut rounds: Vec<Speed> = (0..ROUNDS)
+        .map(|_| {
+            let limit = limit();
             let start = Instant::now();
-            linear(c, &x, &mut [(w, &mut y)]);
-            *best = start.elapsed().min(*best);
-        }
-    }
-    best.iter().sum::<Duration>().as_secs_f64()
+            for w in matrices {
+                linear(c, &x, &mut [(w, &mut y)]);
+            }
+            let rate = work / start.elapsed().as_secs_f64();
+            Speed { rate, share: rate / limit }
+        })
+        .collect();
+    rounds.sort_by(|a, b| a.share.total_cmp(&b.share));
+    rounds.swap_remove(ROUNDS / 2)
 }

@@ -124,12 +124,12 @@ impl Activations {
 
     /// The groups of the int8 rows from `block * TOKEN_BLOCK` on: `[cols / 32, rows in this block]`.
     /// `None` when they were not made.
-    pub(crate) fn block(&self, block: usize) -> Option<Panel<'_>> {
+    pub(crate) fn block(&self, block: usize) -> Option<TokenBlock<'_>> {
         let n_groups = self.cols / GROUP;
         let first = block * TOKEN_BLOCK;
         let n_rows = (self.n_rows() - first).min(TOKEN_BLOCK);
         let groups = self.groups.get(first * n_groups..(first + n_rows) * n_groups)?;
-        Some(Panel { groups, n_rows })
+        Some(TokenBlock { groups, n_rows })
     }
 
     fn keep(&mut self, x: &[f32], cols: usize) {
@@ -165,7 +165,7 @@ impl Activations {
 
 /// The groups of up to [`TOKEN_BLOCK`] int8 rows.
 #[derive(Clone, Copy)]
-pub(crate) struct Panel<'a> {
+pub(crate) struct TokenBlock<'a> {
     /// `[n_groups, n_rows]`
     pub(crate) groups: &'a [Group],
     pub(crate) n_rows: usize,

@@ -104,7 +104,7 @@ impl Kernel for Dot {
     fn run<S: Simd>(self, simd: S) {
         let codes = black_box([Line([1; 64]); DOT_CODES]);
         // Narrower registers hold fewer sums.
-        if S::TOKENS == 16 {
+        if S::TOKENS >= 8 {
             dot::<S, 12>(simd, &codes, self.n_times);
         } else {
             dot::<S, 6>(simd, &codes, self.n_times);
@@ -138,7 +138,7 @@ impl Kernel for MultiplyAdd {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        if S::TOKENS == 16 {
+        if S::TOKENS >= 8 {
             multiply_add::<S, 12>(simd, self.n_times);
         } else {
             multiply_add::<S, 6>(simd, self.n_times);

@@ -2,14 +2,15 @@
 
 use std::marker::PhantomData;
 
+use crate::packed::MOST_TILES;
 use crate::simd::LANES;
 use crate::{Activations, Compute, Matrix, OutputTile, Precision};
 
 /// Weights of a chunk: small enough that threads finish together, large enough that claiming one costs nothing.
 const CHUNK_BYTES: usize = 128 << 10;
 
-/// The same for float weights and several tokens, which all have to come from further away for every chunk.
-const DENSE_BATCH_BYTES: usize = 512 << 10;
+/// The same for several tokens, which all have to come from further away for every chunk.
+const BATCH_BYTES: usize = 512 << 10;
 
 /// Chunks for each thread, at the least, so that one which is slowed down does not hold up the others.
 const CHUNKS_PER_THREAD: usize = 8;
@@ -39,8 +40,8 @@ pub fn linear(c: &Compute, x: &Activations, outputs: &mut [(&Matrix, &mut [f32])
         assert_eq!(w.cols(), x.cols(), "columns of matrix {i} and of its input");
         assert_eq!(y.len(), x.n_tokens() * w.rows(), "outputs of matrix {i}");
         n_bytes += w.n_bytes();
-        if matches!(w, Matrix::Dense(_)) && x.n_tokens() > 1 {
-            most_bytes = DENSE_BATCH_BYTES;
+        if x.n_tokens() > 1 {
+            most_bytes = BATCH_BYTES;
         }
     }
     let chunk_bytes = (n_bytes / (c.pool.n_threads() * CHUNKS_PER_THREAD)).clamp(1, most_bytes);
@@ -72,7 +73,7 @@ impl Chunks {
     fn of(w: &Matrix, chunk_bytes: usize) -> Chunks {
         let n_tiles = w.rows().div_ceil(LANES);
         let tile_bytes = (w.n_bytes() / n_tiles.max(1)).max(1);
-        let tiles_per_chunk = (chunk_bytes / tile_bytes).max(1);
+        let tiles_per_chunk = (chunk_bytes / tile_bytes).max(1).next_multiple_of(MOST_TILES);
         Chunks { n_tiles, tiles_per_chunk, n: n_tiles.div_ceil(tiles_per_chunk) }
     }
 

@@ -229,6 +229,23 @@ proptest! {
     }
 }
 
+/// More columns than are multiplied at once, tiles and tokens that are left over, and no more bits than one token alone has.
+#[test]
+fn many_tokens_are_as_single_ones() {
+    let (rows, cols, n_tokens) = (71, 2048, 23);
+    let x = activations(3, n_tokens * cols);
+    for (name, format) in formats() {
+        let source = RandomBlocks { format, seed: 2, fill: Fill::Random };
+        let matrix = Matrix::from(PackedMatrix::pack(format, rows, cols, &source, &Pool::new(2)).unwrap());
+        for isa in Isa::available() {
+            let together = product(isa, Input::Int8, &matrix, &x, 2);
+            let singly: Vec<f32> =
+                x.chunks(cols).flat_map(|x| product(isa, Input::Int8, &matrix, x, 1)).collect();
+            assert_eq!(bits(&together), bits(&singly), "{name} {isa}");
+        }
+    }
+}
+
 #[test]
 fn integer_extremes_are_exact() {
     for (name, format) in formats() {

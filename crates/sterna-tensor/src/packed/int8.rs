@@ -1,4 +1,4 @@
-//! Packed weights times int8 activations.
+//! Packed weights times int8 activations: of few tokens here, whose weights are unpacked in registers, and of many with [`super::batch`].
 //!
 //! For sixteen rows at a time and `T` tokens:
 //!
@@ -14,25 +14,32 @@
 //! The zero point costs nothing but the start value of the sum, the codes are unpacked once for `T` tokens, and there
 //! are no horizontal additions.
 
+use std::cell::RefCell;
+use std::marker::PhantomData;
 use std::ops::Range;
 
+use super::batch::{self, Batch, Scratch};
 use super::codes::{CodeLayout, QUADS};
 use super::scales::ScaleBlock;
 use super::{PackedMatrix, Tile, Visitor};
-use crate::activation::{Activations, GROUP, Group, Panel, TOKEN_BLOCK};
+use crate::activation::{Activations, GROUP, Group, TOKEN_BLOCK, TokenBlock};
 use crate::simd::{CodeRegister, Kernel, LANES, Simd, prefetch, unroll};
 use crate::{Isa, OutputTile};
 
 /// [`unroll`] over tokens.
 macro_rules! for_tokens {
     ($t:ident < $n:expr => $body:block) => {
-        unroll!($t < $n, of 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 => $body)
+        unroll!($t < $n, of 0 1 2 3 => $body)
     };
 }
 
 /// Bytes of activations that are gone through for one tile after another before the next tokens are taken: they and
 /// the weights of a chunk stay in the second-level cache.
 const PANEL_BYTES: usize = 512 << 10;
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
 
 /// How far ahead weights are asked for when there is one token, and memory sets the pace: farther than the CPU looks by
 /// itself, and a small part of what the first-level cache holds.
@@ -72,25 +79,62 @@ impl Visitor for Dot<'_> {
     type Output = ();
 
     fn visit<C: CodeLayout, B: ScaleBlock>(self) {
-        let Dot { matrix, x, .. } = self;
+        let Dot { x, .. } = self;
         let bytes_per_token = x.cols() / GROUP * size_of::<Group>();
         let blocks_per_panel = (PANEL_BYTES / (bytes_per_token * TOKEN_BLOCK).max(1)).max(1);
         let n_blocks = x.n_rows().div_ceil(TOKEN_BLOCK);
         for first in (0..n_blocks).step_by(blocks_per_panel) {
-            for tile in self.tiles.clone() {
-                for block in first..(first + blocks_per_panel).min(n_blocks) {
-                    let Some(panel) = x.block(block) else { panic!("activations without int8 groups") };
-                    let sink = Sink {
-                        out: self.out,
-                        terms: x.terms(),
-                        first_token: block * TOKEN_BLOCK / x.terms(),
-                        first_row: tile * LANES,
-                        n_rows: (matrix.rows - tile * LANES).min(LANES),
-                    };
-                    let zero = i32::from(matrix.format.zero);
-                    self.isa.run(DotTile::<C, B> { tile: matrix.tile(tile), zero, panel, sink });
+            let blocks = first..(first + blocks_per_panel).min(n_blocks);
+            let rest = self.many_tokens::<C, B>(blocks.clone());
+            for tile in rest {
+                for block in blocks.clone() {
+                    self.few_tokens::<C, B>(tile, block, 0);
                 }
             }
+        }
+    }
+}
+
+impl Dot<'_> {
+    /// As many tiles as can be multiplied several at once with the tokens of `blocks`. Returns those that are left.
+    fn many_tokens<C: CodeLayout, B: ScaleBlock>(&self, blocks: Range<usize>) -> Range<usize> {
+        let Dot { matrix, isa, x, .. } = *self;
+        let at_once = batch::tiles_at_once(isa);
+        let mut tiles = self.tiles.clone();
+        if x.n_rows() < batch::FEWEST_ROWS || tiles.len() < at_once {
+            return tiles;
+        }
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut batch = Batch::<C, B> { matrix, isa, x, scratch, format: PhantomData };
+            batch.start(blocks.clone());
+            while tiles.len() >= at_once {
+                let some = tiles.start..tiles.start + at_once;
+                tiles.start = some.end;
+                batch.unpack(some.start);
+                let sink = |i: usize, block| self.sink(some.start + i, block);
+                // SAFETY: the caller of `tiles_dot_int8` vouches for the rows of `self.tiles` and every token.
+                let taken = unsafe { batch.multiply(blocks.clone(), sink) };
+                some.clone().for_each(|tile| self.few_tokens::<C, B>(tile, blocks.end - 1, taken));
+            }
+        });
+        tiles
+    }
+
+    /// The tokens of `block` from the `done`-th on.
+    fn few_tokens<C: CodeLayout, B: ScaleBlock>(&self, tile: usize, block: usize, done: usize) {
+        let Some(tokens) = self.x.block(block) else { panic!("activations without int8 groups") };
+        let zero = i32::from(self.matrix.format.zero);
+        let sink = self.sink(tile, block);
+        self.isa.run(DotTile::<C, B> { tile: self.matrix.tile(tile), zero, tokens, done, sink });
+    }
+
+    fn sink(&self, tile: usize, block: usize) -> Sink {
+        Sink {
+            out: self.out,
+            terms: self.x.terms(),
+            first_token: block * TOKEN_BLOCK / self.x.terms(),
+            first_row: tile * LANES,
+            n_rows: (self.matrix.rows - tile * LANES).min(LANES),
         }
     }
 }
@@ -132,11 +176,12 @@ impl Sink {
     }
 }
 
-/// One tile times one block of tokens.
+/// One tile times the tokens of a block from the `done`-th on.
 struct DotTile<'a, C, B> {
     tile: Tile<'a, C, B>,
     zero: i32,
-    panel: Panel<'a>,
+    tokens: TokenBlock<'a>,
+    done: usize,
     sink: Sink,
 }
 
@@ -145,17 +190,8 @@ impl<C: CodeLayout, B: ScaleBlock> Kernel for DotTile<'_, C, B> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let n_tokens = self.panel.n_rows;
-        let mut done = 0;
-        if const { S::TOKENS >= 16 } {
-            if n_tokens == 16 {
-                return self.tokens::<S, 16>(s, 0);
-            }
-            if n_tokens >= 8 {
-                self.tokens::<S, 8>(s, 0);
-                done = 8;
-            }
-        }
+        let n_tokens = self.tokens.n_rows;
+        let mut done = self.done;
         if const { S::TOKENS >= 4 } {
             while n_tokens - done >= 4 {
                 self.tokens::<S, 4>(s, done);
@@ -178,7 +214,7 @@ impl<C: CodeLayout, B: ScaleBlock> DotTile<'_, C, B> {
     #[inline(always)]
     fn tokens<S: Simd, const T: usize>(&self, s: S, first: usize) {
         let offset = self.zero - C::offset::<S>();
-        let mut activations = self.panel.groups.chunks_exact(self.panel.n_rows);
+        let mut activations = self.tokens.groups.chunks_exact(self.tokens.n_rows);
         let mut y = [s.splat(0.0); T];
         for (scales, codes) in self.tile.blocks() {
             let head = scales.head(s);

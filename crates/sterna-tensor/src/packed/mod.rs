@@ -1,6 +1,7 @@
 //! Quantized weights in the layout that the kernels read: tiles of sixteen rows, each contiguous over the columns,
 //! first its scales and then its codes. `docs/kernels.md` draws it.
 
+mod batch;
 mod codes;
 mod float;
 mod format;
@@ -14,6 +15,7 @@ mod unpack;
 
 use std::marker::PhantomData;
 
+pub(crate) use batch::MOST_TILES;
 use codes::CodeLayout;
 use format::{Codes, Scales};
 use layout::TileLayout;

@@ -115,6 +115,7 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     type U8 = Pair<__m256i>;
 
     const TOKENS: usize = 4;
+    const TILES: usize = 1;
     const U8_OFFSET: i32 = 0;
 
     #[inline(always)]
@@ -291,6 +292,12 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     fn load_bytes(self, from: &CodeRegister) -> Pair<__m256i> {
         let p = Pair(from[..32].as_ptr(), from[32..].as_ptr());
         each!(|p| _mm256_loadu_si256(p.cast()))
+    }
+    #[inline(always)]
+    fn store_bytes(self, v: Pair<__m256i>, to: &mut CodeRegister) {
+        let (low, high) = to.split_at_mut(32);
+        let p = Pair(low.as_mut_ptr(), high.as_mut_ptr());
+        each!(|p, v| _mm256_storeu_si256(p.cast(), v));
     }
     #[inline(always)]
     fn and(self, a: Pair<__m256i>, mask: u8) -> Pair<__m256i> {

@@ -32,7 +32,8 @@ impl Simd for Avx512 {
     type I32 = __m512i;
     type U8 = __m512i;
 
-    const TOKENS: usize = 16;
+    const TOKENS: usize = 8;
+    const TILES: usize = 3;
     const U8_OFFSET: i32 = 0;
 
     #[inline(always)]
@@ -199,6 +200,11 @@ impl Simd for Avx512 {
     fn load_bytes(self, from: &CodeRegister) -> __m512i {
         // SAFETY: see the impl.
         unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
+    }
+    #[inline(always)]
+    fn store_bytes(self, v: __m512i, to: &mut CodeRegister) {
+        // SAFETY: see the impl.
+        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), v) }
     }
     #[inline(always)]
     fn and(self, a: __m512i, mask: u8) -> __m512i {

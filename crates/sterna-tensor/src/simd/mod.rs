@@ -101,8 +101,10 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// Sixty-four `u8`: sixteen groups of four.
     type U8: Copy;
 
-    /// How many tokens the int8 kernel takes at once, so that sums stay in registers: 1, 4 or 16.
+    /// How many tokens a product with int8 activations takes at once, at most: 1, 4 or 8.
     const TOKENS: usize;
+    /// How many tiles of sixteen rows it takes at once when there are so many tokens, so that the sums fill the registers.
+    const TILES: usize;
     /// What [`Simd::dot_u8`] takes off every code: 128 where the instructions only multiply signed bytes.
     const U8_OFFSET: i32;
 
@@ -167,6 +169,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
 
     /// Loads sixty-four bytes.
     fn load_bytes(self, from: &CodeRegister) -> Self::U8;
+    /// Stores sixty-four bytes.
+    fn store_bytes(self, v: Self::U8, to: &mut CodeRegister);
     /// Bytewise `a & mask`.
     fn and(self, a: Self::U8, mask: u8) -> Self::U8;
     /// Bytewise `a | b`.

@@ -145,6 +145,7 @@ impl<const EXTENSION: u8> Simd for Neon<EXTENSION> {
     type U8 = Quad<uint8x16_t>;
 
     const TOKENS: usize = 4;
+    const TILES: usize = 1;
     const U8_OFFSET: i32 = if EXTENSION == I8MM { 0 } else { 128 };
 
     #[inline(always)]
@@ -309,6 +310,11 @@ impl<const EXTENSION: u8> Simd for Neon<EXTENSION> {
     fn load_bytes(self, from: &CodeRegister) -> Self::U8 {
         let p = quarters(from);
         each!(|p| vld1q_u8(p))
+    }
+    #[inline(always)]
+    fn store_bytes(self, v: Self::U8, to: &mut CodeRegister) {
+        let p = quarters_mut(to);
+        each!(|p, v| vst1q_u8(p, v));
     }
     #[inline(always)]
     fn and(self, a: Self::U8, mask: u8) -> Self::U8 {

@@ -38,6 +38,7 @@ impl Simd for Scalar {
     type U8 = CodeRegister;
 
     const TOKENS: usize = 1;
+    const TILES: usize = 1;
     const U8_OFFSET: i32 = 0;
 
     #[inline]
@@ -146,6 +147,10 @@ impl Simd for Scalar {
     #[inline]
     fn load_bytes(self, from: &CodeRegister) -> Self::U8 {
         *from
+    }
+    #[inline]
+    fn store_bytes(self, v: Self::U8, to: &mut CodeRegister) {
+        *to = v;
     }
     #[inline]
     fn and(self, a: Self::U8, mask: u8) -> Self::U8 {

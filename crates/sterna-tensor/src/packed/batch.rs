@@ -1,0 +1,413 @@
+//! Packed weights times int8 activations of many tokens.
+//!
+//! What a format costs to unpack is paid once for all tokens: some tiles are written out as bytes, and their scales as floats. The
+//! product of those with the tokens knows no format. It takes a block of `TILES` tiles by `T` tokens whose sums and results fill the
+//! registers, so that each register of weights, and each activation that is broadcast to one, is used several times:
+//!
+//! ```text
+//! for some groups of 32 columns, whose weights stay in the first-level cache:
+//!     for each T tokens:
+//!         for each of those groups:
+//!             sum[tile][t] = -zero * (sum of the activation codes of token t)
+//!             for each quad:  TILES loads of weights, T broadcasts, TILES * T dot products
+//!             y[tile][t] += sum[tile][t] * (weight scale * activation scale)
+//! ```
+//!
+//! The numbers and the order of the operations on them are those of [`super::int8`], and so are the bits of the result.
+
+use std::hint::black_box;
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use super::codes::{CodeLayout, QUADS};
+use super::int8::Sink;
+use super::scales::ScaleBlock;
+use super::{PackedMatrix, Tile};
+use crate::activation::{GROUP, Group, TOKEN_BLOCK, TokenBlock};
+use crate::simd::{CodeRegister, Kernel, LANES, Simd, unroll};
+use crate::{Activations, Isa};
+
+/// The most that [`tiles_at_once`] says: chunks of so many tiles waste none.
+pub(crate) const MOST_TILES: usize = 3;
+
+/// Weights that are multiplied with all tokens before the next ones: half of a first-level cache.
+const CACHED_BYTES: usize = 24 << 10;
+
+/// With fewer rows of activations, writing tiles out costs more than it saves.
+pub(super) const FEWEST_ROWS: usize = 8;
+
+/// Tiles that are multiplied at once.
+pub(super) fn tiles_at_once(isa: Isa) -> usize {
+    struct Find;
+    impl Kernel for Find {
+        type Output = usize;
+
+        #[inline(always)]
+        fn run<S: Simd>(self, _: S) -> usize {
+            S::TILES
+        }
+    }
+    isa.run(Find)
+}
+
+/// Memory of a thread for [`Batch`].
+#[derive(Default)]
+pub(super) struct Scratch {
+    unpacked: Unpacked,
+    /// `[blocks, groups, rows of the block, parts]`: what the integer sums start from.
+    starts: Vec<i32>,
+    /// `[rows, tiles]`: results so far.
+    y: Vec<Lanes>,
+}
+
+/// Some tiles, written out.
+#[derive(Default)]
+struct Unpacked {
+    /// `[groups, quads, tiles]`
+    codes: Vec<Line>,
+    /// `[groups, parts, tiles]`
+    scales: Vec<Lanes>,
+    /// `[groups, tiles]`, where the format has minima.
+    minima: Vec<Lanes>,
+}
+
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line(CodeRegister);
+
+/// Aligned, because a vector that straddles two lines of the cache is loaded twice.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Lanes([f32; LANES]);
+
+/// A matrix of one format times blocks of tokens, some tiles at once.
+pub(super) struct Batch<'a, C, B> {
+    pub(super) matrix: &'a PackedMatrix,
+    pub(super) isa: Isa,
+    pub(super) x: &'a Activations,
+    pub(super) scratch: &'a mut Scratch,
+    pub(super) format: PhantomData<(C, B)>,
+}
+
+impl<C: CodeLayout, B: ScaleBlock> Batch<'_, C, B> {
+    /// Prepares for the tokens of `blocks`.
+    pub(super) fn start(&mut self, blocks: Range<usize>) {
+        let offset = i32::from(self.matrix.format.zero) - self.isa.run(Offset::<C>(PhantomData));
+        let starts = &mut self.scratch.starts;
+        starts.clear();
+        for block in blocks.filter_map(|block| self.x.block(block)) {
+            for x in block.groups {
+                match B::PARTS {
+                    1 => starts.push(x.sum.wrapping_mul(-offset)),
+                    _ => starts.extend(x.half_sums.map(|sum| sum.wrapping_mul(-offset))),
+                }
+            }
+        }
+    }
+
+    /// Writes the tiles from `first` on out, as many as are taken at once.
+    pub(super) fn unpack(&mut self, first: usize) {
+        let unpacked = &mut self.scratch.unpacked;
+        self.isa.run(Unpack::<C, B> { matrix: self.matrix, first, unpacked, format: PhantomData });
+    }
+
+    /// Multiplies the tiles that were written out with the tokens of `blocks`; `sink` says where results of a tile (the first being 0)
+    /// and a block go. Returns how many rows of the last block were taken: the others are fewer than are taken at once.
+    ///
+    /// # Safety
+    /// As [`PackedMatrix::tiles_dot_int8`], for what `sink` returns.
+    pub(super) unsafe fn multiply(
+        &mut self,
+        blocks: Range<usize>,
+        sink: impl Fn(usize, usize) -> Sink,
+    ) -> usize {
+        let (isa, x) = (self.isa, self.x);
+        let Scratch { unpacked, starts, y } = &mut *self.scratch;
+        match (B::PARTS, B::HAS_MIN, C::BITS > 6) {
+            (1, false, false) => {
+                isa.run(Multiply::<1, false, false, _> { unpacked, starts, y, x, blocks, sink })
+            }
+            (1, false, true) => {
+                isa.run(Multiply::<1, false, true, _> { unpacked, starts, y, x, blocks, sink })
+            }
+            (1, true, false) => {
+                isa.run(Multiply::<1, true, false, _> { unpacked, starts, y, x, blocks, sink })
+            }
+            (1, true, true) => isa.run(Multiply::<1, true, true, _> { unpacked, starts, y, x, blocks, sink }),
+            (_, false, false) => {
+                isa.run(Multiply::<2, false, false, _> { unpacked, starts, y, x, blocks, sink })
+            }
+            (_, false, true) => {
+                isa.run(Multiply::<2, false, true, _> { unpacked, starts, y, x, blocks, sink })
+            }
+            (_, true, _) => unreachable!("no format has minima and two scales a group"),
+        }
+    }
+}
+
+/// What the dot product takes off every code.
+struct Offset<C>(PhantomData<C>);
+
+impl<C: CodeLayout> Kernel for Offset<C> {
+    type Output = i32;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> i32 {
+        C::offset::<S>()
+    }
+}
+
+struct Unpack<'a, C, B> {
+    matrix: &'a PackedMatrix,
+    first: usize,
+    unpacked: &'a mut Unpacked,
+    format: PhantomData<(C, B)>,
+}
+
+impl<C: CodeLayout, B: ScaleBlock> Kernel for Unpack<'_, C, B> {
+    type Output = ();
+    // Not that it takes any: instruction sets that differ in them may differ in how many tiles they take at once.
+    const DOTS: bool = true;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Unpacked { codes, scales, minima } = self.unpacked;
+        let n_groups = self.matrix.cols / GROUP;
+        codes.resize(n_groups * QUADS * S::TILES, Line([0; 64]));
+        scales.resize(n_groups * B::PARTS * S::TILES, Lanes([0.0; LANES]));
+        minima.resize(if B::HAS_MIN { n_groups * S::TILES } else { 0 }, Lanes([0.0; LANES]));
+        for i in 0..S::TILES {
+            let tile: Tile<'_, C, B> = self.matrix.tile(self.first + i);
+            let mut group = 0;
+            for (block_scales, block) in tile.blocks() {
+                let head = block_scales.head(s);
+                for (g, registers) in block.chunks_exact(C::REGISTERS).enumerate() {
+                    for j in 0..QUADS {
+                        s.store_bytes(
+                            C::quad(s, registers, j),
+                            &mut codes[(group * QUADS + j) * S::TILES + i].0,
+                        );
+                    }
+                    for part in 0..B::PARTS {
+                        let scale = block_scales.scale(s, head, g, part);
+                        s.store(scale, &mut scales[(group * B::PARTS + part) * S::TILES + i].0);
+                    }
+                    if const { B::HAS_MIN } {
+                        s.store(block_scales.min(s, head, g), &mut minima[group * S::TILES + i].0);
+                    }
+                    group += 1;
+                }
+            }
+        }
+    }
+}
+
+/// Some tiles times blocks of tokens. `WIDE` codes have more than six bits.
+struct Multiply<'a, const PARTS: usize, const HAS_MIN: bool, const WIDE: bool, F> {
+    unpacked: &'a Unpacked,
+    starts: &'a [i32],
+    y: &'a mut Vec<Lanes>,
+    x: &'a Activations,
+    blocks: Range<usize>,
+    sink: F,
+}
+
+/// [`unroll`] over tiles.
+macro_rules! for_tiles {
+    ($i:ident < $n:expr => $body:block) => { unroll!($i < $n, of 0 1 2 => $body) };
+}
+
+/// [`unroll`] over tokens.
+macro_rules! for_tokens {
+    ($t:ident < $n:expr => $body:block) => { unroll!($t < $n, of 0 1 2 3 => $body) };
+}
+
+impl<const PARTS: usize, const HAS_MIN: bool, const WIDE: bool, F: Fn(usize, usize) -> Sink> Kernel
+    for Multiply<'_, PARTS, HAS_MIN, WIDE, F>
+{
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> usize {
+        if const { S::TILES == MOST_TILES } {
+            self.blocks::<S, MOST_TILES, 4>(s)
+        } else if const { S::TOKENS >= 4 } {
+            self.blocks::<S, 1, 4>(s)
+        } else {
+            self.blocks::<S, 1, 1>(s)
+        }
+    }
+}
+
+impl<const PARTS: usize, const HAS_MIN: bool, const WIDE: bool, F: Fn(usize, usize) -> Sink>
+    Multiply<'_, PARTS, HAS_MIN, WIDE, F>
+{
+    #[inline(always)]
+    fn blocks<S: Simd, const TILES: usize, const T: usize>(self, s: S) -> usize {
+        let Multiply { unpacked, starts, y, x, blocks, sink } = self;
+        let n_groups = x.cols() / GROUP;
+        y.clear();
+        y.resize(blocks.len() * TOKEN_BLOCK * TILES, Lanes([0.0; LANES]));
+        let at_once = (CACHED_BYTES / (QUADS * TILES * size_of::<Line>())).max(1);
+        let mut taken = 0;
+        for first_group in (0..n_groups).step_by(at_once) {
+            let some = first_group..(first_group + at_once).min(n_groups);
+            let weights = Weights::<TILES>::of(unpacked, some.clone(), PARTS, HAS_MIN);
+            for (i, block) in blocks.clone().enumerate() {
+                let Some(TokenBlock { groups, n_rows }) = x.block(block) else { return 0 };
+                let x = &groups[some.start * n_rows..some.end * n_rows];
+                let starts = &starts[i * TOKEN_BLOCK * n_groups * PARTS..][..n_groups * n_rows * PARTS];
+                let starts = &starts[some.start * n_rows * PARTS..some.end * n_rows * PARTS];
+                let y = &mut y[i * TOKEN_BLOCK * TILES..][..n_rows * TILES];
+                taken = 0;
+                for y in y.as_chunks_mut::<TILES>().0.chunks_exact_mut(T) {
+                    tokens::<S, PARTS, HAS_MIN, WIDE, TILES, T>(s, weights, x, starts, n_rows, taken, y);
+                    taken += T;
+                }
+            }
+        }
+        for (i, block) in blocks.enumerate() {
+            let n_rows = x.block(block).map_or(0, |block| block.n_rows) / T * T;
+            for tile in 0..TILES {
+                let sink = sink(tile, block);
+                for row in 0..n_rows {
+                    let y = s.load(&y[(i * TOKEN_BLOCK + row) * TILES + tile].0);
+                    // SAFETY: `row` is one of the block, and the rows are those of the sink's tile; the caller of `Batch::multiply`
+                    // vouches for them.
+                    unsafe { sink.store(s, row, y) };
+                }
+            }
+        }
+        taken
+    }
+}
+
+/// Some groups of what was unpacked.
+#[derive(Clone, Copy)]
+struct Weights<'a, const TILES: usize> {
+    /// `[groups, quads]`
+    codes: &'a [[Line; TILES]],
+    /// `[groups, parts]`
+    scales: &'a [[Lanes; TILES]],
+    /// `[groups]`, or none.
+    minima: &'a [[Lanes; TILES]],
+}
+
+impl<'a, const TILES: usize> Weights<'a, TILES> {
+    #[inline(always)]
+    fn of(unpacked: &'a Unpacked, groups: Range<usize>, parts: usize, has_min: bool) -> Self {
+        let part = |lines: &'a [Lanes], n: usize| &lines.as_chunks().0[groups.start * n..groups.end * n];
+        Weights {
+            codes: &unpacked.codes.as_chunks().0[groups.start * QUADS..groups.end * QUADS],
+            scales: part(&unpacked.scales, parts),
+            minima: part(&unpacked.minima, usize::from(has_min)),
+        }
+    }
+}
+
+/// Adds the products of some groups of weights with `T` tokens, from row `first` of a block of `n_rows` on, to `y` `[T, TILES]`.
+#[inline(always)]
+fn tokens<
+    S: Simd,
+    const PARTS: usize,
+    const HAS_MIN: bool,
+    const WIDE: bool,
+    const TILES: usize,
+    const T: usize,
+>(
+    s: S,
+    weights: Weights<'_, TILES>,
+    x: &[Group],
+    starts: &[i32],
+    n_rows: usize,
+    first: usize,
+    y: &mut [[Lanes; TILES]],
+) {
+    let mut results = [[s.splat(0.0); T]; TILES];
+    for_tokens!(t < T => {
+        for_tiles!(i < TILES => { results[i][t] = s.load(&y[t][i].0) });
+    });
+    // A number that the compiler does not know: it would unroll the loop, and then compute one sum after the other, each of which
+    // waits for its last step.
+    let quads = black_box(QUADS / PARTS);
+    let mut codes = weights.codes.iter();
+    let mut scales = weights.scales.iter();
+    let mut minima = weights.minima.iter();
+    for (x, starts) in x.chunks_exact(n_rows).zip(starts.chunks_exact(n_rows * PARTS)) {
+        let Some(x) = x[first..].first_chunk::<T>() else { return };
+        let starts = &starts[first * PARTS..][..T * PARTS];
+        for part in 0..PARTS {
+            let mut sums = [[s.splat_i32(0); T]; TILES];
+            // Formats with minima have no zero point, but the instructions may take something off every code.
+            if !HAS_MIN || WIDE {
+                for_tokens!(t < T => {
+                    let start = s.splat_i32(starts[t * PARTS + part]);
+                    for_tiles!(i < TILES => { sums[i][t] = start });
+                });
+            }
+            for j in part * quads..(part + 1) * quads {
+                let Some(codes) = codes.next() else { return };
+                add_products::<S, TILES, T, WIDE>(s, &mut sums, codes, x, j);
+            }
+            let Some(scales) = scales.next() else { return };
+            add_scaled(s, &mut results, &sums, scales, x);
+        }
+        if const { HAS_MIN } {
+            let Some(minima) = minima.next() else { return };
+            add_minima(s, &mut results, minima, x);
+        }
+    }
+    for_tokens!(t < T => {
+        for_tiles!(i < TILES => { s.store(results[i][t], &mut y[t][i].0) });
+    });
+}
+
+/// Adds the products with quad `j` of every tile.
+#[inline(always)]
+fn add_products<S: Simd, const TILES: usize, const T: usize, const WIDE: bool>(
+    s: S,
+    sums: &mut [[S::I32; T]; TILES],
+    codes: &[Line; TILES],
+    x: &[Group; T],
+    j: usize,
+) {
+    let weights = codes.each_ref().map(|line| s.load_bytes(&line.0));
+    for_tokens!(t < T => {
+        let x = x[t].codes[j];
+        for_tiles!(i < TILES => {
+            sums[i][t] = if WIDE { s.dot_u8(sums[i][t], weights[i], x) } else { s.dot_u6(sums[i][t], weights[i], x) };
+        });
+    });
+}
+
+/// `y += sums * (scale of the weights * scale of the activations)`
+#[inline(always)]
+fn add_scaled<S: Simd, const TILES: usize, const T: usize>(
+    s: S,
+    y: &mut [[S::F32; T]; TILES],
+    sums: &[[S::I32; T]; TILES],
+    scales: &[Lanes; TILES],
+    x: &[Group; T],
+) {
+    for_tiles!(i < TILES => {
+        let scale = s.load(&scales[i].0);
+        for_tokens!(t < T => {
+            let scale = s.mul(scale, s.splat(x[t].scale));
+            y[i][t] = s.mul_add(s.to_f32(sums[i][t]), scale, y[i][t]);
+        });
+    });
+}
+
+/// `y += minimum of the weights * (scale * sum of the activations)`
+#[inline(always)]
+fn add_minima<S: Simd, const TILES: usize, const T: usize>(
+    s: S,
+    y: &mut [[S::F32; T]; TILES],
+    minima: &[Lanes; TILES],
+    x: &[Group; T],
+) {
+    for_tiles!(i < TILES => {
+        let minimum = s.load(&minima[i].0);
+        for_tokens!(t < T => { y[i][t] = s.mul_add(minimum, s.splat(x[t].scaled_sum), y[i][t]) });
+    });
+}
