@@ -13,8 +13,10 @@ pub mod error;
 pub mod ggml;
 pub mod gguf;
 pub mod hf;
+mod identity;
 pub mod mapped;
 pub mod native;
+pub mod state_file;
 pub mod tensor;
 pub mod tokenizer;
 
@@ -22,5 +24,6 @@ pub use chat_template::{ChatTemplate, Message, RenderOptions};
 pub use checkpoint::{Checkpoint, Config};
 pub use error::{FormatError, Result};
 pub use ggml::GgmlType;
+pub use identity::ModelIdentity;
 pub use tensor::{OtherType, QuantizedRows, RowOrder, Tensor, TensorType};
 pub use tokenizer::{Special, TokenStream, Tokenizer};

@@ -1,6 +1,6 @@
 //! Keys and values of one attention layer for the positions so far, or for those of them that can still be seen.
 
-use sterna_tensor::{Isa, KvPage, KvType, KvView};
+use sterna_tensor::{Isa, KvPage, KvType, KvView, ShapeError};
 
 use crate::forward::MAX_CHUNK;
 use crate::spec::AttentionSpec;
@@ -66,6 +66,30 @@ impl KvCache {
             self.spare.clear();
         }
         self.pages.truncate(length.saturating_sub(self.start).div_ceil(KvPage::LEN));
+    }
+
+    /// The pages of the first `length` positions, and the position of their first slot.
+    pub(crate) fn pages(&self, length: usize) -> (usize, &[KvPage]) {
+        let n_pages = length.saturating_sub(self.start).div_ceil(KvPage::LEN);
+        (self.start, &self.pages[..n_pages.min(self.pages.len())])
+    }
+
+    /// Bytes of a page.
+    pub(crate) fn page_bytes(&self) -> usize {
+        self.ty.page_bytes(self.n_kv_heads, self.head_dim)
+    }
+
+    /// A page of this cache with `bytes`.
+    ///
+    /// # Errors
+    /// When there are not [`KvCache::page_bytes`].
+    pub(crate) fn page_from(&self, bytes: &[u8]) -> Result<KvPage, ShapeError> {
+        KvPage::from_bytes(self.n_kv_heads, self.head_dim, self.ty, bytes)
+    }
+
+    /// Takes `pages`, whose first slot is position `start`, in place of its own.
+    pub(crate) fn set_pages(&mut self, start: usize, pages: Vec<KvPage>) {
+        (self.start, self.pages) = (start, pages);
     }
 
     pub(crate) fn n_bytes(&self) -> usize {

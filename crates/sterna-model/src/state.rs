@@ -2,6 +2,7 @@
 
 mod mixer;
 mod recurrent;
+mod saved;
 mod snapshots;
 
 use sterna_tensor::KvType;

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use sterna_formats::{ChatTemplate, Checkpoint, FormatError, Message, RenderOptions, Special, Tokenizer};
+use sterna_formats::{
+    ChatTemplate, Checkpoint, FormatError, Message, ModelIdentity, RenderOptions, Special, Tokenizer,
+};
 use sterna_model::generate::{Completion, DraftModel, Event, Request, Session, SessionOptions};
 use sterna_model::sampling::{Sampler, SamplingOptions};
 
@@ -13,6 +15,8 @@ use crate::{EngineOptions, Error, Network, draft, recommended_sampling};
 /// A model made ready to run.
 pub struct Engine {
     path: PathBuf,
+    /// Mapped: what [`Engine::identity`] is taken of.
+    checkpoint: Checkpoint,
     network: Network,
     tokenizer: Tokenizer,
     /// A model that was not trained to chat has none, and can still continue text.
@@ -44,6 +48,7 @@ impl Engine {
             draft: draft.transpose()?,
             lookup: options.lookup,
             network,
+            checkpoint,
         })
     }
 
@@ -94,6 +99,11 @@ impl Engine {
     /// Where the model was opened.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Which model this is, for files of its state.
+    pub fn identity(&self) -> ModelIdentity {
+        ModelIdentity::of(&self.checkpoint)
     }
 
     /// The network and what it runs on.

@@ -31,10 +31,10 @@ pub use network::{EngineOptions, Network};
 pub use recommended::recommended_sampling;
 pub use size::Size;
 
-pub use sterna_formats::native;
 pub use sterna_formats::{
-    ChatTemplate, Checkpoint, Message, RowOrder, Special, Tensor, TensorType, Tokenizer,
+    ChatTemplate, Checkpoint, Message, ModelIdentity, RowOrder, Special, Tensor, TensorType, Tokenizer,
 };
+pub use sterna_formats::{native, state_file};
 pub use sterna_model::generate::{
     Completion, Event, FinishReason, GenerateError, Request, Session, SessionOptions, Speculation, Timings,
 };

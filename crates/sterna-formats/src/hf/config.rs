@@ -39,6 +39,12 @@ impl ConfigFile {
         }
     }
 
+    /// The whole object as JSON.
+    pub fn to_json(&self) -> String {
+        let fields = self.root.iter().map(|(key, value)| format!("{}:{value}", Value::from(key.as_str())));
+        format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
+    }
+
     /// The whole object.
     pub fn view(&self) -> ConfigView<'_> {
         ConfigView { file: &self.file, prefix: String::new(), object: &self.root }

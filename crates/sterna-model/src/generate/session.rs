@@ -1,17 +1,19 @@
 //! One sequence over a model.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use sterna_formats::Tokenizer;
+use sterna_formats::state_file::{SectionKind, StateFile, StateWriter};
+use sterna_formats::{ModelIdentity, Tokenizer};
 use sterna_tensor::Compute;
 
 use super::answer::Answer;
 use super::speculate::{DraftModel, MAX_VERIFIED, Speculator};
 use super::{Completion, Event, FinishReason, GenerateError, Request, Speculation, Timings};
 use crate::sampling::Sampler;
-use crate::{KvType, Logits, Model, State, Workspace, forward};
+use crate::{KvType, Logits, Model, ModelError, State, Workspace, forward};
 
 /// Tokens of a prompt between the places in it that a state with recurrences can go back to.
 const MARK_EVERY: usize = 4096;
@@ -75,6 +77,39 @@ impl Session {
     /// The tokens computed so far.
     pub fn tokens(&self) -> &[u32] {
         self.state.tokens()
+    }
+
+    /// Writes all that was computed to the file `path`, for the model that `identity` is of, with what the caller adds
+    /// ([`StateFile`] gives it back as its `Application` section).
+    ///
+    /// # Errors
+    /// The file cannot be written; then what was there before still is.
+    pub fn save(
+        &self,
+        path: &Path,
+        identity: ModelIdentity,
+        application: &[u8],
+    ) -> Result<(), GenerateError> {
+        let mut writer = StateWriter::create(path, identity).map_err(ModelError::from)?;
+        self.state.save(&mut writer)?;
+        let added = writer.add(SectionKind::Application, [application]);
+        added.and_then(|()| writer.finish()).map_err(ModelError::from)?;
+        Ok(())
+    }
+
+    /// Goes on from the state in `file`, in place of its own: keys and values are stored as they are there.
+    ///
+    /// # Errors
+    /// Those of [`State::load`], and a sequence that leaves no room in the context. The session is then as it was.
+    pub fn load(&mut self, file: &StateFile) -> Result<(), GenerateError> {
+        let state = State::load(&self.model, &self.compute, file)?;
+        let (found, context) = (state.len(), self.options.context);
+        if found >= context {
+            return Err(GenerateError::ContextOverflow { found, context });
+        }
+        self.options.kv = state.kv_type();
+        self.state = state;
+        Ok(())
     }
 
     /// Lets `draft` guess what this session's model will say, where the text itself does not tell. The tokens stay the same.

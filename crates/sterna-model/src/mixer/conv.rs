@@ -35,6 +35,15 @@ impl ConvState {
         self.history.fill(0.0);
     }
 
+    /// The inputs that it remembers.
+    pub(crate) fn history(&self) -> &[f32] {
+        &self.history
+    }
+
+    pub(crate) fn history_mut(&mut self) -> &mut [f32] {
+        &mut self.history
+    }
+
     pub(crate) fn n_bytes(&self) -> usize {
         size_of_val(self.history.as_slice())
     }

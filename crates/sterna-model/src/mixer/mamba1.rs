@@ -64,6 +64,15 @@ impl Mamba1State {
         self.channels.fill(0.0);
     }
 
+    /// All that it remembers.
+    pub(crate) fn buffers(&self) -> [&[f32]; 2] {
+        [self.conv.history(), &self.channels]
+    }
+
+    pub(crate) fn buffers_mut(&mut self) -> [&mut [f32]; 2] {
+        [self.conv.history_mut(), &mut self.channels]
+    }
+
     pub(crate) fn n_bytes(&self) -> usize {
         self.conv.n_bytes() + size_of_val(self.channels.as_slice())
     }

@@ -59,6 +59,15 @@ impl Mamba2State {
         self.heads.fill(0.0);
     }
 
+    /// All that it remembers.
+    pub(crate) fn buffers(&self) -> [&[f32]; 2] {
+        [self.conv.history(), &self.heads]
+    }
+
+    pub(crate) fn buffers_mut(&mut self) -> [&mut [f32]; 2] {
+        [self.conv.history_mut(), &mut self.heads]
+    }
+
     pub(crate) fn n_bytes(&self) -> usize {
         self.conv.n_bytes() + size_of_val(self.heads.as_slice())
     }

@@ -38,6 +38,14 @@ impl MixerState {
         MixerState::Recurrent(recurrent)
     }
 
+    /// Its keys and values.
+    pub(super) fn cache(&self) -> Option<&KvCache> {
+        match self {
+            MixerState::Attention(cache) | MixerState::Parallel(cache, _) => Some(cache),
+            MixerState::None | MixerState::Recurrent(_) => None,
+        }
+    }
+
     /// What of it cannot be rewound.
     pub(super) fn recurrent(&self) -> Option<&Recurrent> {
         match self {

@@ -25,6 +25,26 @@ impl Recurrent {
         }
     }
 
+    /// All that it remembers.
+    pub(super) fn buffers(&self) -> [&[f32]; 2] {
+        match self {
+            Recurrent::Mamba1(state) => state.buffers(),
+            Recurrent::Mamba2(state) => state.buffers(),
+            Recurrent::ShortConv(state) => [state.history(), &[]],
+            Recurrent::GatedDelta(state) => state.buffers(),
+        }
+    }
+
+    /// The same, to be filled.
+    pub(super) fn buffers_mut(&mut self) -> [&mut [f32]; 2] {
+        match self {
+            Recurrent::Mamba1(state) => state.buffers_mut(),
+            Recurrent::Mamba2(state) => state.buffers_mut(),
+            Recurrent::ShortConv(state) => [state.history_mut(), &mut []],
+            Recurrent::GatedDelta(state) => state.buffers_mut(),
+        }
+    }
+
     pub(crate) fn n_bytes(&self) -> usize {
         match self {
             Recurrent::Mamba1(state) => state.n_bytes(),

@@ -22,15 +22,32 @@ pub(super) struct Snapshot {
     n_bytes: usize,
 }
 
+impl Snapshot {
+    /// `states` after `length` tokens.
+    pub(super) fn new(length: usize, states: Vec<Option<Recurrent>>) -> Snapshot {
+        let n_bytes = states.iter().flatten().map(Recurrent::n_bytes).sum();
+        Snapshot { length, states, n_bytes }
+    }
+}
+
 impl Snapshots {
+    /// Shortest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Snapshot> {
+        self.kept.iter()
+    }
+
     /// Keeps what `mixers` are after `length` tokens, the longest sequence so far.
     pub(super) fn take(&mut self, length: usize, mixers: &[MixerState]) {
         if self.kept.last().is_some_and(|last| last.length == length) {
             return;
         }
-        let states: Vec<_> = mixers.iter().map(|mixer| mixer.recurrent().cloned()).collect();
-        let n_bytes = states.iter().flatten().map(Recurrent::n_bytes).sum();
-        self.kept.push(Snapshot { length, states, n_bytes });
+        let states = mixers.iter().map(|mixer| mixer.recurrent().cloned()).collect();
+        self.push(Snapshot::new(length, states));
+    }
+
+    /// Keeps `snapshot`, which is longer than all others.
+    pub(super) fn push(&mut self, snapshot: Snapshot) {
+        self.kept.push(snapshot);
         while self.n_bytes() > MAX_BYTES && self.kept.len() > 1 {
             self.drop_least_useful();
         }

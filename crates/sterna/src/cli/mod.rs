@@ -14,6 +14,7 @@ mod pull;
 mod quantize;
 mod rm;
 mod run;
+mod saved;
 mod settings;
 mod stream;
 mod table;

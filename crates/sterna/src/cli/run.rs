@@ -8,8 +8,9 @@ use anyhow::{Context, ensure};
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 use serde::Serialize;
-use sterna::{Completion, Engine, FinishReason, Message, Request, Sampler, SamplingOptions};
+use sterna::{Completion, Engine, FinishReason, Message, Request, Sampler, SamplingOptions, Special};
 
+use super::saved::{self, Said};
 use super::settings::{GenerateArgs, describe, random_seed};
 use super::stream::{Printer, print_stats};
 use super::terminal::{EXIT_INTERRUPTED, Interruptible, handle_interrupts, note};
@@ -34,11 +35,19 @@ pub(super) struct Args {
     /// Print one JSON object with the text, token counts, timings and the reason it ended
     #[arg(long)]
     json: bool,
+    /// Go on from the text and the answer in this file, without reading them again; if there is no such file, write it
+    /// after the answer
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
     #[command(flatten)]
     generate: GenerateArgs,
 }
 
 pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
+    ensure!(
+        args.state.as_ref().is_none_or(|file| file.extension().is_none_or(|extension| extension != "json")),
+        "--state writes what was computed, which is no JSON: choose another name"
+    );
     let text = args.prompt_text()?;
     let path = model_arg::resolve(&args.model)?;
     handle_interrupts()?;
@@ -48,7 +57,13 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     if global.verbose {
         note(describe(&sampling));
     }
-    let prompt = args.prompt_tokens(&engine, &text)?;
+    let mut session = engine.session();
+    let said = match args.state.as_deref().filter(|file| file.exists()) {
+        Some(file) => Some(saved::read(file, &engine, &mut session)?),
+        None => None,
+    };
+    let is_new = said.is_none();
+    let (mut said, prompt) = args.prompt(&engine, said, text)?;
 
     let interruptible = Interruptible::start();
     let cancel = interruptible.cancel();
@@ -59,7 +74,6 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         cancel,
     };
     let mut sampler = Sampler::new(sampling.clone())?;
-    let mut session = engine.session();
     let completion = if args.json {
         let completion = session.generate(engine.tokenizer(), &mut sampler, request, |_| {})?;
         let output = Output::new(&args.model, &engine, &sampling, &completion);
@@ -74,6 +88,16 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     };
     if global.verbose {
         print_stats(&completion);
+    }
+    if let Some(file) =
+        args.state.as_deref().filter(|_| is_new && completion.finish_reason != FinishReason::Cancelled)
+    {
+        match &mut said {
+            Said::Messages(messages) => messages.push(Message::new("assistant", &completion.text)),
+            Said::Text(tokens) => tokens.extend(&completion.tokens),
+        }
+        saved::write(file, &engine, &session, &said)?;
+        note(format_args!("{} tokens saved to {}", session.tokens().len(), file.display()));
     }
     match completion.finish_reason {
         FinishReason::Context => {
@@ -109,18 +133,42 @@ impl Args {
         Ok(text)
     }
 
-    fn prompt_tokens(&self, engine: &Engine, text: &str) -> anyhow::Result<Vec<u32>> {
+    /// All that is said with `text` after `before`, and its tokens.
+    fn prompt(
+        &self,
+        engine: &Engine,
+        before: Option<Said>,
+        text: String,
+    ) -> anyhow::Result<(Said, Vec<u32>)> {
         ensure!(!text.is_empty(), "the prompt is empty");
-        if self.raw {
-            return Ok(engine.text_prompt(text)?);
-        }
-        if !engine.has_chat_template() && self.system.is_none() {
-            note("the model has no chat template: continuing the text as with --raw");
-            return Ok(engine.text_prompt(text)?);
-        }
-        let system = self.system.iter().map(|text| Message::new("system", text));
-        let messages: Vec<Message> = system.chain([Message::new("user", text)]).collect();
-        Ok(engine.chat_prompt(&messages)?)
+        let mut messages = match before {
+            Some(Said::Text(mut tokens)) => {
+                tokens.extend(engine.tokenizer().encode(&text, Special::Parse)?);
+                return Ok((Said::Text(tokens.clone()), tokens));
+            }
+            Some(Said::Messages(messages)) => {
+                ensure!(!self.raw, "the state is of a conversation, which --raw does not go on with");
+                ensure!(
+                    self.system.is_none(),
+                    "--system comes before all that is said, but the state goes on"
+                );
+                messages
+            }
+            None => {
+                let is_raw = self.raw || (!engine.has_chat_template() && self.system.is_none());
+                if is_raw && !self.raw {
+                    note("the model has no chat template: continuing the text as with --raw");
+                }
+                if is_raw {
+                    let tokens = engine.text_prompt(&text)?;
+                    return Ok((Said::Text(tokens.clone()), tokens));
+                }
+                self.system.iter().map(|text| Message::new("system", text)).collect()
+            }
+        };
+        messages.push(Message::new("user", text));
+        let tokens = engine.chat_prompt(&messages)?;
+        Ok((Said::Messages(messages), tokens))
     }
 }
 
@@ -131,6 +179,7 @@ struct Output<'a> {
     text: &'a str,
     finish_reason: &'static str,
     prompt_tokens: usize,
+    cached_tokens: usize,
     generated_tokens: usize,
     sampling: SamplingOutput,
     speculation: SpeculationOutput,
@@ -169,6 +218,7 @@ impl<'a> Output<'a> {
             text: &completion.text,
             finish_reason: completion.finish_reason.name(),
             prompt_tokens: completion.prompt_tokens,
+            cached_tokens: completion.cached_tokens,
             generated_tokens: completion.tokens.len(),
             sampling: SamplingOutput {
                 temperature: sampling.temperature,

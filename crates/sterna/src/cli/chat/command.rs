@@ -10,8 +10,8 @@ pub(super) const HELP: &str = "\
 /set [NAME VALUE] set temp, top-k, top-p, min-p, repeat-penalty, seed or n; alone, show them
 /regen            answer the last message again
 /clear            forget the conversation, keep the system prompt
-/save FILE        write the conversation as JSON
-/load FILE        read a conversation back
+/save FILE        write the conversation and all that was computed of it; if FILE ends in .json, only its text
+/load FILE        go on with what /save wrote
 /stats            show or hide the tokens-per-second line
 /help             this
 /bye              leave (so does Ctrl-D)

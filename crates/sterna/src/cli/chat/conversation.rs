@@ -1,15 +1,12 @@
 //! The messages so far and the session that has computed them.
 
-use std::fs;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use anyhow::{Context, anyhow, bail, ensure};
-use serde::{Deserialize, Serialize};
+use anyhow::{anyhow, bail};
 use sterna::{Completion, Engine, Event, GenerateError, Message, Request, Sampler, Session};
 
-/// A conversation file larger than this is not one.
-const MAX_FILE_BYTES: u64 = 64 << 20;
+use crate::cli::saved::{self, Said};
 
 /// Messages, first to last, and the model's state after the tokens that it has seen of them.
 pub(super) struct Conversation<'a> {
@@ -25,18 +22,6 @@ pub(super) struct Turn<'t> {
     pub(super) stop: &'t [String],
     pub(super) cancel: &'t AtomicBool,
     pub(super) on_event: &'t mut dyn FnMut(Event<'_>),
-}
-
-/// The file of `/save`.
-#[derive(Debug, Serialize, Deserialize)]
-struct Saved {
-    messages: Vec<SavedMessage>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct SavedMessage {
-    role: String,
-    content: String,
 }
 
 impl<'a> Conversation<'a> {
@@ -96,56 +81,19 @@ impl<'a> Conversation<'a> {
         Ok(completion)
     }
 
-    /// Writes the messages as JSON.
+    /// Writes the messages to a file, and what was computed of them unless it is called `.json`.
     pub(super) fn save(&self, file: &Path) -> anyhow::Result<()> {
-        let saved =
-            |message: &Message| SavedMessage { role: message.role.clone(), content: message.content.clone() };
-        let saved = Saved { messages: self.messages.iter().map(saved).collect() };
-        let text = serde_json::to_string_pretty(&saved)? + "\n";
-        fs::write(file, text).with_context(|| format!("writing {}", file.display()))
+        saved::write(file, self.engine, &self.session, &Said::Messages(self.messages.clone()))
     }
 
-    /// Replaces the messages by those of a file; returns how many there are.
+    /// Replaces the messages by those of a file, and what was computed too if it is there; returns how many messages there are.
     pub(super) fn load(&mut self, file: &Path) -> anyhow::Result<usize> {
-        self.messages = read(file).with_context(|| format!("reading {}", file.display()))?;
+        match saved::read(file, self.engine, &mut self.session)? {
+            Said::Messages(messages) => self.messages = messages,
+            Said::Text(_) => {
+                bail!("{}: a text, not a conversation; `sterna run --raw` goes on with it", file.display())
+            }
+        }
         Ok(self.messages.len())
-    }
-}
-
-fn read(file: &Path) -> anyhow::Result<Vec<Message>> {
-    let size = fs::metadata(file)?.len();
-    ensure!(size <= MAX_FILE_BYTES, "expected at most {MAX_FILE_BYTES} bytes, found {size}");
-    let saved: Saved = serde_json::from_slice(&fs::read(file)?)?;
-    let message = |(i, saved): (usize, SavedMessage)| match saved.role.as_str() {
-        "system" | "user" | "assistant" => Ok(Message::new(saved.role, saved.content)),
-        role => bail!("messages[{i}].role: expected system, user or assistant, found {role:?}"),
-    };
-    saved.messages.into_iter().enumerate().map(message).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read_text(text: &str) -> Result<Vec<Message>, String> {
-        let file = tempfile::NamedTempFile::new().map_err(|e| e.to_string())?;
-        fs::write(file.path(), text).map_err(|e| e.to_string())?;
-        read(file.path()).map_err(|e| format!("{e:#}"))
-    }
-
-    #[test]
-    fn reads_what_it_would_write() {
-        let text = r#"{"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "é"}]}"#;
-        let messages = read_text(text).expect("a conversation");
-        assert_eq!(messages.iter().map(|m| m.content.as_str()).collect::<Vec<_>>(), ["s", "é"]);
-    }
-
-    #[test]
-    fn other_files_are_refused() {
-        let error = |text| read_text(text).map(|m| m.len()).expect_err("not a conversation");
-        assert!(error("").contains("EOF"));
-        assert!(error(r#"{"messages": 3}"#).contains("expected a sequence"));
-        let role = r#"{"messages": [{"role": "tool", "content": ""}]}"#;
-        assert_eq!(error(role), r#"messages[0].role: expected system, user or assistant, found "tool""#);
     }
 }
