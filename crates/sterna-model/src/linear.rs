@@ -79,8 +79,8 @@ impl TernaryMatrix {
     /// The weights -1, 0 and 1 as a matrix: packed, or float where rows are not whole blocks.
     pub(crate) fn matrix(self, c: &Compute) -> Result<Matrix, ShapeError> {
         let (rows, cols) = (self.rows, self.cols);
-        if cols.is_multiple_of(PackedFormat::TERNARY.block_len()) {
-            return Ok(PackedMatrix::pack(PackedFormat::TERNARY, rows, cols, &self, &c.pool)?.into());
+        if let Some(format) = PackedFormat::ternary(cols) {
+            return Ok(PackedMatrix::pack(format, rows, cols, &self, &c.pool)?.into());
         }
         let values = self.codes.iter().map(|code| f32::from(*code) - 1.0).collect();
         Ok(DenseMatrix::from_f32(rows, cols, values)?.into())
@@ -89,8 +89,8 @@ impl TernaryMatrix {
 
 impl BlockSource for TernaryMatrix {
     fn block(&self, row: usize, block: usize, out: &mut Block) {
-        let len = PackedFormat::TERNARY.block_len();
-        out.codes[..len].copy_from_slice(&self.codes[row * self.cols + block * len..][..len]);
+        const LEN: usize = 32;
+        out.codes[..LEN].copy_from_slice(&self.codes[row * self.cols + block * LEN..][..LEN]);
         // The scale of the matrix is not always an f16; it multiplies the product instead.
         out.d = f16::ONE;
     }

@@ -66,7 +66,7 @@ fn codes_and_scales_are_kept() {
         ("mistral_swa", "s5g64", GgmlType::Q5_0),
         ("qwen3_moe", "s6g64", GgmlType::Q8_0),
         ("smollm3", "s8g32", GgmlType::Q8_0),
-        ("llama_gqa", "TERNARY", GgmlType::Q4_0),
+        ("llama_gqa", "t2g32", GgmlType::Q4_0),
     ] {
         let format: PackedFormat = format.parse().unwrap();
         let packed = native::packed(&open(name, CONFIGS[0]), dir.path(), "packed.sterna", format);

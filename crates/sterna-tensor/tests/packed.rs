@@ -12,10 +12,10 @@ use sterna_tensor::{
 };
 
 /// Formats with run-time groups beside [`PackedFormat::ALL`], which has some.
-const OWN: [&str; 26] = [
-    "s2g32", "s3g32", "s3g96", "s4g128", "s6g64", "s8g64", "s8g256", "a2g32", "a2g64", "a3g32", "a3g128",
-    "a4g96", "m2g64", "m3g32", "m4g96", "m8g64", "w2g32", "w4g64", "w6g128", "w8g32", "s4b32", "s5b96",
-    "s6b128", "a2b32", "a3b64", "a4b128",
+const OWN: [&str; 30] = [
+    "s1g32", "s1g128", "t2g64", "t2g4096", "s2g32", "s3g32", "s3g96", "s4g128", "s6g64", "s8g64", "s8g256",
+    "a2g32", "a2g64", "a3g32", "a3g128", "a4g96", "m2g64", "m3g32", "m4g96", "m8g64", "w2g32", "w4g64",
+    "w6g128", "w8g32", "s4b32", "s5b96", "s6b128", "a2b32", "a3b64", "a4b128",
 ];
 
 /// All formats of these tests.
@@ -299,7 +299,7 @@ fn strange_activations_do_not_stop_it() {
 #[test]
 fn bitnet_activations_have_one_scale_per_token() {
     let (rows, cols, n_tokens) = (20, 96, 3);
-    let format = PackedFormat::TERNARY;
+    let format = PackedFormat::ternary(96).unwrap();
     let source = RandomBlocks { format, seed: 6, fill: Fill::Random };
     let matrix = Matrix::from(PackedMatrix::pack(format, rows, cols, &source, &Pool::new(1)).unwrap());
     let x = activations(7, n_tokens * cols);

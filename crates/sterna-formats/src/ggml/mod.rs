@@ -43,8 +43,10 @@ pub fn dequantize(ty: GgmlType, data: &[u8], out: &mut [f32]) {
         GgmlType::Q6_K => decoded(data, out, k_quants::q6_k, |block, out| super_signed(block, 32, out)),
         GgmlType::IQ4_NL => decoded(data, out, iq4::iq4_nl, |block, out| group(block, 128, out)),
         GgmlType::IQ4_XS => decoded(data, out, iq4::iq4_xs, |block, out| super_signed(block, 128, out)),
-        GgmlType::TQ1_0 => ternary_parts(data, out, ternary::tq1_0),
-        GgmlType::TQ2_0 => ternary_parts(data, out, ternary::tq2_0),
+        GgmlType::TQ1_0 => parts::<54, 256>(data, out, ternary::tq1_0),
+        GgmlType::TQ2_0 => parts::<66, 256>(data, out, ternary::tq2_0),
+        GgmlType::Q1_0 => parts::<18, 128>(data, out, ternary::q1_0),
+        GgmlType::Q2_0 => parts::<18, 64>(data, out, ternary::q2_0),
         GgmlType::MXFP4 => each(data, out, mxfp4::dequantize),
     }
 }
@@ -74,9 +76,14 @@ fn decoded<const N: usize, const LEN: usize>(
     });
 }
 
-fn ternary_parts<const N: usize>(data: &[u8], out: &mut [f32], decode: fn(&[u8; N], usize, &mut Block)) {
+/// The same for blocks that are decoded in parts of 32 weights, each one less than its code times the scale.
+fn parts<const N: usize, const LEN: usize>(
+    data: &[u8],
+    out: &mut [f32],
+    decode: fn(&[u8; N], usize, &mut Block),
+) {
     let mut block = Block::default();
-    each(data, out, |bytes, out: &mut [f32; 256]| {
+    each(data, out, |bytes, out: &mut [f32; LEN]| {
         for (part, out) in out.as_chunks_mut().0.iter_mut().enumerate() {
             decode(bytes, part, &mut block);
             weights::group(&block, 1, out);

@@ -48,8 +48,12 @@ pub(crate) fn matrix(
         GgmlType::Q6_K => stored.pack(PackedFormat::Q6_K, k_quants::q6_k),
         GgmlType::IQ4_NL => stored.pack(PackedFormat::IQ4_NL, iq4::iq4_nl),
         GgmlType::IQ4_XS => stored.pack(PackedFormat::IQ4_XS, iq4::iq4_xs),
-        GgmlType::TQ1_0 => stored.pack_ternary(ternary::tq1_0),
-        GgmlType::TQ2_0 => stored.pack_ternary(ternary::tq2_0),
+        GgmlType::TQ1_0 => stored.pack_ternary::<_, 8>(ternary::tq1_0),
+        GgmlType::TQ2_0 => stored.pack_ternary::<_, 8>(ternary::tq2_0),
+        GgmlType::Q2_0 => stored.pack_ternary::<_, 2>(ternary::q2_0),
+        GgmlType::Q1_0 => {
+            stored.pack_parts::<_, 4>(const { PackedFormat::symmetric(1, 128).unwrap() }, ternary::q1_0)
+        }
         GgmlType::Q2_K => stored.floats(DType::F32, |bytes, out: &mut [[u8; 4]; 256]| {
             let mut weights = [0.0; 256];
             k_quants::dequantize_q2_k(bytes, &mut weights);
@@ -79,12 +83,12 @@ impl Stored<'_> {
         self.pack_parts::<N, 1>(format, whole)
     }
 
-    /// Packs blocks of 256 as eight of 32 with the same scale.
-    fn pack_ternary<const N: usize>(
+    /// Packs ternary blocks of `PARTS` times 32 columns.
+    fn pack_ternary<const N: usize, const PARTS: usize>(
         self,
         decode: impl Fn(&[u8; N], usize, &mut Block) + Sync,
     ) -> Result<Matrix, ShapeError> {
-        self.pack_parts::<N, 8>(PackedFormat::TERNARY, decode)
+        self.pack_parts::<N, PARTS>(const { PackedFormat::ternary(32 * PARTS).unwrap() }, decode)
     }
 
     fn pack_parts<const N: usize, const PARTS: usize>(

@@ -1,5 +1,5 @@
-//! Weights that are -1, 0 or 1 times one `f16` for 256 columns: TQ1_0 and TQ2_0. Decoded in parts of 32 columns, as
-//! codes 0, 1, 2.
+//! Weights that are -1, 0 or 1 (-1 or 1 in Q1_0, also 2 in Q2_0) times one `f16` for 64, 128 or 256 columns: Q2_0, Q1_0, TQ1_0 and
+//! TQ2_0. Decoded in parts of 32 columns, as codes of one more.
 
 use sterna_tensor::Block;
 
@@ -33,6 +33,22 @@ pub(super) fn tq2_0(bytes: &[u8; 66], part: usize, out: &mut Block) {
     let (run, field) = (part / 4 % 2, part % 4);
     for (code, byte) in out.codes.iter_mut().zip(&bytes[32 * run..32 * run + 32]) {
         *code = byte >> (2 * field) & 3;
+    }
+}
+
+/// A bit for each weight, the lowest first: set for 1.
+pub(super) fn q1_0(bytes: &[u8; 18], part: usize, out: &mut Block) {
+    out.d = f16_at(bytes, 0);
+    for (codes, byte) in out.codes[..32].as_chunks_mut::<8>().0.iter_mut().zip(&bytes[2 + 4 * part..]) {
+        *codes = std::array::from_fn(|bit| (byte >> bit & 1) * 2);
+    }
+}
+
+/// Two bits for each weight, the lowest first.
+pub(super) fn q2_0(bytes: &[u8; 18], part: usize, out: &mut Block) {
+    out.d = f16_at(bytes, 0);
+    for (codes, byte) in out.codes[..32].as_chunks_mut::<4>().0.iter_mut().zip(&bytes[2 + 8 * part..]) {
+        *codes = std::array::from_fn(|field| byte >> (2 * field) & 3);
     }
 }
 

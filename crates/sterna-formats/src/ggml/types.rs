@@ -21,13 +21,18 @@ pub enum GgmlType {
     TQ1_0,
     TQ2_0,
     MXFP4,
+    Q1_0,
+    Q2_0,
 }
 
 impl GgmlType {
     /// Every type, in the order of ggml's ids.
-    pub const ALL: [GgmlType; 15] = {
+    pub const ALL: [GgmlType; 17] = {
         use GgmlType::*;
-        [Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, TQ1_0, TQ2_0, MXFP4]
+        [
+            Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, TQ1_0, TQ2_0, MXFP4,
+            Q1_0, Q2_0,
+        ]
     };
 
     /// Weights in a block.
@@ -35,6 +40,8 @@ impl GgmlType {
         use GgmlType::*;
         match self {
             Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0 | IQ4_NL | MXFP4 => 32,
+            Q2_0 => 64,
+            Q1_0 => 128,
             Q2_K | Q3_K | Q4_K | Q5_K | Q6_K | IQ4_XS | TQ1_0 | TQ2_0 => 256,
         }
     }
@@ -44,7 +51,7 @@ impl GgmlType {
         use GgmlType::*;
         match self {
             MXFP4 => 17,
-            Q4_0 | IQ4_NL => 18,
+            Q4_0 | IQ4_NL | Q1_0 | Q2_0 => 18,
             Q4_1 => 20,
             Q5_0 => 22,
             Q5_1 => 24,
@@ -79,6 +86,8 @@ impl GgmlType {
             TQ1_0 => "TQ1_0",
             TQ2_0 => "TQ2_0",
             MXFP4 => "MXFP4",
+            Q1_0 => "Q1_0",
+            Q2_0 => "Q2_0",
         }
     }
 }

@@ -146,7 +146,7 @@ fn tensor_type(reader: &mut Reader, field: &str) -> Result<TensorType> {
 }
 
 /// The ids of the types that Sterna knows.
-const IDS: [(u32, TensorType); 23] = {
+const IDS: [(u32, TensorType); 25] = {
     use TensorType::{Dense, Ggml, Other};
     [
         (0, Dense(DType::F32)),
@@ -172,6 +172,8 @@ const IDS: [(u32, TensorType); 23] = {
         (34, Ggml(GgmlType::TQ1_0)),
         (35, Ggml(GgmlType::TQ2_0)),
         (39, Ggml(GgmlType::MXFP4)),
+        (41, Ggml(GgmlType::Q1_0)),
+        (42, Ggml(GgmlType::Q2_0)),
     ]
 };
 
@@ -194,7 +196,6 @@ fn known_type(id: u32) -> std::result::Result<TensorType, Option<&'static str>> 
         22 => Some("IQ2_S"),
         29 => Some("IQ1_M"),
         40 => Some("NVFP4"),
-        41 => Some("Q1_0"),
         _ => None,
     })
 }

@@ -6,6 +6,7 @@
 //!
 //! | codes | registers | quad `j` |
 //! |---|---|---|
+//! | 1 bit | 1 | bit `j` of the register, which stands for 0 or 2 |
 //! | 2 bits | 2 | bits `2 (j % 4)` and up of register `j / 4` |
 //! | 3 bits | 2 + 1 | as 2 bits; bit 2 is bit `j` of the third register |
 //! | 4 bits | 4 | low (even `j`) or high half of register `j / 2` |
@@ -25,7 +26,7 @@ pub(super) type GroupCodes = [[u8; GROUP]; LANES];
 pub(super) trait CodeLayout {
     /// Registers that a group takes.
     const REGISTERS: usize;
-    /// Bits of a code.
+    /// Bits of a code as it is multiplied.
     const BITS: u32;
 
     /// Quad `j` of a group, `j` being a constant after inlining.
@@ -59,12 +60,36 @@ fn set_word(register: &mut CodeRegister, row: usize, word: u32) {
     register[4 * row..][..4].copy_from_slice(&word.to_ne_bytes());
 }
 
+pub(super) struct U1;
 pub(super) struct U2;
 pub(super) struct U3;
 pub(super) struct U4;
 pub(super) struct U5;
 pub(super) struct U6;
 pub(super) struct U8;
+
+impl CodeLayout for U1 {
+    const REGISTERS: usize = 1;
+    const BITS: u32 = 2;
+
+    #[inline(always)]
+    fn quad<S: Simd>(s: S, group: &[CodeRegister], j: usize) -> S::U8 {
+        let plane = s.load_bytes(&group[0]);
+        match j {
+            0 => s.shl_and(plane, 1, 0x02),
+            1 => s.and(plane, 0x02),
+            _ => s.shr_and(plane, j as u32 - 1, 0x02),
+        }
+    }
+    #[inline(always)]
+    fn pack(codes: &GroupCodes, group: &mut [CodeRegister]) {
+        for row in 0..LANES {
+            let w = words(codes, row);
+            let bit = |j: usize| (w[j] >> 1 & 0x0101_0101) << j;
+            set_word(&mut group[0], row, (0..QUADS).fold(0, |plane, j| plane | bit(j)));
+        }
+    }
+}
 
 impl CodeLayout for U2 {
     const REGISTERS: usize = 2;

@@ -10,6 +10,8 @@ use crate::activation::GROUP;
 /// How the codes of a matrix are stored; all are unsigned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Codes {
+    /// One bit, eight to a byte: the codes 0 and 2.
+    U1,
     /// Two bits, four to a byte.
     U2,
     /// A plane of two bits and one of one bit.
@@ -27,6 +29,7 @@ pub(crate) enum Codes {
 impl Codes {
     const fn of_bits(bits: usize) -> Option<Codes> {
         Some(match bits {
+            1 => Codes::U1,
             2 => Codes::U2,
             3 => Codes::U3,
             4 => Codes::U4,
@@ -68,7 +71,8 @@ pub(super) const fn byte_scale(byte: u8) -> u16 {
 
 /// How quantized weights are held in memory.
 ///
-/// Formats of our own quantizer come from [`PackedFormat::symmetric`] and [`PackedFormat::affine`] and are called
+/// Weights of one bit are `d` or `-d`, and have the codes 2 and 0; ternary ones ([`PackedFormat::ternary`]) have 0, 1 and 2 and are called
+/// `t2g256`. Formats of our own quantizer come from [`PackedFormat::symmetric`] and [`PackedFormat::affine`] and are called
 /// `s8g32` or `a4g128`: bits, and columns that share a scale. [`PackedFormat::with_byte_scales`] makes `a4b128` of the
 /// latter, which takes 8 bits less for each group. Those of other tools may need [`PackedFormat::minimum`]
 /// or [`PackedFormat::wide`], such as `m4g64`. The constants carry the names of the GGUF types whose integers and
@@ -110,12 +114,9 @@ impl PackedFormat {
     /// The table values of IQ4_XS plus 128, a signed scale per 16 (its own is per 32) and one per 256.
     pub const IQ4_XS: PackedFormat =
         PackedFormat { codes: Codes::U8, scales: Scales::SuperSigned, zero: 128 };
-    /// Ternary weights as 0, 1, 2, a scale per 32 (TQ1_0 and TQ2_0 repeat theirs; BitNet's is 1).
-    pub const TERNARY: PackedFormat =
-        PackedFormat { codes: Codes::U2, scales: Scales::Group { size: 32 }, zero: 1 };
 
     /// The formats with names of their own.
-    pub const ALL: [(&'static str, PackedFormat); 12] = [
+    pub const ALL: [(&'static str, PackedFormat); 11] = [
         ("Q4_0", Self::Q4_0),
         ("Q4_1", Self::Q4_1),
         ("Q5_0", Self::Q5_0),
@@ -127,10 +128,9 @@ impl PackedFormat {
         ("Q6_K", Self::Q6_K),
         ("IQ4_NL", Self::IQ4_NL),
         ("IQ4_XS", Self::IQ4_XS),
-        ("TERNARY", Self::TERNARY),
     ];
 
-    /// `bits` of 2, 3, 4, 5, 6 or 8, and a scale for every `group_size` columns of a row, the middle code being zero.
+    /// `bits` of 1, 2, 3, 4, 5, 6 or 8, and a scale for every `group_size` columns of a row, the middle code being zero.
     ///
     /// `None` where there is no such format: other bits, or a `group_size` that is no multiple of 32. One that is larger
     /// than a row means the whole row.
@@ -141,6 +141,14 @@ impl PackedFormat {
         }
         let scales = Scales::Group { size: group_size as u32 };
         Some(PackedFormat { codes, scales, zero: 1 << (bits - 1) })
+    }
+
+    /// Weights -1, 0 and 1 (and 2) as the codes 0 to 3 of two bits, and a scale for every `group_size` columns of a row.
+    ///
+    /// `None` where there is no such format, as for [`PackedFormat::symmetric`].
+    pub const fn ternary(group_size: usize) -> Option<PackedFormat> {
+        let Some(format) = PackedFormat::symmetric(2, group_size) else { return None };
+        Some(PackedFormat { zero: 1, ..format })
     }
 
     /// `bits` of 2, 3 or 4, and a scale and a zero point for every `group_size` columns of a row.
@@ -180,7 +188,7 @@ impl PackedFormat {
     /// `None` where there is no such format, as for [`PackedFormat::symmetric`].
     pub const fn minimum(bits: usize, group_size: usize) -> Option<PackedFormat> {
         let Some(codes) = Codes::of_bits(bits) else { return None };
-        if !is_group_size(group_size) {
+        if bits == 1 || !is_group_size(group_size) {
             return None;
         }
         Some(PackedFormat { codes, scales: Scales::Min { size: group_size as u32 }, zero: 0 })
@@ -285,6 +293,7 @@ impl PackedFormat {
     /// Bits of one code as stored.
     pub const fn code_bits(self) -> usize {
         match self.codes {
+            Codes::U1 => 1,
             Codes::U2 => 2,
             Codes::U3 => 3,
             Codes::U4 => 4,
@@ -296,7 +305,10 @@ impl PackedFormat {
 
     /// The largest code.
     pub fn largest_code(self) -> u8 {
-        u8::MAX >> (8 - self.code_bits())
+        match self.codes {
+            Codes::U1 => 2,
+            _ => u8::MAX >> (8 - self.code_bits()),
+        }
     }
 
     /// The code that stands for weight zero, before any minimum or zero point.
@@ -322,6 +334,7 @@ impl fmt::Display for PackedFormat {
             Scales::Min { size } => f.pad(&format!("m{bits}g{size}")),
             Scales::WideMin { size } => f.pad(&format!("w{bits}g{size}")),
             Scales::Group { size } if self.zero == 1 << (bits - 1) => f.pad(&format!("s{bits}g{size}")),
+            Scales::Group { size } if self.codes == Codes::U2 => f.pad(&format!("t{bits}g{size}")),
             _ => {
                 let known = PackedFormat::ALL.iter().find(|(_, format)| format == self);
                 f.pad(known.map_or("packed", |(name, _)| name))
@@ -333,7 +346,7 @@ impl fmt::Display for PackedFormat {
 /// A name that no packed format has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "no packed format is called {0:?}; symmetric ones are called such as s8g32, affine ones such as a4g128 or, with scales \
+    "no packed format is called {0:?}; symmetric ones are called such as s8g32, ternary ones such as t2g256, affine ones such as a4g128 or, with scales \
      of a byte, a4b32, those with minima such as m4g64 or w4g64"
 )]
 pub struct UnknownFormat(pub String);
@@ -348,7 +361,7 @@ impl FromStr for PackedFormat {
     }
 }
 
-/// `s8g32`, `a4g128`, `a4b32`, `m4g64` or `w4g64`.
+/// `s8g32`, `t2g256`, `a4g128`, `a4b32`, `m4g64` or `w4g64`.
 fn parse(name: &str) -> Option<PackedFormat> {
     let digits = name.get(1..)?;
     let at = digits.find(['g', 'b'])?;
@@ -359,6 +372,7 @@ fn parse(name: &str) -> Option<PackedFormat> {
     let (bits, size) = (number(&digits[..at])?, number(&digits[at + 1..])?);
     let format = match name.as_bytes()[0] {
         b's' => PackedFormat::symmetric(bits, size),
+        b't' if bits == 2 => PackedFormat::ternary(size),
         b'a' => PackedFormat::affine(bits, size),
         b'm' => PackedFormat::minimum(bits, size),
         b'w' => PackedFormat::wide(bits, size),
@@ -380,7 +394,10 @@ mod tests {
         for name in ["a4b32", "a2b128", "s6b32", "s4b576"] {
             assert_eq!(name.parse::<PackedFormat>().unwrap().to_string(), name);
         }
-        for name in ["a4g128", "a2g32", "a3g576", "s8g32", "s3g128", "s6g64", "m4g32", "m8g64", "w5g96"] {
+        for name in [
+            "s1g128", "t2g64", "a4g128", "a2g32", "a3g576", "s8g32", "s3g128", "s6g64", "m4g32", "m8g64",
+            "w5g96",
+        ] {
             assert_eq!(name.parse::<PackedFormat>().unwrap().to_string(), name);
         }
         let none = [
@@ -396,6 +413,9 @@ mod tests {
             "s7g32",
             "m7g32",
             "w4g48",
+            "m1g32",
+            "t3g32",
+            "t2b32",
             "s8b32",
             "m4b32",
             "a4b",

@@ -158,9 +158,10 @@ trait Visitor {
 impl PackedFormat {
     /// Calls `visitor` with the types of this format.
     fn visit<V: Visitor>(self, visitor: V) -> V::Output {
-        use codes::{U2, U3, U4, U5, U6, U8};
+        use codes::{U1, U2, U3, U4, U5, U6, U8};
         use scales::{Affine, ByteAffine, ByteGroup, Group, Min, SuperMin, SuperSigned, WideMin};
         match (self.codes, self.scales) {
+            (Codes::U1, Scales::Group { .. }) => visitor.visit::<U1, Group>(),
             (Codes::U2, Scales::Group { .. }) => visitor.visit::<U2, Group>(),
             (Codes::U2, Scales::Affine { .. }) => visitor.visit::<U2, Affine>(),
             (Codes::U2, Scales::ByteAffine { .. }) => visitor.visit::<U2, ByteAffine>(),

@@ -13,7 +13,7 @@ use crate::activation::GROUP;
 ///
 /// | formats | weight |
 /// |---|---|
-/// | symmetric ones (Q4_0, Q5_0, Q8_0, IQ4_NL, TERNARY among them) | `d (code - `[`PackedFormat::zero`]`)` |
+/// | symmetric ones (Q4_0, Q5_0, Q8_0, IQ4_NL among them), and ternary ones | `d (code - `[`PackedFormat::zero`]`)` |
 /// | affine ones | `d (code - zero)` |
 /// | those with a minimum (Q4_1, Q5_1 among them) | `d code + m` |
 /// | wide ones | `wide_d code + wide_m` |
@@ -104,7 +104,7 @@ impl<'a> GroupedCodes<'a> {
             }
         }
         let largest = format.largest_code();
-        if let Some(&found) = codes.iter().chain(zero_points).find(|&&code| code > largest) {
+        if let Some(&found) = codes.iter().chain(zero_points).find(|&&code| code & !largest != 0) {
             return Err(ShapeError::Code { largest, found });
         }
         let fits =

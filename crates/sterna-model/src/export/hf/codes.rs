@@ -23,9 +23,11 @@ pub(super) struct Codes {
     pub(super) minima: Vec<f16>,
 }
 
-/// The format of a matrix whose weights are codes with scales of `f16`, and maybe zero points or minima.
+/// The format of a matrix whose weights are codes with scales of `f16`, and maybe zero points or minima. Those of one bit, which stand
+/// for 0 and 2, are no numbers that the other tools have.
 fn format(part: &CanonicalTensor) -> Option<PackedFormat> {
-    part.packed_format().filter(|format| format.scale_group().is_some() && !format.is_wide())
+    part.packed_format()
+        .filter(|format| format.scale_group().is_some() && !format.is_wide() && format.code_bits() > 1)
 }
 
 /// Bits of the codes of `tensor`; `None` when its weights are no codes, or its parts have codes of different bits.
