@@ -67,6 +67,15 @@ impl Isa {
 
     /// Whether this CPU can run it; the answer never changes while the process lives.
     pub fn is_available(self) -> bool {
+        // Asked for every call of a kernel, so the CPU is asked once.
+        static AVAILABLE: OnceLock<u16> = OnceLock::new();
+        let bit = |isa: Isa| 1 << isa as u16;
+        let find = || Isa::ALL.into_iter().filter(|isa| isa.is_detected()).map(bit).sum();
+        AVAILABLE.get_or_init(find) & bit(self) != 0
+    }
+
+    /// Whether this CPU says that it has all the instructions.
+    fn is_detected(self) -> bool {
         match self {
             Isa::Scalar => true,
             #[cfg(target_arch = "x86_64")]

@@ -123,6 +123,9 @@ impl Dot<'_> {
     /// The tokens of `block` from the `done`-th on.
     fn few_tokens<C: CodeLayout, B: ScaleBlock>(&self, tile: usize, block: usize, done: usize) {
         let Some(tokens) = self.x.block(block) else { panic!("activations without int8 groups") };
+        if done == tokens.n_rows {
+            return;
+        }
         let zero = i32::from(self.matrix.format.zero);
         let sink = self.sink(tile, block);
         self.isa.run(DotTile::<C, B> { tile: self.matrix.tile(tile), zero, tokens, done, sink });
