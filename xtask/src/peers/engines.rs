@@ -1,4 +1,4 @@
-//! One process of either engine, and what it measured.
+//! One process of an engine, and what it measured.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,11 +12,12 @@ use super::{N_GENERATED, N_PROMPT};
 use crate::workspace;
 
 const LLAMA_SCRIPT: &str = include_str!("llama.py");
+const OPENVINO_SCRIPT: &str = include_str!("openvino.py");
 /// The text whose first token is waited for.
 const TEXT: &str = "The history of the steam engine begins with";
 
-/// What one process measured; llama.cpp's script prints it in this form.
-#[derive(Debug, Default, Deserialize)]
+/// What one process measured; the scripts print it in this form.
+#[derive(Debug, Default, Clone, Deserialize)]
 pub(super) struct Measured {
     pub(super) first_token_ns: u64,
     pub(super) prefill_ns: Vec<u64>,
@@ -37,75 +38,90 @@ struct Test {
     samples_ns: Vec<u64>,
 }
 
-pub(super) struct Engines {
-    sterna: PathBuf,
-    python: PathBuf,
-    repetitions: String,
+/// Who is measured.
+pub(super) enum Engine {
+    Sterna {
+        program: PathBuf,
+    },
+    /// A script that a Python runs.
+    Script {
+        name: &'static str,
+        python: PathBuf,
+        script: &'static str,
+    },
 }
 
-impl Engines {
+impl Engine {
     /// Builds Sterna as it is shipped.
-    pub(super) fn new(python: PathBuf, repetitions: u32) -> anyhow::Result<Self> {
+    pub(super) fn sterna() -> anyhow::Result<Engine> {
         let mut build = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
         build.args(["build", "--release", "--package", "sterna"]).current_dir(workspace::root());
         ensure!(build.status()?.success(), "the release build failed");
-        let sterna =
-            workspace::target().join("release").join(format!("sterna{}", std::env::consts::EXE_SUFFIX));
-        Ok(Self { sterna, python, repetitions: repetitions.to_string() })
+        let name = format!("sterna{}", std::env::consts::EXE_SUFFIX);
+        Ok(Engine::Sterna { program: workspace::target().join("release").join(name) })
     }
 
-    pub(super) fn sterna(&self, model: &Path, threads: usize) -> anyhow::Result<Measured> {
-        let threads = threads.to_string();
-        let begun = Instant::now();
-        output(Command::new(&self.sterna).arg("run").arg(model).args([
-            TEXT,
-            "--raw",
-            "-n",
-            "1",
-            "--temp",
-            "0",
-            "--threads",
-            &threads,
-        ]))?;
-        let first_token_ns = begun.elapsed().as_nanos() as u64;
-        let (n_prompt, n_generated) = (N_PROMPT.to_string(), N_GENERATED.to_string());
-        let bench: Bench = json(
-            Command::new(&self.sterna)
-                .arg("bench")
-                .arg(model)
-                .args(["-p", &n_prompt, "-n", &n_generated, "-r", &self.repetitions])
-                .args(["--threads", &threads, "-o", "json"]),
-        )?;
-        let samples = |name: String| {
-            let test = bench.tests.iter().find(|test| test.test == name);
-            test.map(|test| test.samples_ns.clone()).with_context(|| format!("the bench has no test {name}"))
-        };
-        Ok(Measured {
-            first_token_ns,
-            prefill_ns: samples(format!("pp{N_PROMPT}"))?,
-            decode_ns: samples(format!("tg{N_GENERATED}"))?,
-            peak_rss_bytes: bench.peak_rss_bytes.context("this system does not tell the peak memory")?,
-        })
+    pub(super) fn llama_cpp(python: PathBuf) -> Engine {
+        Engine::Script { name: "llama.cpp", python, script: LLAMA_SCRIPT }
     }
 
-    pub(super) fn llama_cpp(&self, model: &Path, threads: usize) -> anyhow::Result<Measured> {
-        llama_cpp(&self.python, model, threads, &self.repetitions)
+    pub(super) fn openvino(python: PathBuf) -> Engine {
+        Engine::Script { name: "OpenVINO", python, script: OPENVINO_SCRIPT }
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Engine::Sterna { .. } => "Sterna",
+            Engine::Script { name, .. } => name,
+        }
+    }
+
+    /// Runs a process on `model`.
+    pub(super) fn measure(&self, model: &Path, threads: usize, repetitions: u32) -> anyhow::Result<Measured> {
+        let (threads, repetitions) = (threads.to_string(), repetitions.to_string());
+        match self {
+            Engine::Sterna { program } => sterna(program, model, &threads, &repetitions),
+            Engine::Script { python, script, .. } => {
+                json(Command::new(python).args(["-c", script]).arg(model).args([
+                    &threads,
+                    &N_PROMPT.to_string(),
+                    &N_GENERATED.to_string(),
+                    &repetitions,
+                    TEXT,
+                ]))
+            }
+        }
+    }
+
+    /// Whether it gets through a prompt and an answer.
+    pub(super) fn runs(&self, model: &Path) -> bool {
+        self.measure(model, 1, 1).is_ok()
     }
 }
 
-/// Whether the llama.cpp of `python` gets through a prompt and an answer.
-pub(super) fn llama_cpp_runs(python: &Path, model: &Path) -> bool {
-    llama_cpp(python, model, 1, "1").is_ok()
-}
-
-fn llama_cpp(python: &Path, model: &Path, threads: usize, repetitions: &str) -> anyhow::Result<Measured> {
-    json(
-        Command::new(python)
-            .args(["-c", LLAMA_SCRIPT])
+fn sterna(program: &Path, model: &Path, threads: &str, repetitions: &str) -> anyhow::Result<Measured> {
+    let begun = Instant::now();
+    let one_token = ["--raw", "-n", "1", "--temp", "0", "--threads", threads];
+    output(Command::new(program).arg("run").arg(model).arg(TEXT).args(one_token))?;
+    let first_token_ns = begun.elapsed().as_nanos() as u64;
+    let (n_prompt, n_generated) = (N_PROMPT.to_string(), N_GENERATED.to_string());
+    let bench: Bench = json(
+        Command::new(program)
+            .arg("bench")
             .arg(model)
-            .args([threads.to_string(), N_PROMPT.to_string(), N_GENERATED.to_string()])
-            .args([repetitions, TEXT]),
-    )
+            .args(["-p", &n_prompt, "-n", &n_generated, "-r", repetitions])
+            .args(["--threads", threads, "-o", "json"]),
+    )?;
+    let samples = |name: String| {
+        let test = bench.tests.iter().find(|test| test.test == name);
+        test.map(|test| test.samples_ns.clone()).with_context(|| format!("the bench has no test {name}"))
+    };
+    Ok(Measured {
+        first_token_ns,
+        prefill_ns: samples(format!("pp{N_PROMPT}"))?,
+        decode_ns: samples(format!("tg{N_GENERATED}"))?,
+        peak_rss_bytes: bench.peak_rss_bytes.context("this system does not tell the peak memory")?,
+    })
 }
 
 fn json<T: DeserializeOwned>(command: &mut Command) -> anyhow::Result<T> {

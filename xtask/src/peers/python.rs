@@ -1,4 +1,4 @@
-//! A Python environment with llama.cpp built for this very machine.
+//! Python environments with other engines: llama.cpp built for this very machine, and OpenVINO as it is distributed.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,8 +7,9 @@ use anyhow::{Context, bail, ensure};
 
 use crate::workspace;
 
-/// The version that figures in docs are about.
+/// The versions that figures in docs are about.
 const LLAMA_CPP: &str = "llama-cpp-python==0.3.36";
+const OPENVINO: [&str; 2] = ["openvino-genai==2026.4.1.0", "numpy"];
 
 /// What CMake is told: built for this machine, and, where that crashes, without the matrix unit. (On some virtual
 /// machines the processor announces AMX and llama.cpp's first product with it is killed.)
@@ -21,11 +22,11 @@ const NATIVE_WITHOUT_AMX: &str = "-DGGML_NATIVE=ON \
 /// llama.cpp survives on this machine.
 pub(super) fn with_llama_cpp(runs: impl Fn(&Path) -> bool) -> anyhow::Result<PathBuf> {
     let venv = workspace::target().join("peers/venv");
-    let python = venv.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
+    let python = python_in(&venv);
     if runs(&python) {
         return Ok(python);
     }
-    succeed(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
+    make(&venv)?;
     for cmake_args in [NATIVE, NATIVE_WITHOUT_AMX] {
         eprintln!("building {LLAMA_CPP} in {} with {cmake_args}; this takes some minutes", venv.display());
         let mut pip = Command::new(&python);
@@ -38,6 +39,26 @@ pub(super) fn with_llama_cpp(runs: impl Fn(&Path) -> bool) -> anyhow::Result<Pat
         eprintln!("llama.cpp built with {cmake_args} does not survive a prompt on this machine");
     }
     bail!("no build of {LLAMA_CPP} runs on this machine")
+}
+
+/// The Python of `target/peers/openvino`, which is made if it is not there.
+pub(super) fn with_openvino() -> anyhow::Result<PathBuf> {
+    let venv = workspace::target().join("peers/openvino");
+    let python = python_in(&venv);
+    let imports = |python: &Path| Command::new(python).args(["-c", "import openvino_genai"]).status();
+    if !imports(&python).is_ok_and(|status| status.success()) {
+        make(&venv)?;
+        succeed(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(OPENVINO))?;
+    }
+    Ok(python)
+}
+
+fn python_in(venv: &Path) -> PathBuf {
+    venv.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" })
+}
+
+fn make(venv: &Path) -> anyhow::Result<()> {
+    succeed(Command::new("python3").args(["-m", "venv"]).arg(venv))
 }
 
 fn succeed(command: &mut Command) -> anyhow::Result<()> {
