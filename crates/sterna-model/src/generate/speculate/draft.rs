@@ -16,7 +16,11 @@ const CONFIDENCES: usize = 16;
 
 /// A model that may guess for another.
 #[derive(Debug, Clone)]
-pub struct DraftModel(Arc<Model>);
+pub struct DraftModel {
+    draft: Arc<Model>,
+    /// Tokens of the other; either model may have some more, which no text has.
+    vocab_size: usize,
+}
 
 impl DraftModel {
     /// `draft` for `model`. That their token ids mean the same is for the caller to see to.
@@ -29,13 +33,15 @@ impl DraftModel {
                 return Err(GenerateError::CannotRewind { what });
             }
         }
-        Ok(DraftModel(draft))
+        Ok(DraftModel { draft, vocab_size: model.spec().vocab_size })
     }
 }
 
 /// A draft model and its state of the sequence.
 pub(super) struct Draft {
     model: Arc<Model>,
+    /// Of the large model.
+    vocab_size: usize,
     compute: Arc<Compute>,
     state: State,
     workspace: Workspace,
@@ -52,16 +58,21 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    pub(super) fn new(model: &DraftModel, compute: &Arc<Compute>, kv: KvType) -> Draft {
+    pub(super) fn new(
+        DraftModel { draft, vocab_size }: &DraftModel,
+        compute: &Arc<Compute>,
+        kv: KvType,
+    ) -> Draft {
         Draft {
-            state: State::new(&model.0, kv),
+            state: State::new(draft, kv),
             workspace: Workspace::new(),
             sampler: None,
             acceptance: Acceptance::new(|class| (class as f64 + 0.5) / (CONFIDENCES as f64 + 0.5)),
             overall: Acceptance::new(|_| 0.75),
             confidences: Vec::new(),
             seconds: None,
-            model: Arc::clone(&model.0),
+            model: Arc::clone(draft),
+            vocab_size: *vocab_size,
             compute: Arc::clone(compute),
         }
     }
@@ -107,6 +118,9 @@ impl Draft {
             mean(&mut self.seconds, start.elapsed().as_secs_f64());
             likely *= self.acceptance.of(class);
             let n = guesses.len() + 1;
+            if next as usize >= self.vocab_size {
+                break;
+            }
             if n > 1 && likely < costs.relative(n + 1) - costs.relative(n) {
                 // To have it checked would cost more than it promises.
                 break;
