@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod interop;
+mod memory;
 mod models;
 mod parity;
 mod peers;
@@ -39,6 +40,8 @@ enum Command {
     Interop(interop::Args),
     /// Quantize real models by every method, and judge what came out
     Quality(quality::Args),
+    /// Measure the memory of networks of made-up weights at long contexts
+    Memory(memory::Args),
     /// Write a checkpoint of random weights as large as asked for
     Synthetic(synthetic::Args),
 }
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Command::Peers(args) => peers::run(&args),
         Command::Interop(args) => interop::run(&args),
         Command::Quality(args) => quality::run(&args),
+        Command::Memory(args) => memory::run(&args),
         Command::Synthetic(args) => synthetic::run(&args),
     };
     match result {

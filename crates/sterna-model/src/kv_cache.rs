@@ -1,9 +1,12 @@
 //! Keys and values of one attention layer for the positions so far, or for those of them that can still be seen.
 
+use std::ops::Range;
+
 use sterna_tensor::{Isa, KvPage, KvType, KvView, ShapeError};
 
 use crate::forward::MAX_CHUNK;
 use crate::spec::AttentionSpec;
+use crate::synthetic;
 
 /// Tokens that a sequence can be taken back by although a window has moved on: an answer, as a rule.
 const REWIND: usize = 1024;
@@ -37,6 +40,16 @@ impl KvCache {
         let rows = keys.chunks_exact(width).zip(values.chunks_exact(width));
         for (position, (key, value)) in (first..).zip(rows) {
             self.page(position).write(isa, position % KvPage::LEN, key, value);
+        }
+    }
+
+    /// Stores keys and values that mean nothing at `positions`, which are new.
+    pub(crate) fn make_up(&mut self, isa: Isa, positions: Range<usize>) {
+        let mut elements = vec![0.0; 2 * self.n_kv_heads * self.head_dim];
+        for position in positions {
+            synthetic::fill(position as u64, &mut elements);
+            let (key, value) = elements.split_at(elements.len() / 2);
+            self.write(isa, position, key, value);
         }
     }
 

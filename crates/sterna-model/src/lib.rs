@@ -26,6 +26,7 @@ mod rows;
 pub mod sampling;
 pub mod spec;
 mod state;
+pub mod synthetic;
 mod tap;
 mod ternary;
 pub mod weights;

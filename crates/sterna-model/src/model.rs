@@ -8,6 +8,7 @@ use crate::error::{ModelError, Result};
 use crate::linear::Linear;
 use crate::rope::Ropes;
 use crate::spec::Spec;
+use crate::synthetic;
 use crate::ternary::TernaryMatrix;
 use crate::weights::{self, BlockWeights, CheckOnly, Leaves, LinearTensors, VectorForm, Weights};
 
@@ -70,6 +71,8 @@ enum Rows {
     Quantized(QuantizedRows),
     /// Tiles, shared with the head where that is the same matrix.
     Packed(Matrix),
+    /// Computed as they are asked for.
+    MadeUp,
 }
 
 impl Embedding {
@@ -94,10 +97,16 @@ impl Embedding {
         Ok(Embedding { rows })
     }
 
+    /// Rows of numbers that mean nothing.
+    pub(crate) fn made_up() -> Embedding {
+        Embedding { rows: Rows::MadeUp }
+    }
+
     /// Row `token` times `scale`, into `out` `[hidden_size]`.
     pub(crate) fn row(&self, token: u32, scale: f32, out: &mut [f32]) {
         match &self.rows {
             Rows::Packed(matrix) => matrix.row(token as usize, out),
+            Rows::MadeUp => synthetic::fill(u64::from(token), out),
             Rows::Quantized(rows) => rows.row(token as usize, out),
             Rows::Stored { ty, row_bytes, data } => {
                 let bytes = &data[token as usize * row_bytes..][..*row_bytes];

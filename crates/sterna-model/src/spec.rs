@@ -5,6 +5,7 @@
 //! keeps state. Nothing outside `arch/` knows a family by name.
 
 mod feed_forward;
+mod memory;
 mod mixer;
 
 pub use feed_forward::{Activation, DenseSpec, FeedForwardSpec, MoeSpec, Routing};
@@ -12,8 +13,6 @@ pub use mixer::{
     AttentionSpec, GatedDeltaSpec, Mamba1Spec, Mamba2Gate, Mamba2Scales, Mamba2Spec, MixerSpec, ParallelSpec,
     ShortConvSpec,
 };
-
-use sterna_tensor::KvType;
 
 use crate::rope::{Regime, RopeSpec};
 
@@ -102,17 +101,6 @@ pub enum TernaryStorage {
 }
 
 impl Spec {
-    /// Bytes that the keys and values of a sequence of `length` tokens take at most, stored as `ty`.
-    pub fn kv_bytes(&self, ty: KvType, length: usize) -> usize {
-        let layers = self.blocks.iter().filter_map(|block| block.mixer.attention());
-        layers.map(|attention| attention.kv_bytes(ty, length)).sum()
-    }
-
-    /// Bytes that the recurrences of a sequence take, however long it is.
-    pub fn state_bytes(&self) -> usize {
-        self.blocks.iter().map(|block| block.mixer.state_len() * size_of::<f32>()).sum()
-    }
-
     /// The rotary regime of a sequence of `length` tokens.
     pub fn regime(&self, length: usize) -> Regime {
         match self.blocks.iter().filter_map(BlockSpec::rope).any(|rope| rope.regime(length) == Regime::Long) {

@@ -5,7 +5,7 @@ mod recurrent;
 mod saved;
 mod snapshots;
 
-use sterna_tensor::KvType;
+use sterna_tensor::{Isa, KvType};
 
 use crate::model::Model;
 use crate::rope::Regime;
@@ -107,6 +107,16 @@ impl State {
         self.snapshots.truncate(length);
         self.tokens.truncate(length);
         length
+    }
+
+    /// Adds made-up tokens until there are `length`, with keys and values that mean nothing, and leaves recurrences as they are:
+    /// for measuring what a long context costs without computing it.
+    pub fn make_up(&mut self, isa: Isa, length: usize) {
+        let first = self.len();
+        for mixer in &mut self.mixers {
+            mixer.make_up(isa, first..length);
+        }
+        self.tokens.resize(length.max(first), 0);
     }
 
     /// Bytes that the state takes in memory now.

@@ -23,6 +23,7 @@ mod error;
 mod network;
 mod recommended;
 mod size;
+pub mod synthetic;
 
 pub use cores::physical_cores;
 pub use engine::Engine;
@@ -39,5 +40,7 @@ pub use sterna_model::generate::{
     Completion, Event, FinishReason, GenerateError, Request, Session, SessionOptions, Speculation, Timings,
 };
 pub use sterna_model::sampling::{Sampler, SamplingOptions};
-pub use sterna_model::{KvType, LoadOptions, Logits, Model, Spec, State, Workspace, forward, spec};
+pub use sterna_model::{
+    KvType, LoadOptions, Logits, MAX_CHUNK, Model, Spec, State, Workspace, forward, spec,
+};
 pub use sterna_tensor::{Compute, Isa, Matrix, Pool, Precision};

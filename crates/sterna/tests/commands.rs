@@ -58,13 +58,15 @@ fn inspect_counts_memory() {
         let model = checkpoint("llama_gqa");
         json(&home.ok(&[&["inspect", &model, "--json"], args].concat(), ""))["memory"].clone()
     };
-    let (short, long) = (memory(&["--context", "16"]), memory(&["--context", "32"]));
-    let f32 = memory(&["--context", "32", "--kv", "f32"]);
+    let (short, long) = (memory(&["--context", "256"]), memory(&["--context", "512"]));
+    let f32 = memory(&["--context", "512", "--kv", "f32"]);
     let kv = |memory: &Value| memory["kv_bytes"].as_u64().unwrap_or(0);
     assert!(kv(&short) > 0);
     assert_eq!(kv(&long), 2 * kv(&short));
     assert_eq!(kv(&f32), 2 * kv(&long));
-    assert_eq!(long["total_bytes"].as_u64(), Some(kv(&long) + long["weights_bytes"].as_u64().unwrap_or(0)));
+    let parts = ["weights", "embedding", "kv", "state", "scratch", "program"];
+    let sum = parts.iter().filter_map(|part| long[format!("{part}_bytes")].as_u64()).sum();
+    assert_eq!(long["total_bytes"].as_u64(), Some(sum));
 }
 
 #[test]
@@ -100,9 +102,47 @@ fn bench_times_prompts_and_generation() {
         assert!(test["tokens_per_second"].as_f64().is_some_and(|rate| rate > 0.0));
         assert_eq!(test["samples_ns"].as_array().map(Vec::len), Some(2));
     }
-    assert!(tests[0]["ttft_ms"].is_f64() && tests[0]["weights_gb_per_second"].is_null());
-    assert!(tests[1]["ttft_ms"].is_null() && tests[1]["weights_gb_per_second"].is_f64());
+    assert!(tests[0]["ttft_ms"].is_f64() && tests[0]["read_gb_per_second"].is_null());
+    assert!(tests[1]["ttft_ms"].is_null() && tests[1]["read_gb_per_second"].is_f64());
     assert!(report["memory_bandwidth_gb_per_second"].as_f64().is_some_and(|rate| rate > 0.0));
+}
+
+/// A network of 150 million made-up weights, large beside the program.
+const SHAPE: &str = r#"{"model_type": "llama", "vocab_size": 8192, "hidden_size": 2048, "intermediate_size": 8192,
+    "num_hidden_layers": 2, "num_attention_heads": 16, "num_key_value_heads": 8, "hidden_act": "silu",
+    "max_position_embeddings": 100, "rms_norm_eps": 1e-5, "tie_word_embeddings": true}"#;
+
+#[test]
+fn bench_takes_shapes_and_made_up_contexts_and_foresees_their_memory() {
+    let home = Home::new();
+    let config = home.path().join("shape.json");
+    std::fs::write(&config, SHAPE).expect("a file");
+    let config = config.display().to_string();
+    let args =
+        ["bench", "--synthetic", &config, "--kv", "int8", "-p", "0", "-n", "1", "-d", "20480", "-r", "1"];
+    let report = json(&home.ok(&[&args[..], &["-t", "1", "-o", "json"]].concat(), ""));
+    assert_eq!((&report["context"], &report["kv_type"]), (&"made up".into(), &"int8".into()));
+    let test = &report["tests"][0];
+    // 2 layers, 8 heads of 128, keys and values of 8.5 bits.
+    assert_eq!(test["kv_bytes_per_token"], 2 * 8 * 2 * (128 + 8) * 20480);
+    let predicted = report["predicted_rss_bytes"].as_f64().expect("a prediction");
+    if cfg!(target_os = "linux") {
+        let found = test["rss_bytes"].as_f64().expect("Linux says");
+        assert!((predicted / found - 1.0).abs() < 0.05, "predicted {predicted}, found {found}");
+    }
+}
+
+#[test]
+fn what_does_not_fit_in_memory_is_refused_before_it_is_made() {
+    let home = Home::new();
+    let config = home.path().join("shape.json");
+    let large = SHAPE.replace(": 8192", ": 800000").replace("layers\": 2", "layers\": 1000");
+    std::fs::write(&config, large).expect("a file");
+    let (code, _, stderr) = home.run(&["bench", "--synthetic", &config.display().to_string()], "");
+    if cfg!(any(target_os = "linux", target_os = "macos")) {
+        assert_eq!(code, 1);
+        assert!(stderr.contains("of memory") && stderr.contains("--ignore-memory"), "{stderr}");
+    }
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! What one mixer keeps of a sequence.
 
-use sterna_tensor::KvType;
+use std::ops::Range;
+
+use sterna_tensor::{Isa, KvType};
 
 use super::recurrent::Recurrent;
 use crate::kv_cache::KvCache;
@@ -72,6 +74,13 @@ impl MixerState {
                 Some(earlier) => recurrent.clone_from(earlier),
                 None => recurrent.clear(),
             }
+        }
+    }
+
+    /// Gives its attention keys and values at `positions` that mean nothing.
+    pub(super) fn make_up(&mut self, isa: Isa, positions: Range<usize>) {
+        if let MixerState::Attention(cache) | MixerState::Parallel(cache, _) = self {
+            cache.make_up(isa, positions);
         }
     }
 

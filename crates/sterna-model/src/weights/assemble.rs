@@ -25,6 +25,14 @@ pub(crate) trait Leaves {
 
     /// Makes a vector of a checked tensor.
     fn vector(&self, tensor: &Tensor, form: VectorForm) -> Result<Self::Vector>;
+
+    /// The tensor `name`.
+    ///
+    /// # Errors
+    /// When there is none, or it has another shape.
+    fn find(&self, checkpoint: &Checkpoint, name: &str, shape: &[usize]) -> Result<Tensor> {
+        find(checkpoint, name, shape)
+    }
 }
 
 /// A linear layer as the file has it. Shapes agree.
@@ -146,6 +154,10 @@ impl<'a, L: Leaves> Finder<'a, L> {
         self.float(self.name(role), self.spec().vocab_size, self.spec().hidden_size)
     }
 
+    fn find(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        self.leaves.find(self.checkpoint, name, shape)
+    }
+
     fn name(&self, role: Role) -> String {
         self.reading.names.of(role, self.block)
     }
@@ -164,7 +176,7 @@ impl<'a, L: Leaves> Finder<'a, L> {
         let found = self.checkpoint.get(&name).filter(|tensor| tensor.shape.iter().product::<usize>() == len);
         let tensor = match found {
             Some(tensor) => Tensor { shape: vec![len], ..tensor.clone() },
-            None => find(self.checkpoint, &name, &[len])?,
+            None => self.find(&name, &[len])?,
         };
         self.leaves.vector(&tensor, form)
     }
@@ -192,14 +204,14 @@ impl<'a, L: Leaves> Finder<'a, L> {
 
     /// A matrix that is never ternary: head and routers.
     fn float(&self, name: String, rows: usize, cols: usize) -> Result<Linear<L>> {
-        let weight = find(self.checkpoint, &name, &[rows, cols])?;
+        let weight = self.find(&name, &[rows, cols])?;
         let (order, bias, scale, ternary) = (RowOrder::AsStored, None, None, None);
         self.leaves.linear(LinearTensors { weight, rows, cols, order, bias, scale, ternary })
     }
 
     fn projection(&self, role: Role, rows: usize, cols: usize, has_bias: bool) -> Result<LinearTensors> {
         let name = self.name(role);
-        let bias = if has_bias { Some(find(self.checkpoint, &bias_of(&name), &[rows])?) } else { None };
+        let bias = if has_bias { Some(self.find(&bias_of(&name), &[rows])?) } else { None };
         Ok(self.stored(self.weight(&name, rows, cols)?, rows, cols, bias, self.scale(&name)?))
     }
 
@@ -236,7 +248,7 @@ impl<'a, L: Leaves> Finder<'a, L> {
             } => rows.div_ceil(4),
             _ => rows,
         };
-        find(self.checkpoint, name, &[rows, cols])
+        self.find(name, &[rows, cols])
     }
 
     /// The scalar that belongs to the weight `name`, if there is one.
@@ -244,12 +256,10 @@ impl<'a, L: Leaves> Finder<'a, L> {
         let stem = name.strip_suffix("weight").unwrap_or(name);
         match self.spec().projections {
             Projections::Ternary { storage: TernaryStorage::Online } => Ok(None),
-            Projections::Ternary { .. } => {
-                find(self.checkpoint, &format!("{stem}weight_scale"), &[1]).map(Some)
-            }
+            Projections::Ternary { .. } => self.find(&format!("{stem}weight_scale"), &[1]).map(Some),
             // GGUF files of ternary models may have one.
             Projections::Stored => match format!("{stem}scale") {
-                name if self.checkpoint.get(&name).is_some() => find(self.checkpoint, &name, &[1]).map(Some),
+                name if self.checkpoint.get(&name).is_some() => self.find(&name, &[1]).map(Some),
                 _ => Ok(None),
             },
         }

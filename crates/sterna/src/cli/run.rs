@@ -51,6 +51,7 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let text = args.prompt_text()?;
     let path = model_arg::resolve(&args.model)?;
     handle_interrupts()?;
+    args.generate.check_memory(&path)?;
     let engine = Engine::load(&path, &args.generate.engine_options()?)?;
     let base = SamplingOptions { seed: random_seed(), ..engine.recommended_sampling().clone() };
     let sampling = args.generate.sampling.over(base)?;

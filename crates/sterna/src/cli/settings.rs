@@ -2,11 +2,15 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
+use std::path::Path;
 
 use anyhow::Context;
 use clap::ValueEnum;
-use sterna::{EngineOptions, KvType, Precision, SamplingOptions, physical_cores};
+use sterna::{EngineOptions, KvType, Precision, SamplingOptions, physical_cores, synthetic};
+use sterna_tensor::PackedFormat;
 
+use super::inspect::Memory;
+use super::memory::MemoryArgs;
 use super::model_arg;
 
 /// Flags of the verbs that compute.
@@ -34,6 +38,8 @@ pub(super) struct GenerateArgs {
     #[command(flatten)]
     compute: ComputeArgs,
     #[command(flatten)]
+    memory: MemoryArgs,
+    #[command(flatten)]
     speculation: SpeculationArgs,
 }
 
@@ -50,6 +56,11 @@ struct SpeculationArgs {
 }
 
 impl GenerateArgs {
+    /// Fails when the model at `path` will not fit in memory.
+    pub(super) fn check_memory(&self, path: &Path) -> anyhow::Result<()> {
+        self.memory.check(&Memory::of_model(path, &self.engine_options()?)?)
+    }
+
     /// How to run the model.
     ///
     /// # Errors
@@ -68,6 +79,24 @@ pub(super) struct ThreadsArg {
     /// Threads to compute with [default: physical cores]
     #[arg(short, long, value_name = "N", value_parser = threads)]
     pub(super) threads: Option<usize>,
+}
+
+/// A network without a checkpoint, for verbs that measure.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Made-up weights")]
+pub(super) struct SyntheticArgs {
+    /// Instead of a model: a network with made-up weights in the shape of this config.json, or of qwen2.5-3b, phi-4-mini,
+    /// bitnet-3b, bamba-3b, bamba-9b, nemotron-h-8b or jamba-mini
+    #[arg(long, value_name = "CONFIG", conflicts_with = "model")]
+    pub(super) synthetic: Option<String>,
+    /// Bits of made-up weights: 2, 3, 4, 5, 6 or 8; ternary networks stay ternary
+    #[arg(long, value_name = "N", default_value = "4", value_parser = weight_format, requires = "synthetic")]
+    pub(super) bits: PackedFormat,
+}
+
+fn weight_format(bits: &str) -> Result<PackedFormat, String> {
+    let format = bits.parse().ok().and_then(synthetic::weight_format);
+    format.ok_or_else(|| "expected 2, 3, 4, 5, 6 or 8".to_owned())
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

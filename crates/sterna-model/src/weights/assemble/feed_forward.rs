@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::{Finder, Leaves, Linear, Vector, find};
-use crate::arch::names::Role;
+use super::{Finder, Leaves, Linear, Vector};
+use crate::arch::names::{Names, Role};
 use crate::error::Result;
 use crate::spec::{DenseSpec, FeedForwardSpec, MoeSpec, Routing};
 use crate::weights::{DenseWeights, FeedForwardWeights, MoeWeights};
@@ -70,7 +70,7 @@ impl<L: Leaves> Finder<'_, L> {
         let matrix = |role, rows, cols, of_rows: Range<usize>| {
             let (name, is_stack) = self.reading.names.of_expert(role, self.block, e);
             let weight = match is_stack {
-                true => find(self.checkpoint, &name, &[spec.n_experts, rows, cols])?.at(e)?,
+                true => self.find(&name, &[spec.n_experts, rows, cols])?.at(e)?,
                 false => self.weight(&name, rows, cols)?,
             };
             let scale = if is_stack { None } else { self.scale(&name)? };
@@ -79,9 +79,12 @@ impl<L: Leaves> Finder<'_, L> {
         };
         let whole = |role, rows, cols| matrix(role, rows, cols, 0..rows);
         let up_name = self.reading.names.of_expert(Role::ExpertUp, self.block, e).0;
+        // Native files have no tensors of several.
+        let is_fused =
+            !matches!(self.reading.names, Names::Native) && self.checkpoint.get(&up_name).is_none();
         let (gate, up) = match spec.expert.gated {
             false => (None, whole(Role::ExpertUp, width, hidden_size)?),
-            true if self.checkpoint.get(&up_name).is_none() => (
+            true if is_fused => (
                 Some(matrix(Role::ExpertGateUp, 2 * width, hidden_size, 0..width)?),
                 matrix(Role::ExpertGateUp, 2 * width, hidden_size, width..2 * width)?,
             ),

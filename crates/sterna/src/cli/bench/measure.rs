@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use sterna::{Compute, Logits, Network, State, Workspace, forward};
 
-use crate::cli::terminal;
+use crate::cli::{memory, terminal};
 
 /// Prompt tokens per forward pass, as in a session.
 const CHUNK: usize = 512;
@@ -19,6 +19,15 @@ pub(super) struct Test {
     pub(super) n_tokens: usize,
     /// Tokens in the state before.
     pub(super) depth: usize,
+}
+
+/// Where the tokens in the state before come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Context {
+    /// The network has read them.
+    Computed,
+    /// Their keys and values mean nothing: it takes no time, and a token after them as long as after others.
+    MadeUp,
 }
 
 /// What the tokens are.
@@ -36,6 +45,8 @@ pub(super) struct Timed {
     pub(super) test: Test,
     pub(super) threads: usize,
     pub(super) samples: Vec<Duration>,
+    /// Bytes of memory after the test; `None` where the system does not say.
+    pub(super) rss: Option<u64>,
 }
 
 impl Test {
@@ -68,11 +79,11 @@ pub(super) fn run(
     thread_counts: &[usize],
     tests: &[Test],
     repetitions: usize,
+    context: Context,
 ) -> anyhow::Result<Vec<Timed>> {
-    let context = network.context;
     for test in tests {
-        let needed = test.depth + test.n_tokens;
-        ensure!(needed <= context, "{} needs {needed} tokens but the context holds {context}", test.name());
+        let (needed, most) = (test.depth + test.n_tokens, network.context);
+        ensure!(needed <= most, "{} needs {needed} tokens but the context holds {most}", test.name());
     }
     let mut results = Vec::new();
     for &threads in thread_counts {
@@ -80,11 +91,12 @@ pub(super) fn run(
             true => Arc::clone(&network.compute),
             false => Arc::new(Compute::new(threads, network.compute.precision)),
         };
-        let mut bench = Bench::new(network, compute);
+        let mut bench = Bench::new(network, compute, context);
         for &test in tests {
-            let mut samples = Vec::new();
+            let (mut samples, mut rss) = (Vec::new(), None);
             for repetition in 0..=repetitions {
-                let time = bench.time(test)?;
+                let (time, after) = bench.time(test)?;
+                rss = after;
                 // The first one warms up.
                 if repetition > 0 {
                     samples.push(time);
@@ -94,7 +106,7 @@ pub(super) fn run(
                     test.name()
                 ));
             }
-            results.push(Timed { test, threads, samples });
+            results.push(Timed { test, threads, samples, rss });
         }
     }
     Ok(results)
@@ -105,31 +117,39 @@ struct Bench<'a> {
     compute: Arc<Compute>,
     state: State,
     workspace: Workspace,
+    context: Context,
     /// Tokens in the state.
     length: usize,
 }
 
 impl<'a> Bench<'a> {
-    fn new(network: &'a Network, compute: Arc<Compute>) -> Bench<'a> {
+    fn new(network: &'a Network, compute: Arc<Compute>, context: Context) -> Bench<'a> {
         let state = State::new(&network.model, network.kv);
-        Bench { network, compute, state, workspace: Workspace::new(), length: 0 }
+        Bench { network, compute, state, workspace: Workspace::new(), context, length: 0 }
     }
 
-    fn time(&mut self, test: Test) -> anyhow::Result<Duration> {
+    /// The time of a test, and the memory after it.
+    fn time(&mut self, test: Test) -> anyhow::Result<(Duration, Option<u64>)> {
         if self.length > test.depth {
             self.state.truncate(0);
             self.length = 0;
         }
-        self.extend(test.depth - self.length, CHUNK)?;
+        match self.context {
+            Context::Computed => {
+                self.extend(test.depth - self.length, CHUNK)?;
+                self.state.mark();
+            }
+            Context::MadeUp => self.state.make_up(self.compute.isa, test.depth),
+        }
+        self.length = test.depth;
         let start = Instant::now();
         match test.kind {
             Kind::Prompt => self.extend(test.n_tokens, CHUNK)?,
             Kind::Generation => self.extend(test.n_tokens, 1)?,
         }
-        let time = start.elapsed();
-        self.state.truncate(test.depth);
-        self.length = test.depth;
-        Ok(time)
+        let (time, rss) = (start.elapsed(), memory::rss());
+        self.length = self.state.truncate(test.depth);
+        Ok((time, rss))
     }
 
     /// Computes `n` more tokens, `chunk` per pass.

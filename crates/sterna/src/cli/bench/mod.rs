@@ -15,20 +15,29 @@ use std::io::{Write, stdout};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
+use sterna::synthetic::Shape;
 use sterna::{Engine, EngineOptions, Isa, Network, physical_cores};
 
-use super::settings::{ComputeArgs, positive, threads};
+use super::inspect::Memory;
+use super::memory::MemoryArgs;
+use super::settings::{ComputeArgs, SyntheticArgs, positive, threads};
 use super::{memory, model_arg, terminal};
 use limits::Limits;
-use measure::Test;
-use report::Report;
+use measure::{Context, Test};
+use report::{About, Report};
 
 /// Measure prefill and decode speed, memory, and the share of the memory bandwidth
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// A name from the catalogue or the store, a GGUF file, or a Hugging Face directory
-    #[arg(required_unless_present = "limits")]
+    #[arg(required_unless_present_any = ["limits", "synthetic"])]
     model: Option<String>,
+    #[command(flatten)]
+    synthetic: SyntheticArgs,
+    /// Do not compute the context that -d asks for: fill the cache with keys and values that mean nothing, which costs a token
+    /// after it as much; so it always is with --synthetic
+    #[arg(long)]
+    made_up_context: bool,
     /// Measure what bounds every model here, reads from each cache and from memory and multiply-adds; with a model, also
     /// the speed that they allow it and the share that it reaches
     #[arg(long)]
@@ -60,6 +69,8 @@ pub(super) struct Args {
     output: Format,
     #[command(flatten)]
     compute: ComputeArgs,
+    #[command(flatten)]
+    memory: MemoryArgs,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -78,7 +89,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let isa = Isa::from_env()?;
     let limits = args.limits.then(|| Limits::measure(isa, &thread_counts));
-    let text = match (&args.model, limits) {
+    let text = match (args.model.as_ref().or(args.synthetic.synthetic.as_ref()), limits) {
         (Some(model), _) if args.speculation => speculate(model, &args, &thread_counts)?,
         (Some(model), limits) => bench(model, &args, &thread_counts, limits)?,
         (None, Some(limits)) => match args.output {
@@ -98,19 +109,41 @@ fn bench(
     thread_counts: &[usize],
     limits: Option<Limits>,
 ) -> anyhow::Result<String> {
-    let path = model_arg::resolve(model)?;
     let most_threads = thread_counts.iter().copied().max().unwrap_or(1);
     let options = args.compute.engine_options(Some(most_threads));
-    terminal::note(format_args!("loading {}", path.display()));
-    // Without the tokenizer that an engine has: any ids do for timing.
-    let network = Network::load(&path, &options)?;
     let tests = Test::all(&args.n_prompt, &args.n_gen, &args.depth);
-    let results = measure::run(&network, thread_counts, &tests, args.repetitions)?;
+    terminal::note(format_args!("loading {model}"));
+    let longest = tests.iter().map(|test| test.depth + test.n_tokens).max().unwrap_or(1);
+    let longest_prompt = args.n_prompt.iter().copied().max().unwrap_or(0).max(1);
+    let (network, predicted) = match args.synthetic.synthetic {
+        Some(_) => {
+            let shape = Shape::new(model, longest)?;
+            let predicted = Memory::of_shape(&shape, args.synthetic.bits, longest_prompt, &options)?;
+            args.memory.check(&predicted)?;
+            (Network::synthetic(&shape, args.synthetic.bits, &options)?, Some(predicted))
+        }
+        // Without the tokenizer that an engine has: any ids do for timing.
+        None => {
+            let path = model_arg::resolve(model)?;
+            // Tests that are longer than the model's context are refused later.
+            let of_tests = EngineOptions { context: Some(longest), ..options.clone() };
+            let predicted = Memory::of_model(&path, &of_tests).ok();
+            predicted.as_ref().map_or(Ok(()), |predicted| args.memory.check(predicted))?;
+            (Network::load(&path, &options)?, predicted)
+        }
+    };
+    let context = match args.made_up_context || args.synthetic.synthetic.is_some() {
+        true => Context::MadeUp,
+        false => Context::Computed,
+    };
+    let results = measure::run(&network, thread_counts, &tests, args.repetitions, context)?;
     let peak_rss = memory::peak_rss();
     terminal::note("measuring the memory bandwidth");
     let bandwidth =
         bandwidth::read_bandwidth(&network.compute.pool, weights::bytes_per_token(&network.model));
-    let report = Report::new(model, &network, results, peak_rss, bandwidth, limits);
+    let predicted_rss = predicted.map(|predicted| predicted.total_bytes);
+    let about = About { model, context, peak_rss, predicted_rss, bandwidth };
+    let report = Report::new(about, &network, results, limits);
     Ok(match args.output {
         Format::Md => report.markdown(),
         Format::Json => report.json()?,

@@ -6,7 +6,7 @@ use serde::Serialize;
 use sterna::{Network, Precision};
 
 use super::limits::{Limits, PerToken};
-use super::measure::{Kind, Timed};
+use super::measure::{Context, Kind, Timed};
 use super::weights::{bytes_per_token, multiply_adds_per_token};
 use crate::cli::table::markdown;
 use crate::cli::units;
@@ -24,12 +24,17 @@ pub(super) struct Report {
     load_seconds: f64,
     /// `None` where the system does not say.
     peak_rss_bytes: Option<u64>,
+    /// What was expected of the longest test before the model was loaded.
+    predicted_rss_bytes: Option<u64>,
     /// Read by all threads together.
     memory_bandwidth_gb_per_second: f64,
     /// Weights that one token reads.
     weight_bytes_per_token: u64,
     /// Of weights with one token.
     multiply_adds_per_token: u64,
+    kv_type: String,
+    /// `computed`, or `made up` where keys and values of the context mean nothing.
+    context: &'static str,
     pub(super) tests: Vec<Row>,
     /// Where they were asked for.
     limits: Option<Limits>,
@@ -47,27 +52,47 @@ pub(super) struct Row {
     tokens_per_second_sd: f64,
     /// Of a prompt: until its last logits, from which the first token is drawn.
     ttft_ms: Option<f64>,
-    /// Of a generation: bytes of weights read per second, 10^9.
-    weights_gb_per_second: Option<f64>,
-    /// The same as a share of the memory bandwidth; above 1 where the weights stay in a cache.
+    /// Of a generation: bytes of weights, and of keys and values, read per second, 10^9.
+    read_gb_per_second: Option<f64>,
+    /// The same as a share of the memory bandwidth; above 1 where all stays in a cache.
     bandwidth_share: Option<f64>,
+    /// Bytes of keys and values that one token reads at this depth.
+    kv_bytes_per_token: u64,
+    /// Of this process, after the test; `None` where the system does not say.
+    rss_bytes: Option<u64>,
     samples_ns: Vec<u64>,
 }
 
+/// What a report is of.
+pub(super) struct About<'a> {
+    pub(super) model: &'a str,
+    pub(super) context: Context,
+    pub(super) peak_rss: Option<u64>,
+    pub(super) predicted_rss: Option<u64>,
+    /// Bytes per second.
+    pub(super) bandwidth: f64,
+}
+
 impl Report {
-    /// `bandwidth` in bytes per second.
     pub(super) fn new(
-        model: &str,
+        about: About<'_>,
         network: &Network,
         results: Vec<Timed>,
-        peak_rss: Option<u64>,
-        bandwidth: f64,
         limits: Option<Limits>,
     ) -> Report {
+        let About { model, context, peak_rss, predicted_rss, bandwidth } = about;
         let weight_bytes_per_token = bytes_per_token(&network.model) as u64;
-        let row = |timed| Row::new(timed, weight_bytes_per_token as f64, bandwidth);
+        let row = |timed: Timed| {
+            let kv_bytes = network.model.spec().kv_bytes_read(network.kv, timed.test.depth) as u64;
+            Row::new(timed, weight_bytes_per_token, kv_bytes, bandwidth)
+        };
         Report {
             model: model.to_owned(),
+            kv_type: network.kv.to_string(),
+            context: match context {
+                Context::Computed => "computed",
+                Context::MadeUp => "made up",
+            },
             architecture: network.model.spec().architecture.to_string(),
             size_bytes: network.size.n_bytes,
             params: network.size.n_params,
@@ -78,6 +103,7 @@ impl Report {
             },
             load_seconds: network.load_time.as_secs_f64(),
             peak_rss_bytes: peak_rss,
+            predicted_rss_bytes: predicted_rss,
             memory_bandwidth_gb_per_second: bandwidth / 1e9,
             weight_bytes_per_token,
             tests: results.into_iter().map(row).collect(),
@@ -89,7 +115,7 @@ impl Report {
     /// A table, a line on the rest, and the limits.
     pub(super) fn markdown(&self) -> String {
         let mut rows = vec![
-            ["model", "size", "params", "threads", "test", "t/s", "TTFT", "weights GB/s", "of memory"]
+            ["model", "size", "params", "threads", "test", "t/s", "TTFT", "GB/s", "of memory", "resident"]
                 .map(str::to_owned)
                 .to_vec(),
         ];
@@ -103,17 +129,24 @@ impl Report {
                 row.test.clone(),
                 format!("{:.2} ± {:.2}", row.tokens_per_second, row.tokens_per_second_sd),
                 or_dash(row.ttft_ms.map(|ms| format!("{ms:.0} ms"))),
-                or_dash(row.weights_gb_per_second.map(|rate| format!("{rate:.2}"))),
+                or_dash(row.read_gb_per_second.map(|rate| format!("{rate:.2}"))),
                 or_dash(row.bandwidth_share.map(|share| format!("{:.0} %", share * 100.0))),
+                or_dash(row.rss_bytes.map(units::bytes)),
             ]);
         }
         let mut text = markdown(&rows);
         let peak = self.peak_rss_bytes.map_or("unknown".to_owned(), units::bytes);
+        let predicted = self
+            .predicted_rss_bytes
+            .map_or(String::new(), |bytes| format!(" ({} expected)", units::bytes(bytes)));
         let _ = writeln!(
             text,
-            "\nload {:.2} s · peak memory {peak} · memory reads {:.1} GB/s · {} · {} activations",
-            self.load_seconds, self.memory_bandwidth_gb_per_second, self.isa, self.precision
+            "\nload {:.2} s · peak memory {peak}{predicted} · memory reads {:.1} GB/s · {} · {} activations · {} keys and values",
+            self.load_seconds, self.memory_bandwidth_gb_per_second, self.isa, self.precision, self.kv_type
         );
+        if self.context == "made up" && self.tests.iter().any(|row| row.depth > 0) {
+            let _ = writeln!(text, "Keys and values of the context are made up, not computed.");
+        }
         if let Some(limits) = &self.limits {
             let per_token = PerToken {
                 weight_bytes: self.weight_bytes_per_token,
@@ -135,7 +168,8 @@ impl Report {
         let mut text = String::from(
             "model,architecture,size_bytes,params,isa,precision,load_seconds,peak_rss_bytes,\
              memory_bandwidth_gb_per_second,weight_bytes_per_token,test,threads,n_tokens,depth,tokens_per_second,\
-             tokens_per_second_sd,ttft_ms,weights_gb_per_second,bandwidth_share\n",
+             tokens_per_second_sd,ttft_ms,read_gb_per_second,bandwidth_share,kv_type,context,\
+             kv_bytes_per_token,rss_bytes\n",
         );
         fn cell<T: ToString>(value: Option<T>) -> String {
             value.map_or(String::new(), |value| value.to_string())
@@ -159,8 +193,12 @@ impl Report {
                 row.tokens_per_second.to_string(),
                 row.tokens_per_second_sd.to_string(),
                 cell(row.ttft_ms),
-                cell(row.weights_gb_per_second),
+                cell(row.read_gb_per_second),
                 cell(row.bandwidth_share),
+                self.kv_type.clone(),
+                self.context.to_owned(),
+                row.kv_bytes_per_token.to_string(),
+                cell(row.rss_bytes),
             ];
             text += &cells.join(",");
             text.push('\n');
@@ -170,13 +208,14 @@ impl Report {
 }
 
 impl Row {
-    fn new(timed: Timed, weight_bytes: f64, bandwidth: f64) -> Row {
+    /// `bandwidth` in bytes per second.
+    fn new(timed: Timed, weight_bytes: u64, kv_bytes: u64, bandwidth: f64) -> Row {
         let seconds: Vec<f64> = timed.samples.iter().map(|time| time.as_secs_f64()).collect();
         let n_tokens = timed.test.n_tokens;
         let rates: Vec<f64> = seconds.iter().map(|seconds| n_tokens as f64 / seconds).collect();
         let (tokens_per_second, tokens_per_second_sd) = mean_and_sd(&rates);
-        let weights_rate = match timed.test.kind {
-            Kind::Generation => Some(tokens_per_second * weight_bytes),
+        let rate = match timed.test.kind {
+            Kind::Generation => Some(tokens_per_second * (weight_bytes + kv_bytes) as f64),
             Kind::Prompt => None,
         };
         Row {
@@ -188,8 +227,10 @@ impl Row {
             tokens_per_second,
             tokens_per_second_sd,
             ttft_ms: (timed.test.kind == Kind::Prompt).then(|| mean_and_sd(&seconds).0 * 1e3),
-            weights_gb_per_second: weights_rate.map(|rate| rate / 1e9),
-            bandwidth_share: weights_rate.map(|rate| rate / bandwidth),
+            read_gb_per_second: rate.map(|rate| rate / 1e9),
+            bandwidth_share: rate.map(|rate| rate / bandwidth),
+            kv_bytes_per_token: kv_bytes,
+            rss_bytes: timed.rss,
             samples_ns: timed.samples.iter().map(|time| time.as_nanos() as u64).collect(),
         }
     }
@@ -222,6 +263,7 @@ mod tests {
             test: Test { kind, n_tokens, depth: 0 },
             threads: 2,
             samples: ms.map(Duration::from_millis).to_vec(),
+            rss: Some(3 << 20),
         };
         let rows = [timed(Kind::Prompt, 512, [400, 600]), timed(Kind::Generation, 100, [1000, 1000])];
         Report {
@@ -233,10 +275,13 @@ mod tests {
             precision: "int8",
             load_seconds: 0.25,
             peak_rss_bytes: None,
+            predicted_rss_bytes: Some(3 << 20),
             memory_bandwidth_gb_per_second: 20.0,
             weight_bytes_per_token: 100_000_000,
             multiply_adds_per_token: 200_000_000,
-            tests: rows.into_iter().map(|timed| Row::new(timed, 1e8, 2e10)).collect(),
+            kv_type: "f16".into(),
+            context: "computed",
+            tests: rows.into_iter().map(|timed| Row::new(timed, 80_000_000, 20_000_000, 2e10)).collect(),
             limits: None,
         }
     }
@@ -245,12 +290,12 @@ mod tests {
     fn the_table_lines_up() {
         let text = report().markdown();
         let expected = "\
-| model        |     size | params | threads |  test |              t/s |   TTFT | weights GB/s | of memory |
-| ------------ | -------: | -----: | ------: | ----: | ---------------: | -----: | -----------: | --------: |
-| tiny, \"mine\" | 93.8 MiB |  135 M |       2 | pp512 | 1066.67 ± 301.70 | 500 ms |            - |         - |
-| tiny, \"mine\" | 93.8 MiB |  135 M |       2 | tg100 |    100.00 ± 0.00 |      - |        10.00 |      50 % |
+| model        |     size | params | threads |  test |              t/s |   TTFT |  GB/s | of memory | resident |
+| ------------ | -------: | -----: | ------: | ----: | ---------------: | -----: | ----: | --------: | -------: |
+| tiny, \"mine\" | 93.8 MiB |  135 M |       2 | pp512 | 1066.67 ± 301.70 | 500 ms |     - |         - | 3.00 MiB |
+| tiny, \"mine\" | 93.8 MiB |  135 M |       2 | tg100 |    100.00 ± 0.00 |      - | 10.00 |      50 % | 3.00 MiB |
 
-load 0.25 s · peak memory unknown · memory reads 20.0 GB/s · avx2 · int8 activations
+load 0.25 s · peak memory unknown (3.00 MiB expected) · memory reads 20.0 GB/s · avx2 · int8 activations · f16 keys and values
 ";
         assert_eq!(text, expected);
     }
@@ -268,7 +313,7 @@ load 0.25 s · peak memory unknown · memory reads 20.0 GB/s · avx2 · int8 act
     #[test]
     fn json_has_units_in_its_names() -> serde_json::Result<()> {
         let value: serde_json::Value = serde_json::from_str(&report().json()?)?;
-        assert_eq!(value["tests"][1]["weights_gb_per_second"], 10.0);
+        assert_eq!(value["tests"][1]["read_gb_per_second"], 10.0);
         assert_eq!(value["tests"][0]["samples_ns"][0], 400_000_000u64);
         assert_eq!(value["peak_rss_bytes"], serde_json::Value::Null);
         Ok(())

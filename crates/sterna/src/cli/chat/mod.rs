@@ -36,6 +36,7 @@ pub(super) struct Args {
 pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     handle_interrupts()?;
     let path = model_arg::resolve_or_pull(args.model.as_deref(), global)?;
+    args.generate.check_memory(&path)?;
     let engine = Engine::load(&path, &args.generate.engine_options()?)?;
     ensure!(
         engine.has_chat_template(),

@@ -14,12 +14,12 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::error::ErrorKind;
 use clap::{ArgGroup, CommandFactory};
-use sterna::Precision;
+use sterna::{KvType, Precision};
 use sterna_quant::eval::EvalError;
 use sterna_quant::eval::cache::{Cache, DEFAULT_LIMIT};
 use sterna_quant::eval::task::{Task, TaskKind, TaskOptions};
 
-use super::settings::{ComputeArgs, PrecisionArg, ThreadsArg, positive};
+use super::settings::{ComputeArgs, Kv, PrecisionArg, ThreadsArg, positive};
 use super::terminal::{EXIT_INTERRUPTED, Interruptible, handle_interrupts};
 use super::{Cli, model_arg, own_files};
 use judge::{Job, Named, TextJob};
@@ -39,6 +39,9 @@ pub(super) struct Args {
     /// Arithmetic of the reference
     #[arg(long, value_name = "PRECISION", value_enum, default_value_t = PrecisionArg::Float, requires = "against")]
     against_precision: PrecisionArg,
+    /// Storage of the reference's keys and values [default: that of --kv]
+    #[arg(long, value_name = "KV", value_enum, requires = "against")]
+    against_kv: Option<Kv>,
     #[command(flatten)]
     questions: QuestionArgs,
     #[command(flatten)]
@@ -149,6 +152,8 @@ impl Args {
         let options = self.compute.engine_options(self.threads.threads);
         let reference = self.against.as_ref().map(named).transpose()?;
         let precision = Precision::from(self.against_precision);
+        let kv = self.against_kv.map_or(options.kv, KvType::from);
+        let of_reference = sterna::EngineOptions { precision, kv, ..options.clone() };
         let text = text.as_ref().map(|file| {
             let text = std::fs::read_to_string(file).with_context(|| format!("text {}", file.display()))?;
             anyhow::Ok(TextJob { file: file.clone(), text, window: *window, limit: *windows })
@@ -156,7 +161,7 @@ impl Args {
         let open = |(kind, file): &(TaskKind, PathBuf)| Task::open(*kind, file, *limit);
         Ok(Job {
             models: self.models.iter().map(named).collect::<anyhow::Result<_>>()?,
-            reference: reference.map(|model| (model, sterna::EngineOptions { precision, ..options.clone() })),
+            reference: reference.map(|model| (model, of_reference)),
             options,
             text: text.transpose()?,
             tasks: task.iter().map(open).collect::<Result<_, _>>()?,

@@ -13,6 +13,8 @@ pub(super) struct Use {
     pub(super) kernel: String,
     /// Why that one.
     pub(super) why: &'static str,
+    /// Multiplied where it is mapped.
+    pub(super) is_mapped: bool,
     /// Bytes in memory for each byte in the file.
     growth: f64,
 }
@@ -24,7 +26,7 @@ impl Use {
     }
 
     fn plain(kernel: &str, why: &'static str) -> Use {
-        Use { kernel: kernel.to_owned(), why, growth: 1.0 }
+        Use { kernel: kernel.to_owned(), why, is_mapped: false, growth: 1.0 }
     }
 }
 
@@ -41,6 +43,7 @@ pub(super) fn of(tensor: &Tensor, spec: &Spec, compute: &Compute) -> Use {
         return Use {
             kernel: format!("2-bit x int8 dot, {}", compute.isa),
             why,
+            is_mapped: false,
             growth: ternary_growth(tensor),
         };
     }
@@ -48,6 +51,7 @@ pub(super) fn of(tensor: &Tensor, spec: &Spec, compute: &Compute) -> Use {
         Some(matrix) => Use {
             kernel: matrix.kernel(compute),
             why: why(tensor, &matrix, compute),
+            is_mapped: matches!(tensor.ty, TensorType::Packed(_) | TensorType::Dense(_)),
             growth: growth(tensor, &matrix),
         },
         None => Use::plain("none", "not a type of weights"),
@@ -58,7 +62,7 @@ fn is_vector(tensor: &Tensor) -> bool {
     tensor.shape.len() < 2
 }
 
-fn is_embedding(tensor: &Tensor) -> bool {
+pub(super) fn is_embedding(tensor: &Tensor) -> bool {
     matches!(tensor.name.as_str(), "token_embd.weight" | "model.embed_tokens.weight")
 }
 

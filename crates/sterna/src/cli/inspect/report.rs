@@ -7,6 +7,7 @@ use sterna::spec::{AttentionSpec, FeedForwardSpec, Mamba2Spec, MixerSpec};
 use sterna::{Checkpoint, Compute, Isa, KvType, Size, Spec, Tensor};
 
 use super::kernels;
+use super::memory::Memory;
 use super::native::About;
 use crate::cli::{table, units};
 
@@ -54,18 +55,6 @@ struct Group {
     why: &'static str,
 }
 
-/// Estimated bytes while running.
-#[derive(Debug, Serialize)]
-struct Memory {
-    context: usize,
-    kv_type: String,
-    weights_bytes: u64,
-    kv_bytes: u64,
-    /// Of recurrences: the same at any length.
-    state_bytes: u64,
-    total_bytes: u64,
-}
-
 /// One tensor.
 #[derive(Debug, Serialize)]
 struct Row {
@@ -93,8 +82,7 @@ impl Report {
                 (Row::new(tensor, &used), used)
             })
             .collect();
-        let memory =
-            Memory::new(spec, context, kv, rows.iter().map(|(row, used)| used.memory_bytes(row.size_bytes)));
+        let memory = Memory::of(checkpoint, spec, compute, context, kv);
         Report {
             path: checkpoint.path().display().to_string(),
             native: None,
@@ -138,18 +126,7 @@ impl Report {
             let title = if i == 0 { "blocks" } else { "" };
             writeln!(out, "{title:<14} {} x ({}; {})", blocks.count, blocks.mixer, blocks.feed_forward)?;
         }
-        let Memory { context, kv_type, weights_bytes, kv_bytes, state_bytes, total_bytes } = &self.memory;
-        let states = match state_bytes {
-            0 => String::new(),
-            bytes => format!(", states {} (f32)", units::bytes(*bytes)),
-        };
-        writeln!(
-            out,
-            "memory         {} at {context} tokens: weights {}, keys and values {} ({kv_type}){states}",
-            units::bytes(*total_bytes),
-            units::bytes(*weights_bytes),
-            units::bytes(*kv_bytes)
-        )?;
+        self.memory.write(out)?;
         writeln!(out, "instructions   {}, of {}", self.isa, self.available_isas.join(", "))?;
         writeln!(out)?;
         let mut cells = vec![["type", "tensors", "params", "size", "bits", "kernel"].map(str::to_owned)];
@@ -259,16 +236,6 @@ impl Group {
             format!("{:.2}", self.bits_per_weight),
             self.kernel.clone(),
         ]
-    }
-}
-
-impl Memory {
-    fn new(spec: &Spec, context: usize, kv: KvType, weights: impl Iterator<Item = u64>) -> Memory {
-        let kv_bytes = spec.kv_bytes(kv, context) as u64;
-        let weights_bytes = weights.sum();
-        let state_bytes = spec.state_bytes() as u64;
-        let total_bytes = weights_bytes + kv_bytes + state_bytes;
-        Memory { context, kv_type: kv.to_string(), weights_bytes, kv_bytes, state_bytes, total_bytes }
     }
 }
 
