@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use sterna::{Compute, Logits, Network, State, Workspace, forward};
 
+use super::energy::Meter;
 use crate::cli::{memory, terminal};
 
 /// Prompt tokens per forward pass, as in a session.
@@ -47,6 +48,8 @@ pub(super) struct Timed {
     pub(super) samples: Vec<Duration>,
     /// Bytes of memory after the test; `None` where the system does not say.
     pub(super) rss: Option<u64>,
+    /// Of all samples together, where the machine tells.
+    pub(super) joules: Option<f64>,
 }
 
 impl Test {
@@ -80,6 +83,7 @@ pub(super) fn run(
     tests: &[Test],
     repetitions: usize,
     context: Context,
+    meter: &Meter,
 ) -> anyhow::Result<Vec<Timed>> {
     for test in tests {
         let (needed, most) = (test.depth + test.n_tokens, network.context);
@@ -91,30 +95,40 @@ pub(super) fn run(
             true => Arc::clone(&network.compute),
             false => Arc::new(Compute::new(threads, network.compute.precision)),
         };
-        let mut bench = Bench::new(network, compute, context);
+        let mut bench = Bench::new(network, compute, context, meter);
         for &test in tests {
-            let (mut samples, mut rss) = (Vec::new(), None);
+            let (mut samples, mut rss, mut joules) = (Vec::new(), None, Some(0.0));
             for repetition in 0..=repetitions {
-                let (time, after) = bench.time(test)?;
+                let Sample { time, rss: after, joules: spent } = bench.time(test)?;
                 rss = after;
                 // The first one warms up.
                 if repetition > 0 {
                     samples.push(time);
+                    joules = joules.zip(spent).map(|(all, more)| all + more);
                 }
                 terminal::note(format_args!(
                     "{} · {threads} threads · {repetition}/{repetitions}",
                     test.name()
                 ));
             }
-            results.push(Timed { test, threads, samples, rss });
+            results.push(Timed { test, threads, samples, rss, joules });
         }
     }
     Ok(results)
 }
 
+/// One repetition of a test.
+struct Sample {
+    time: Duration,
+    /// Bytes of memory after it.
+    rss: Option<u64>,
+    joules: Option<f64>,
+}
+
 struct Bench<'a> {
     network: &'a Network,
     compute: Arc<Compute>,
+    meter: &'a Meter,
     state: State,
     workspace: Workspace,
     context: Context,
@@ -123,13 +137,12 @@ struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    fn new(network: &'a Network, compute: Arc<Compute>, context: Context) -> Bench<'a> {
+    fn new(network: &'a Network, compute: Arc<Compute>, context: Context, meter: &'a Meter) -> Bench<'a> {
         let state = State::new(&network.model, network.kv);
-        Bench { network, compute, state, workspace: Workspace::new(), context, length: 0 }
+        Bench { network, compute, meter, state, workspace: Workspace::new(), context, length: 0 }
     }
 
-    /// The time of a test, and the memory after it.
-    fn time(&mut self, test: Test) -> anyhow::Result<(Duration, Option<u64>)> {
+    fn time(&mut self, test: Test) -> anyhow::Result<Sample> {
         if self.length > test.depth {
             self.state.truncate(0);
             self.length = 0;
@@ -142,14 +155,17 @@ impl<'a> Bench<'a> {
             Context::MadeUp => self.state.make_up(self.compute.isa, test.depth),
         }
         self.length = test.depth;
+        let before = self.meter.read();
         let start = Instant::now();
         match test.kind {
             Kind::Prompt => self.extend(test.n_tokens, CHUNK)?,
             Kind::Generation => self.extend(test.n_tokens, 1)?,
         }
-        let (time, rss) = (start.elapsed(), memory::rss());
+        let time = start.elapsed();
+        let joules = self.meter.joules(&before, &self.meter.read(), time);
+        let rss = memory::rss();
         self.length = self.state.truncate(test.depth);
-        Ok((time, rss))
+        Ok(Sample { time, rss, joules })
     }
 
     /// Computes `n` more tokens, `chunk` per pass.

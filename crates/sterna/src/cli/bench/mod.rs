@@ -5,6 +5,7 @@
 
 mod bandwidth;
 mod caches;
+mod energy;
 mod limits;
 mod measure;
 mod report;
@@ -22,11 +23,12 @@ use super::inspect::Memory;
 use super::memory::MemoryArgs;
 use super::settings::{ComputeArgs, SyntheticArgs, positive, threads};
 use super::{memory, model_arg, terminal};
+use energy::Meter;
 use limits::Limits;
 use measure::{Context, Test};
 use report::{About, Report};
 
-/// Measure prefill and decode speed, memory, and the share of the memory bandwidth
+/// Measure prefill and decode speed, memory, energy, and the share of the memory bandwidth
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// A name from the catalogue or the store, a GGUF file, or a Hugging Face directory
@@ -136,13 +138,14 @@ fn bench(
         true => Context::MadeUp,
         false => Context::Computed,
     };
-    let results = measure::run(&network, thread_counts, &tests, args.repetitions, context)?;
+    let meter = Meter::find();
+    let results = measure::run(&network, thread_counts, &tests, args.repetitions, context, &meter)?;
     let peak_rss = memory::peak_rss();
     terminal::note("measuring the memory bandwidth");
     let bandwidth =
         bandwidth::read_bandwidth(&network.compute.pool, weights::bytes_per_token(&network.model));
     let predicted_rss = predicted.map(|predicted| predicted.total_bytes);
-    let about = About { model, context, peak_rss, predicted_rss, bandwidth };
+    let about = About { model, context, peak_rss, predicted_rss, bandwidth, meter };
     let report = Report::new(about, &network, results, limits);
     Ok(match args.output {
         Format::Md => report.markdown(),

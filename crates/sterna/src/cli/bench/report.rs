@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde::Serialize;
 use sterna::{Network, Precision};
 
+use super::energy::Meter;
 use super::limits::{Limits, PerToken};
 use super::measure::{Context, Kind, Timed};
 use super::weights::{bytes_per_token, multiply_adds_per_token};
@@ -35,6 +36,9 @@ pub(super) struct Report {
     kv_type: String,
     /// `computed`, or `made up` where keys and values of the context mean nothing.
     context: &'static str,
+    /// Where the joules come from; `None` where the machine does not tell, for the reason beside it.
+    energy_source: Option<&'static str>,
+    energy_unknown_because: Option<String>,
     pub(super) tests: Vec<Row>,
     /// Where they were asked for.
     limits: Option<Limits>,
@@ -60,6 +64,8 @@ pub(super) struct Row {
     kv_bytes_per_token: u64,
     /// Of this process, after the test; `None` where the system does not say.
     rss_bytes: Option<u64>,
+    /// Of processor or machine, as `energy_source` says.
+    joules_per_token: Option<f64>,
     samples_ns: Vec<u64>,
 }
 
@@ -71,6 +77,7 @@ pub(super) struct About<'a> {
     pub(super) predicted_rss: Option<u64>,
     /// Bytes per second.
     pub(super) bandwidth: f64,
+    pub(super) meter: Meter,
 }
 
 impl Report {
@@ -80,7 +87,7 @@ impl Report {
         results: Vec<Timed>,
         limits: Option<Limits>,
     ) -> Report {
-        let About { model, context, peak_rss, predicted_rss, bandwidth } = about;
+        let About { model, context, peak_rss, predicted_rss, bandwidth, meter } = about;
         let weight_bytes_per_token = bytes_per_token(&network.model) as u64;
         let row = |timed: Timed| {
             let kv_bytes = network.model.spec().kv_bytes_read(network.kv, timed.test.depth) as u64;
@@ -106,6 +113,8 @@ impl Report {
             predicted_rss_bytes: predicted_rss,
             memory_bandwidth_gb_per_second: bandwidth / 1e9,
             weight_bytes_per_token,
+            energy_source: meter.source(),
+            energy_unknown_because: meter.why_not().map(str::to_owned),
             tests: results.into_iter().map(row).collect(),
             multiply_adds_per_token: multiply_adds_per_token(&network.model) as u64,
             limits,
@@ -115,9 +124,21 @@ impl Report {
     /// A table, a line on the rest, and the limits.
     pub(super) fn markdown(&self) -> String {
         let mut rows = vec![
-            ["model", "size", "params", "threads", "test", "t/s", "TTFT", "GB/s", "of memory", "resident"]
-                .map(str::to_owned)
-                .to_vec(),
+            [
+                "model",
+                "size",
+                "params",
+                "threads",
+                "test",
+                "t/s",
+                "TTFT",
+                "GB/s",
+                "of memory",
+                "resident",
+                "J/token",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
         ];
         let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
         for row in &self.tests {
@@ -132,6 +153,7 @@ impl Report {
                 or_dash(row.read_gb_per_second.map(|rate| format!("{rate:.2}"))),
                 or_dash(row.bandwidth_share.map(|share| format!("{:.0} %", share * 100.0))),
                 or_dash(row.rss_bytes.map(units::bytes)),
+                or_dash(row.joules_per_token.map(|joules| format!("{joules:.3}"))),
             ]);
         }
         let mut text = markdown(&rows);
@@ -146,6 +168,9 @@ impl Report {
         );
         if self.context == "made up" && self.tests.iter().any(|row| row.depth > 0) {
             let _ = writeln!(text, "Keys and values of the context are made up, not computed.");
+        }
+        if let Some(energy) = self.energy_source.or(self.energy_unknown_because.as_deref()) {
+            let _ = writeln!(text, "energy: {energy}");
         }
         if let Some(limits) = &self.limits {
             let per_token = PerToken {
@@ -169,7 +194,7 @@ impl Report {
             "model,architecture,size_bytes,params,isa,precision,load_seconds,peak_rss_bytes,\
              memory_bandwidth_gb_per_second,weight_bytes_per_token,test,threads,n_tokens,depth,tokens_per_second,\
              tokens_per_second_sd,ttft_ms,read_gb_per_second,bandwidth_share,kv_type,context,\
-             kv_bytes_per_token,rss_bytes\n",
+             kv_bytes_per_token,rss_bytes,joules_per_token\n",
         );
         fn cell<T: ToString>(value: Option<T>) -> String {
             value.map_or(String::new(), |value| value.to_string())
@@ -199,6 +224,7 @@ impl Report {
                 self.context.to_owned(),
                 row.kv_bytes_per_token.to_string(),
                 cell(row.rss_bytes),
+                cell(row.joules_per_token),
             ];
             text += &cells.join(",");
             text.push('\n');
@@ -231,6 +257,7 @@ impl Row {
             bandwidth_share: rate.map(|rate| rate / bandwidth),
             kv_bytes_per_token: kv_bytes,
             rss_bytes: timed.rss,
+            joules_per_token: timed.joules.map(|joules| joules / (n_tokens * timed.samples.len()) as f64),
             samples_ns: timed.samples.iter().map(|time| time.as_nanos() as u64).collect(),
         }
     }
@@ -264,6 +291,7 @@ mod tests {
             threads: 2,
             samples: ms.map(Duration::from_millis).to_vec(),
             rss: Some(3 << 20),
+            joules: Some(51.2),
         };
         let rows = [timed(Kind::Prompt, 512, [400, 600]), timed(Kind::Generation, 100, [1000, 1000])];
         Report {
@@ -281,6 +309,8 @@ mod tests {
             multiply_adds_per_token: 200_000_000,
             kv_type: "f16".into(),
             context: "computed",
+            energy_source: Some("a test"),
+            energy_unknown_because: None,
             tests: rows.into_iter().map(|timed| Row::new(timed, 80_000_000, 20_000_000, 2e10)).collect(),
             limits: None,
         }
@@ -290,12 +320,13 @@ mod tests {
     fn the_table_lines_up() {
         let text = report().markdown();
         let expected = "\
-| model        |     size | params | threads |  test |              t/s |   TTFT |  GB/s | of memory | resident |
-| ------------ | -------: | -----: | ------: | ----: | ---------------: | -----: | ----: | --------: | -------: |
-| tiny, \"mine\" | 93.8 MiB |  135 M |       2 | pp512 | 1066.67 ± 301.70 | 500 ms |     - |         - | 3.00 MiB |
-| tiny, \"mine\" | 93.8 MiB |  135 M |       2 | tg100 |    100.00 ± 0.00 |      - | 10.00 |      50 % | 3.00 MiB |
+| model        |     size | params | threads |  test |              t/s |   TTFT |  GB/s | of memory | resident | J/token |
+| ------------ | -------: | -----: | ------: | ----: | ---------------: | -----: | ----: | --------: | -------: | ------: |
+| tiny, \"mine\" | 93.8 MiB |  135 M |       2 | pp512 | 1066.67 ± 301.70 | 500 ms |     - |         - | 3.00 MiB |   0.050 |
+| tiny, \"mine\" | 93.8 MiB |  135 M |       2 | tg100 |    100.00 ± 0.00 |      - | 10.00 |      50 % | 3.00 MiB |   0.256 |
 
 load 0.25 s · peak memory unknown (3.00 MiB expected) · memory reads 20.0 GB/s · avx2 · int8 activations · f16 keys and values
+energy: a test
 ";
         assert_eq!(text, expected);
     }
