@@ -54,11 +54,7 @@ impl<C: CodeWidth> Stored for Codes<C> {
                 let rounded = Rounded::of(s, values);
                 group.terms = bytemuck::cast(rounded.terms);
                 group.scale = rounded.scale;
-                let zero = i32::from(C::ZERO) - C::offset::<S>();
-                let sum = |term: &[[u8; LANES]; 2]| -> i32 {
-                    term.as_flattened().iter().map(|&code| i32::from(code as i8)).sum()
-                };
-                group.starts = rounded.terms.each_ref().map(|term| -zero * sum(term));
+                group.starts = starts::<S, C, 2>(&rounded.terms);
             }
         }
     }
@@ -151,11 +147,9 @@ fn gather_group<S: Simd, C: CodeWidth, const R: usize>(
 ) {
     let (scales, _) = values.scales[group].as_chunks();
     let codes = &values.codes[group * PAIRS * C::PER_PAIR..][..PAIRS * C::PER_PAIR];
-    // Each row's words, scale, and what the zero point of the values takes off.
     let mut words = [[[0; BLOCK / 4]; 2]; R];
     let mut row_scales = [0.0; R];
-    let mut zeros = [0.0; R];
-    let zero = f32::from(C::ZERO) - C::offset::<S>() as f32;
+    let mut row_starts = [[0; 2]; R];
     for r in 0..R {
         let (weights, _) = weights[r * BLOCK..][..BLOCK].as_chunks();
         let mut products = [s.splat(0.0); BLOCK / LANES];
@@ -163,11 +157,14 @@ fn gather_group<S: Simd, C: CodeWidth, const R: usize>(
             products[i] = s.mul(s.load(&weights[i]), s.load_f16(&scales[i]));
         }
         let rounded = Rounded::of(s, products);
+        (row_scales[r], row_starts[r]) = (rounded.scale, starts::<S, C, { BLOCK / LANES }>(&rounded.terms));
         words[r] = bytemuck::cast(rounded.terms);
-        (row_scales[r], zeros[r]) = (rounded.scale, zero * s.reduce_sum(rounded.sum));
     }
     for half in 0..2 {
         let mut sums = [[s.splat_i32(0); 2]; R];
+        for r in 0..R {
+            sums[r] = [s.splat_i32(row_starts[r][0]), s.splat_i32(row_starts[r][1])];
+        }
         for (i, pair) in codes.chunks_exact(C::PER_PAIR).enumerate() {
             let quad = C::quad(s, pair, half);
             for r in 0..R {
@@ -177,11 +174,25 @@ fn gather_group<S: Simd, C: CodeWidth, const R: usize>(
             }
         }
         for r in 0..R {
-            let codes = s.sub(of_terms(s, sums[r]), s.splat(zeros[r]));
             let to = &mut out[r * stride + half * LANES..].as_chunks_mut().0[0];
-            s.store(s.mul_add(codes, s.splat(row_scales[r]), s.load(to)), to);
+            s.store(s.mul_add(of_terms(s, sums[r]), s.splat(row_scales[r]), s.load(to)), to);
         }
     }
+}
+
+/// What sums of products with `terms` start at, so that they are those with codes less their zero point. As integers, for these
+/// are exact whatever an instruction set takes off the codes itself.
+#[inline(always)]
+fn starts<S: Simd, C: CodeWidth, const N: usize>(terms: &[[[u8; LANES]; N]; 2]) -> [i32; 2] {
+    let zero = i32::from(C::ZERO) - C::offset::<S>();
+    let mut starts = [0; 2];
+    for (term, start) in terms.iter().zip(&mut starts) {
+        for &code in term.as_flattened() {
+            *start -= i32::from(code as i8);
+        }
+        *start *= zero;
+    }
+    starts
 }
 
 /// `high + low / 254`
@@ -191,17 +202,15 @@ fn of_terms<S: Simd>(s: S, [high, low]: [S::I32; 2]) -> S::F32 {
 }
 
 /// Values as `scale (high + low / 254)`.
-struct Rounded<S: Simd, const N: usize> {
+struct Rounded<const N: usize> {
     /// The terms, in -127..=127.
     terms: [[[u8; LANES]; N]; 2],
     scale: f32,
-    /// `high + low / 254` added up over the vectors.
-    sum: S::F32,
 }
 
-impl<S: Simd, const N: usize> Rounded<S, N> {
+impl<const N: usize> Rounded<N> {
     #[inline(always)]
-    fn of(s: S, values: [S::F32; N]) -> Rounded<S, N> {
+    fn of<S: Simd>(s: S, values: [S::F32; N]) -> Rounded<N> {
         let mut largest = s.splat(0.0);
         for v in values {
             largest = s.max(largest, s.abs(v));
@@ -210,15 +219,13 @@ impl<S: Simd, const N: usize> Rounded<S, N> {
         // Below this, 127 / largest is no finite number.
         let (scale, per_unit) = if largest < 1e-36 { (0.0, 0.0) } else { (largest / 127.0, 127.0 / largest) };
         let mut terms = [[[0; LANES]; N]; 2];
-        let mut sum = s.splat(0.0);
         for (i, v) in values.into_iter().enumerate() {
             let v = s.mul(v, s.splat(per_unit));
             let high = s.to_i32(v);
             let low = s.to_i32(s.mul(s.sub(v, s.to_f32(high)), s.splat(PARTS)));
             s.store_low_bytes(high, &mut terms[0][i]);
             s.store_low_bytes(low, &mut terms[1][i]);
-            sum = s.add(sum, of_terms(s, [high, low]));
         }
-        Rounded { terms, scale, sum }
+        Rounded { terms, scale }
     }
 }
