@@ -8,7 +8,7 @@ use sterna_tensor::ops::{AttentionScratch, AttentionShape, attention};
 use sterna_tensor::{Compute, Isa, KvPage, KvType, KvView, Pool, Precision};
 
 /// Heads, heads of keys and values, and width.
-const SHAPES: [(usize, usize, usize); 4] = [(12, 2, 128), (16, 2, 128), (20, 4, 128), (8, 8, 64)];
+const SHAPES: [(usize, usize, usize); 5] = [(9, 3, 64), (12, 2, 128), (16, 2, 128), (20, 4, 128), (8, 8, 64)];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);

@@ -2,13 +2,13 @@
 
 use std::f32::consts::LOG2_E;
 
-use crate::simd::Simd;
+use crate::Isa;
+use crate::simd::{Kernel, LANES, Simd};
 
 /// `e^x` within 1 ulp for normal results; 0 below -104, infinity above 88.8.
 ///
 /// With `n` the whole number nearest `x / ln 2`, `e^x = 2^n e^r` where `|r| <= ln 2 / 2`. The Taylor series of `e^r` up
-/// to `r^7` is off by less than 6e-9. `2^n` is applied in two halves, so that results under the smallest normal number
-/// and over the largest one round as they should.
+/// to `r^7` is off by less than 6e-9. Results under the smallest normal number and over the largest one round as they should.
 #[inline(always)]
 pub(crate) fn exp<S: Simd>(simd: S, x: S::F32) -> S::F32 {
     // ln 2 in two parts; the first has few enough bits that `n * LN2_HIGH` is exact.
@@ -22,9 +22,26 @@ pub(crate) fn exp<S: Simd>(simd: S, x: S::F32) -> S::F32 {
     for inverse_factorial in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
         sum = simd.mul_add(sum, r, simd.splat(inverse_factorial));
     }
-    let half = simd.round(simd.mul(n, simd.splat(0.5)));
-    let sum = simd.scale_by_power_of_two(sum, half);
-    simd.scale_by_power_of_two(sum, simd.sub(n, half))
+    simd.ldexp(sum, n)
+}
+
+/// [`exp`] of one number: that of the operating system's library differs from one to the next.
+pub(crate) fn exp_of(isa: Isa, x: f32) -> f32 {
+    isa.run(Exp(x))
+}
+
+struct Exp(f32);
+
+impl Kernel for Exp {
+    type Output = f32;
+    const DOTS: bool = false;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> f32 {
+        let mut lanes = [0.0; LANES];
+        simd.store(exp(simd, simd.splat(self.0)), &mut lanes);
+        lanes[0]
+    }
 }
 
 /// `1 / (1 + e^-x)`
@@ -61,7 +78,6 @@ pub(crate) fn tanh<S: Simd>(simd: S, x: S::F32) -> S::F32 {
 mod tests {
     use super::*;
     use crate::ops::testing::{assert_close, on_every_isa};
-    use crate::simd::{Kernel, LANES};
 
     struct Apply<'a>(&'a [f32; LANES]);
 

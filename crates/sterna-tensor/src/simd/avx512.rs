@@ -144,6 +144,10 @@ impl Simd for Avx512 {
         unsafe { _mm512_scalef_ps(x, n) }
     }
     #[inline(always)]
+    fn ldexp(self, x: __m512, n: __m512) -> __m512 {
+        self.scale_by_power_of_two(x, n)
+    }
+    #[inline(always)]
     fn reduce_sum(self, v: __m512) -> f32 {
         // SAFETY: see the impl.
         unsafe {

@@ -147,6 +147,12 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn round(self, v: Self::F32) -> Self::F32;
     /// `x * 2^n` for whole `n` in -126..=127.
     fn scale_by_power_of_two(self, x: Self::F32, n: Self::F32) -> Self::F32;
+    /// `x * 2^n`, rounded once, for `x` in 0.5..=2 and whole `n` in -252..=254: in two halves, of which the first is exact.
+    #[inline(always)]
+    fn ldexp(self, x: Self::F32, n: Self::F32) -> Self::F32 {
+        let half = self.round(self.mul(n, self.splat(0.5)));
+        self.scale_by_power_of_two(self.scale_by_power_of_two(x, half), self.sub(n, half))
+    }
     /// Sum of the lanes: lane `i` with `i + 8`, then 4, 2 and 1 apart.
     fn reduce_sum(self, v: Self::F32) -> f32;
     /// The [`Simd::reduce_sum`] of each.

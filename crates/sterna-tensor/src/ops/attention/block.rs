@@ -10,21 +10,22 @@ use super::{AttentionShape, exp, tanh};
 use crate::Isa;
 use crate::kv::codes::{Int4, Int8, STRIP};
 use crate::kv::{KvPage, KvType, KvView};
+use crate::ops::elementwise::{load, store_partial};
 use crate::simd::{Kernel, LANES, Simd};
 
 /// Positions whose scores are computed before their values are summed: scores, keys and values stay in L1.
 pub(super) const BLOCK: usize = STRIP;
 
-/// Calls `f::<S, T, R>` with `R` rows, at most 3 or, where registers are many, 6.
+/// Calls `f::<…, R>` with `R` rows, at most 3 or, where registers are many, 6.
 macro_rules! for_rows {
-    ($rows:expr, $f:ident::<$S:ty, $T:ty>($($argument:expr),*)) => {
+    ($rows:expr, $f:ident::<$S:ty, $($T:ident),*>($($argument:expr),*)) => {
         match $rows {
-            1 => $f::<$S, $T, 1>($($argument),*),
-            2 => $f::<$S, $T, 2>($($argument),*),
-            4 if <$S>::TOKENS >= 8 => $f::<$S, $T, 4>($($argument),*),
-            5 if <$S>::TOKENS >= 8 => $f::<$S, $T, 5>($($argument),*),
-            6 if <$S>::TOKENS >= 8 => $f::<$S, $T, 6>($($argument),*),
-            _ => $f::<$S, $T, 3>($($argument),*),
+            1 => $f::<$S, $($T,)* 1>($($argument),*),
+            2 => $f::<$S, $($T,)* 2>($($argument),*),
+            4 if <$S>::TOKENS >= 8 => $f::<$S, $($T,)* 4>($($argument),*),
+            5 if <$S>::TOKENS >= 8 => $f::<$S, $($T,)* 5>($($argument),*),
+            6 if <$S>::TOKENS >= 8 => $f::<$S, $($T,)* 6>($($argument),*),
+            _ => $f::<$S, $($T,)* 3>($($argument),*),
         }
     };
 }
@@ -111,17 +112,16 @@ impl BlockAttention<'_> {
             let page = &self.kv.pages[offset / KvPage::LEN];
             let slot = offset % KvPage::LEN;
             P::score(simd, self, page, slot, n_keys);
-            for row in 0..self.partial.sum.len() {
-                self.mask(row, start, n_keys);
-                self.weigh(simd, row);
+            if !self.all_seen(start) {
+                (0..self.partial.sum.len()).for_each(|row| self.mask(row, start, n_keys));
             }
+            self.weigh(simd);
             P::gather(simd, self, page, slot, n_keys);
             start += BLOCK;
         }
     }
 
     /// Sets scores that the row must not see to -∞.
-    #[inline(always)]
     fn mask(&mut self, row: usize, start: usize, n_keys: usize) {
         let position = self.first_position + row / self.shape.group();
         let seen = self.shape.seen_from(position);
@@ -132,38 +132,74 @@ impl BlockAttention<'_> {
         scores[end..].fill(f32::NEG_INFINITY);
     }
 
-    /// Turns the scores of a row into weights relative to the new largest score.
+    /// Whether every row sees every position of the block from `start` on.
+    fn all_seen(&self, start: usize) -> bool {
+        let first = self.shape.seen_from(self.first_position);
+        let last =
+            self.shape.seen_from(self.first_position + (self.partial.sum.len() - 1) / self.shape.group());
+        let end = start + BLOCK;
+        last.start.max(self.keys.start) <= start && end <= first.end.min(self.keys.end)
+    }
+
+    /// Turns scores into weights relative to the new largest score of each row, sixteen rows at a time. In steps, each for all of
+    /// those rows, because the steps of one row wait for each other.
     #[inline(always)]
-    fn weigh<S: Simd>(&mut self, simd: S, row: usize) {
-        let (scores, _) = self.scores[row * BLOCK..][..BLOCK].as_chunks_mut::<LANES>();
-        let mut largest = simd.load(&scores[0]);
-        for v in &scores[1..] {
-            largest = simd.max(largest, simd.load(v));
-        }
-        let before = self.partial.largest[row];
-        let largest = simd.reduce_max(largest).max(before);
-        // A row that has seen nothing yet must not compute ∞ - ∞.
-        let shift = if largest == f32::NEG_INFINITY { 0.0 } else { largest };
-        let mut sum = simd.splat(0.0);
-        for v in scores {
-            let weight = exp(simd, simd.sub(simd.load(v), simd.splat(shift)));
-            sum = simd.add(sum, weight);
-            simd.store(weight, v);
-        }
-        let sum = simd.reduce_sum(sum);
-        self.partial.largest[row] = largest;
-        if largest == before {
-            self.partial.sum[row] += sum;
-            return;
-        }
-        let shrink = (before - shift).exp();
-        self.partial.sum[row] = self.partial.sum[row] * shrink + sum;
+    fn weigh<S: Simd>(&mut self, simd: S) {
         let row_len = self.shape.row_len();
-        let (weighted, _) = self.partial.weighted[row * row_len..][..row_len].as_chunks_mut::<LANES>();
-        for v in weighted {
-            simd.store(simd.mul(simd.load(v), simd.splat(shrink)), v);
+        let rows =
+            self.scores.chunks_mut(LANES * BLOCK).zip(self.partial.weighted.chunks_mut(LANES * row_len));
+        let state = self.partial.largest.chunks_mut(LANES).zip(self.partial.sum.chunks_mut(LANES));
+        for ((scores, weighted), (largest, sum)) in rows.zip(state) {
+            let scores = scores.as_chunks_mut::<LANES>().0.as_chunks_mut::<VECTORS>().0;
+            let mut found = [f32::NEG_INFINITY; LANES];
+            for (scores, found) in scores.iter().zip(&mut found) {
+                *found = largest_score(simd, scores);
+            }
+            let before = load(simd, largest);
+            let now = simd.max(before, simd.load(&found));
+            store_partial(simd, now, largest);
+            // A row that has seen nothing yet must not compute ∞ - ∞.
+            let now = simd.max(now, simd.splat(f32::MIN));
+            let shrink = exp(simd, simd.sub(before, now));
+            let (mut shifts, mut shrinks, mut sums) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
+            simd.store(now, &mut shifts);
+            simd.store(shrink, &mut shrinks);
+            for ((scores, shift), sum) in scores.iter_mut().zip(shifts).zip(&mut sums) {
+                *sum = weights(simd, scores, shift);
+            }
+            let total = simd.mul_add(load(simd, sum), shrink, simd.load(&sums));
+            store_partial(simd, total, sum);
+            for (row, shrink) in weighted.chunks_exact_mut(row_len).zip(shrinks) {
+                for v in row.as_chunks_mut().0 {
+                    simd.store(simd.mul(simd.load(v), simd.splat(shrink)), v);
+                }
+            }
         }
     }
+}
+
+/// Vectors of scores of a row.
+const VECTORS: usize = BLOCK / LANES;
+
+#[inline(always)]
+fn largest_score<S: Simd>(simd: S, scores: &[[f32; LANES]; VECTORS]) -> f32 {
+    let mut largest = simd.load(&scores[0]);
+    for v in &scores[1..] {
+        largest = simd.max(largest, simd.load(v));
+    }
+    simd.reduce_max(largest)
+}
+
+/// Scores become `e^(score - shift)`. Returns their sum.
+#[inline(always)]
+fn weights<S: Simd>(simd: S, scores: &mut [[f32; LANES]; VECTORS], shift: f32) -> f32 {
+    let mut sum = simd.splat(0.0);
+    for v in scores {
+        let weight = exp(simd, simd.sub(simd.load(v), simd.splat(shift)));
+        sum = simd.add(sum, weight);
+        simd.store(weight, v);
+    }
+    simd.reduce_sum(sum)
 }
 
 /// How many of `rest` rows one product takes: no more than leave their sums in registers, and evenly shared out.
@@ -181,11 +217,13 @@ pub(super) fn put_scores<S: Simd, const N: usize>(
     cap: Option<f32>,
     scores: &mut [f32],
 ) {
-    for (mut sum, to) in sums.into_iter().zip(scores.as_chunks_mut().0) {
+    let to = &mut scores.as_chunks_mut().0[..N];
+    for i in 0..N {
+        let mut sum = sums[i];
         if let Some(cap) = cap {
             let cap = simd.splat(cap);
             sum = simd.mul(cap, tanh(simd, simd.div(sum, cap)));
         }
-        simd.store(sum, to);
+        simd.store(sum, &mut to[i]);
     }
 }

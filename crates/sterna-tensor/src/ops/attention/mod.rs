@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::math::{exp, tanh};
+use super::math::{exp, exp_of, tanh};
 use crate::kv::{KvPage, KvView, value_row_len};
 use crate::{Compute, Disjoint};
 
@@ -223,7 +223,7 @@ impl<'a> Task<'a> {
         let mut sum = 0.0;
         for page in pages.chunks_mut(partial_len) {
             let partial = Partial::of(shape, n_rows, page);
-            let factor = (partial.largest[row] - largest).exp();
+            let factor = exp_of(self.c.isa, partial.largest[row] - largest);
             sum += partial.sum[row] * factor;
             let weighted = &partial.weighted[row * shape.row_len()..][..shape.head_dim];
             out.iter_mut().zip(weighted).for_each(|(out, w)| *out += w * factor);

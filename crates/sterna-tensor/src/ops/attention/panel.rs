@@ -11,10 +11,14 @@ pub(super) struct Rows<'a> {
     pub(super) stride: usize,
 }
 
-/// Vectors of a panel that are taken side by side, so that even one row keeps several sums going.
-pub(super) const COLUMNS: usize = 2;
+/// How many vectors of a panel are taken side by side, so that even one row keeps several sums going: 4 where registers are many,
+/// of `rest` that there are, or else 2.
+#[inline(always)]
+pub(super) fn columns_at_once<S: Simd>(rest: usize) -> usize {
+    if const { S::TOKENS >= 8 } && rest >= 4 { 4 } else { 2 }
+}
 
-/// A matrix of vectors in a flat buffer, of which the product takes [`COLUMNS`] columns.
+/// A matrix of vectors in a flat buffer, of which the product takes some columns.
 #[derive(Clone, Copy)]
 pub(super) struct Panel<'a, T> {
     pub(super) data: &'a [[T; LANES]],
@@ -28,7 +32,7 @@ pub(super) struct Panel<'a, T> {
 
 /// `Σ_k rows[r][k] * panel[k, c]` for `r < R`: every panel vector is loaded and widened once for all rows.
 #[inline(always)]
-pub(super) fn panel_product<S: Simd, T: KvElement, const R: usize>(
+pub(super) fn panel_product<S: Simd, T: KvElement, const R: usize, const COLUMNS: usize>(
     simd: S,
     rows: Rows<'_>,
     panel: Panel<'_, T>,
