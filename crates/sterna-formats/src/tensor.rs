@@ -67,6 +67,8 @@ pub enum TensorType {
     Dense(DType),
     /// Blocks of quantized weights.
     Ggml(GgmlType),
+    /// A matrix of weights -1, 0 and 1 with one scale: data for a reader that knows them ([`ggml::i2_s`]), or floats.
+    I2S,
     /// A matrix of quantized weights in the layout of the kernels, as native files hold them.
     Packed(PackedFormat),
     /// A matrix that another tool has quantized and stored as several tensors.
@@ -112,7 +114,7 @@ impl TensorType {
         match self {
             TensorType::Ggml(ty) => ty.block_len(),
             TensorType::Packed(format) => format.block_len(),
-            TensorType::Dense(_) | TensorType::Quantized(_) | TensorType::Other(_) => 1,
+            TensorType::Dense(_) | TensorType::I2S | TensorType::Quantized(_) | TensorType::Other(_) => 1,
         }
     }
 
@@ -125,6 +127,10 @@ impl TensorType {
             TensorType::Other(ty) => ty.size_of(),
             TensorType::Packed(format) => match *shape {
                 [rows, cols] if rows > 0 && cols > 0 => return format.n_bytes(rows, cols),
+                _ => return None,
+            },
+            TensorType::I2S => match *shape {
+                [rows, cols] => return ggml::i2_s::n_bytes(rows.checked_mul(cols)?),
                 _ => return None,
             },
             TensorType::Quantized(_) => return None,
@@ -141,6 +147,7 @@ impl fmt::Display for TensorType {
         match self {
             TensorType::Dense(dtype) => f.pad(&dtype.to_string()),
             TensorType::Ggml(ty) => f.pad(ty.name()),
+            TensorType::I2S => f.pad("I2_S"),
             TensorType::Packed(format) => format.fmt(f),
             TensorType::Quantized(ty) => ty.fmt(f),
             TensorType::Other(ty) => f.pad(&format!("{ty:?}")),
@@ -261,6 +268,10 @@ impl Tensor {
         match self.ty {
             TensorType::Dense(dtype) => dtype.widen(&self.data, &mut out),
             TensorType::Ggml(ty) => ggml::dequantize(ty, &self.data, &mut out),
+            TensorType::I2S => {
+                let (codes, scale) = (ggml::i2_s::codes(&self.data), ggml::i2_s::scale(&self.data));
+                out.iter_mut().zip(codes).for_each(|(out, code)| *out = (f32::from(code) - 1.0) * scale);
+            }
             TensorType::Packed(format) => {
                 let matrix = self.packed(format)?;
                 let rows = out.chunks_exact_mut(matrix.cols()).enumerate();
@@ -357,8 +368,8 @@ impl Tensor {
                 DenseMatrix::new(rows, cols, dtype, self.reordered(rows, order)).map(Matrix::Dense)
             }
             TensorType::Ggml(ty) => ggml::matrix(ty, rows, cols, &self.data, order, pool),
-            TensorType::Packed(_) | TensorType::Quantized(_) | TensorType::Other(_) => {
-                return Err(self.invalid("a type of weights", self.ty.to_string()));
+            TensorType::I2S | TensorType::Packed(_) | TensorType::Quantized(_) | TensorType::Other(_) => {
+                return Err(self.invalid("a type of weights with rows of their own", self.ty.to_string()));
             }
         };
         mapped::release(&self.data);
@@ -395,7 +406,7 @@ impl Tensor {
 
     /// The tensor of so many `rows`, which are where `order` says.
     fn gathered(&self, rows: usize, order: RowOrder) -> Result<Tensor> {
-        if self.quantized.is_some() || matches!(self.ty, TensorType::Packed(_)) {
+        if self.quantized.is_some() || matches!(self.ty, TensorType::I2S | TensorType::Packed(_)) {
             return Err(self.invalid("rows in the order they are computed in", format!("{order:?}")));
         }
         let shape = [&[rows], &self.shape[1..]].concat();

@@ -7,12 +7,13 @@ use std::fs;
 use bytes::Bytes;
 use common::gguf::{ARRAY, BOOL, Builder, F32, STRING, U32, U64, array, string};
 use sterna_formats::gguf::{Gguf, Value};
-use sterna_formats::{GgmlType, TensorType};
-use sterna_tensor::DType;
+use sterna_formats::{GgmlType, RowOrder, TensorType};
+use sterna_tensor::{DType, Pool};
 
 /// Ids of tensor types.
 const TENSOR_F32: u32 = 0;
 const TENSOR_Q4_0: u32 = 2;
+const TENSOR_I2_S: u32 = 36;
 
 fn parse(builder: &Builder) -> sterna_formats::Result<Gguf> {
     Gguf::parse("model.gguf", Bytes::from(builder.build()))
@@ -77,6 +78,28 @@ fn reads_metadata_and_tensors() {
         let packed = gguf.tensor("packed").unwrap();
         assert_eq!((packed.shape.as_slice(), packed.ty), (&[1, 1, 64][..], TensorType::Ggml(GgmlType::Q4_0)));
     }
+}
+
+#[test]
+fn matrices_of_i2_s_end_in_their_scale() {
+    let data = [&[0b00_01_10_01; 32][..], &0.5f32.to_le_bytes(), &[0xff; 28]].concat();
+    let gguf = parse(&Builder::new().tensor("w", &[64, 2], TENSOR_I2_S, &data)).unwrap();
+    let weight = gguf.tensor("w").unwrap();
+    assert_eq!((weight.shape.as_slice(), weight.ty, weight.n_bytes()), (&[2, 64][..], TensorType::I2S, 64));
+    assert_eq!(weight.ty.to_string(), "I2_S");
+    let expected = [[-0.5; 32], [0.0; 32], [0.5; 32], [0.0; 32]];
+    assert_eq!(weight.to_f32().unwrap(), expected.concat());
+    assert!(weight.rows(0..1).is_err() && weight.matrix(RowOrder::AsStored, &Pool::new(1)).is_err());
+
+    // The innermost dimension comes first in the file.
+    for (shape, data) in [(&[64, 1][..], &data[..48]), (&[128][..], &data[..]), (&[64, 1, 2][..], &data[..])]
+    {
+        let builder = Builder::new().tensor("w", shape, TENSOR_I2_S, data);
+        assert_refused(&builder, &["tensor w", "I2_S"]);
+    }
+    // Without its tail the tensor reaches beyond the file.
+    let builder = Builder::new().tensor("w", &[64, 2], TENSOR_I2_S, &data[..32]);
+    assert_refused(&builder, &["tensor w", "expected data up to byte 64", "32 bytes of tensor data"]);
 }
 
 #[test]

@@ -22,7 +22,7 @@ const N_MUTATIONS: usize = 10_000;
 const MAX_BYTES: usize = 1 << 20;
 
 /// Id and bytes of one row of every tensor type: 256 weights, or a block if that is more.
-const TENSOR_TYPES: [(u32, usize); 18] = [
+const TENSOR_TYPES: [(u32, usize); 19] = [
     (0, 4 * 256),
     (1, 2 * 256),
     (30, 2 * 256),
@@ -40,6 +40,7 @@ const TENSOR_TYPES: [(u32, usize); 18] = [
     (23, 136),
     (34, 54),
     (35, 66),
+    (36, 256 / 4 + 32),
     (39, 17 * 8),
 ];
 

@@ -78,13 +78,8 @@ impl Layerwise {
     pub fn open(checkpoint: &Checkpoint) -> Result<Layerwise> {
         let reading = arch::read(checkpoint)?;
         if reading.spec.projections != Projections::Stored {
-            let expected = "float weights";
-            return Err(ModelError::field(
-                checkpoint.path(),
-                "quantization_config",
-                expected,
-                "ternary weights",
-            ));
+            let (field, expected) = ("projections", "float weights");
+            return Err(ModelError::field(checkpoint.path(), field, expected, "ternary weights"));
         }
         weights::assemble(checkpoint, &reading, &CheckOnly)?;
         let weights = weights::assemble(checkpoint, &reading, &Deferred)?;

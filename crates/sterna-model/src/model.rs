@@ -85,11 +85,11 @@ impl Embedding {
                 let n_rows = tensor.shape.first().copied().unwrap_or(1);
                 Rows::Stored { ty: tensor.ty, row_bytes: tensor.data.len() / n_rows, data: tensor.data }
             }
-            TensorType::Quantized(_) | TensorType::Other(_) => {
+            TensorType::I2S | TensorType::Quantized(_) | TensorType::Other(_) => {
                 return Err(ModelError::TensorValue {
                     file: tensor.file.to_string().into(),
                     tensor: tensor.name,
-                    expected: "a type of weights".to_owned(),
+                    expected: "a type of weights with rows of their own".to_owned(),
                     found: tensor.ty.to_string(),
                 });
             }
@@ -113,7 +113,10 @@ impl Embedding {
                 match *ty {
                     TensorType::Dense(dtype) => dtype.widen(bytes, out),
                     TensorType::Ggml(ty) => ggml::dequantize(ty, bytes, out),
-                    TensorType::Packed(_) | TensorType::Quantized(_) | TensorType::Other(_) => {}
+                    TensorType::I2S
+                    | TensorType::Packed(_)
+                    | TensorType::Quantized(_)
+                    | TensorType::Other(_) => {}
                 }
             }
         }
@@ -156,8 +159,8 @@ impl Leaves for Packing<'_> {
         };
         let bias = tensors.bias.as_ref().map(weights::finite).transpose()?;
         let bias = bias.map(|bias| (0..*rows).map(|row| bias[order.stored_row(row)]).collect());
-        let rounds_per_token = tensors.ternary.is_some();
-        Ok(Linear { name: weight.name.clone(), matrix, scale, bias, rounds_per_token })
+        let (name, rounds_per_token) = (weight.name.clone(), tensors.rounds_per_token);
+        Ok(Linear { name, matrix, scale, bias, rounds_per_token })
     }
 
     fn vector(&self, tensor: &Tensor, form: VectorForm) -> Result<Vec<f32>> {

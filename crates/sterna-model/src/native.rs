@@ -72,7 +72,7 @@ enum Source {
 pub fn tensors(checkpoint: &Checkpoint) -> Result<Vec<CanonicalTensor>> {
     let reading = arch::read(checkpoint)?;
     if reading.spec.projections != Projections::Stored {
-        let (field, expected) = ("quantization_config", "weights that are no ternary ones");
+        let (field, expected) = ("projections", "weights that are no ternary ones");
         return Err(ModelError::field(checkpoint.path(), field, expected, "BitNet's"));
     }
     let weights = weights::assemble(checkpoint, &reading, &InFile)?;

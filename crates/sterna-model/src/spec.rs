@@ -89,7 +89,7 @@ pub enum Projections {
     },
 }
 
-/// The forms in which Hugging Face checkpoints hold ternary weights.
+/// The forms in which checkpoints hold ternary weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TernaryStorage {
     /// `uint8`, four weights a byte, with a `weight_scale` tensor that multiplies.
@@ -98,6 +98,8 @@ pub enum TernaryStorage {
     PackedDivide,
     /// Float weights, to be rounded to three values by their mean magnitude.
     Online,
+    /// GGUF files: tensors of the types I2_S, TQ1_0 and TQ2_0; others are as they are stored, and so are their inputs.
+    ByType,
 }
 
 impl Spec {

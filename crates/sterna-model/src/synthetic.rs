@@ -108,7 +108,7 @@ impl Leaves for MadeUp<'_> {
 
     fn linear(&self, tensors: LinearTensors) -> Result<Linear> {
         let LinearTensors { weight, rows, cols, .. } = &tensors;
-        let rounds_per_token = tensors.ternary.is_some();
+        let rounds_per_token = tensors.rounds_per_token;
         let format = stored_as(self.format, &tensors);
         let matrix = self.matrix(format, *rows, *cols).map_err(|error| ModelError::TensorValue {
             file: weight.file.to_string().into(),

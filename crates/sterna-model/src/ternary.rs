@@ -1,6 +1,6 @@
-//! Ternary weights of BitNet b1.58 (arXiv:2402.17764) in the forms that Hugging Face checkpoints hold.
+//! Ternary weights of BitNet b1.58 (arXiv:2402.17764) in the forms that checkpoints hold.
 
-use sterna_formats::{OtherType, TensorType};
+use sterna_formats::{OtherType, RowOrder, TensorType, ggml};
 
 use crate::error::{ModelError, Result};
 use crate::spec::TernaryStorage;
@@ -28,7 +28,11 @@ impl TernaryMatrix {
             TernaryStorage::Online => round(&tensors.weight.to_f32()?),
             TernaryStorage::PackedMultiply => (unpack(tensors)?, scale_of(tensors)?),
             TernaryStorage::PackedDivide => (unpack(tensors)?, 1.0 / scale_of(tensors)?),
+            TernaryStorage::ByType => (i2_s(tensors)?, ggml::i2_s::scale(&tensors.weight.data)),
         };
+        if let Some(code) = codes.iter().find(|code| **code > 2) {
+            return Err(wrong(tensors, "codes 0, 1 and 2", format!("{code}")));
+        }
         if !(scale > 0.0 && scale.is_finite()) {
             return Err(wrong(tensors, "a scale that is finite and above zero", format!("{scale}")));
         }
@@ -58,9 +62,21 @@ fn unpack(tensors: &LinearTensors) -> Result<Vec<u8>> {
         let shift = 2 * (row / stored_rows);
         codes.extend(stored.iter().map(|byte| byte >> shift & 3));
     }
-    match codes.iter().find(|code| **code > 2) {
-        None => Ok(codes),
-        Some(code) => Err(wrong(tensors, "codes 0, 1 and 2", format!("{code}"))),
+    Ok(codes)
+}
+
+/// The codes of a tensor of I2_S, its rows in the order in which they are computed.
+fn i2_s(tensors: &LinearTensors) -> Result<Vec<u8>> {
+    let LinearTensors { weight, rows, cols, order, scale, .. } = tensors;
+    if weight.ty != TensorType::I2S || scale.is_some() {
+        return Err(wrong(tensors, "type I2_S, with its scale in itself", weight.ty.to_string()));
+    }
+    let stored = ggml::i2_s::codes(&weight.data);
+    match order {
+        RowOrder::AsStored => Ok(stored),
+        order => {
+            Ok((0..*rows).flat_map(|row| &stored[order.stored_row(row) * cols..][..*cols]).copied().collect())
+        }
     }
 }
 
@@ -80,6 +96,8 @@ fn wrong(tensors: &LinearTensors, expected: &str, found: String) -> ModelError {
 
 #[cfg(test)]
 mod tests {
+    use sterna_formats::Tensor;
+
     use super::*;
 
     #[test]
@@ -87,5 +105,39 @@ mod tests {
         let (codes, mean) = round(&[1.0, -1.0, 0.5, -0.5, 2.0, 0.0, -1.0, 2.0]);
         assert_eq!(mean, 1.0);
         assert_eq!(codes, [2, 0, 1, 1, 2, 1, 0, 2]);
+    }
+
+    /// Four rows of 32 weights as I2_S: row `r` is all `codes[r]`.
+    fn rows_of(codes: [u8; 4], scale: f32, order: RowOrder) -> LinearTensors {
+        let byte = codes.iter().fold(0, |byte, code| byte << 2 | code);
+        let tail = [&scale.to_le_bytes()[..], &[0; 28]].concat();
+        let data = [vec![byte; 32], tail].concat();
+        let weight = Tensor::new("file", "w", vec![4, 32], TensorType::I2S, data.into()).unwrap();
+        let (rows, cols, ternary) = (4, 32, Some(TernaryStorage::ByType));
+        LinearTensors { weight, rows, cols, order, bias: None, scale: None, ternary, rounds_per_token: true }
+    }
+
+    #[test]
+    fn i2_s_is_read_in_the_order_of_its_rows() {
+        let read = |order| {
+            let matrix = TernaryMatrix::read(&rows_of([0, 1, 2, 1], 0.25, order), TernaryStorage::ByType);
+            let TernaryMatrix { codes, scale, .. } = matrix.unwrap();
+            assert_eq!((codes.len(), scale), (128, 0.25));
+            codes.chunks_exact(32).map(|row| row[7]).collect::<Vec<_>>()
+        };
+        assert_eq!(read(RowOrder::AsStored), [0, 1, 2, 1]);
+        assert_eq!(read(RowOrder::HalfRotated { n_heads: 1, head_dim: 4 }), [0, 2, 1, 1]);
+    }
+
+    #[test]
+    fn broken_i2_s_is_refused() {
+        let error = |codes, scale| {
+            let tensors = rows_of(codes, scale, RowOrder::AsStored);
+            TernaryMatrix::read(&tensors, TernaryStorage::ByType).err().unwrap().to_string()
+        };
+        assert!(error([0, 3, 2, 1], 1.0).contains("expected codes 0, 1 and 2, found 3"));
+        for scale in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+            assert!(error([0, 1, 2, 1], scale).contains("a scale that is finite and above zero"), "{scale}");
+        }
     }
 }

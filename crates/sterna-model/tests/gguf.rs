@@ -3,8 +3,8 @@
 mod common;
 
 use common::gguf::GgufWriter;
-use common::{CONFIGS, expected, max_difference, open};
-use sterna_formats::Checkpoint;
+use common::{CONFIGS, expected, max_difference, open, tolerance};
+use sterna_formats::{Checkpoint, OtherType, Tensor, TensorType};
 use sterna_model::spec::{AttentionSpec, MixerSpec, Spec};
 use sterna_model::{KvType, LoadOptions, Logits, Model, Reference, State, Workspace, forward};
 use sterna_tensor::{Compute, Precision};
@@ -30,6 +30,9 @@ const NAMES: [(&str, &str); 18] = [
     ("post_feedforward_layernorm", "post_ffw_norm"),
     ("post_attention_layernorm", "ffn_norm"),
 ];
+
+/// The number of the type in tensor tables.
+const I2_S: u32 = 36;
 
 #[test]
 fn a_checkpoint_and_its_gguf_agree() {
@@ -71,6 +74,44 @@ fn a_checkpoint_and_its_gguf_agree() {
     }
 }
 
+/// Ternary weights as bitnet.cpp writes them are those of the checkpoint, and their inputs are rounded per token.
+#[test]
+fn a_ternary_checkpoint_and_its_i2_s_agree() {
+    let name = "bitnet_packed";
+    let original = open(name, CONFIGS[0]);
+    let expected = expected(name);
+    let ids = &expected.input_ids;
+    let oracle = Reference::load(&original).unwrap().forward(ids).unwrap();
+    for architecture in ["bitnet-b1.58", "bitnet-25"] {
+        let dir = tempfile::tempdir().unwrap();
+        let checkpoint = Checkpoint::open(&convert(&original, architecture).write(dir.path())).unwrap();
+        let ternary = checkpoint.tensors().filter(|tensor| tensor.ty == TensorType::I2S);
+        assert_eq!(ternary.count(), 7 * 3);
+        assert_eq!(Reference::load(&checkpoint).unwrap().forward(ids).unwrap(), oracle);
+        for precision in [Precision::Int8, Precision::Float] {
+            let compute = Compute::new(2, precision);
+            let model = Model::load(&checkpoint, &LoadOptions::default(), &compute).unwrap();
+            let (mut state, mut workspace) = (State::new(&model, KvType::F32), Workspace::new());
+            let logits = forward(&model, &compute, &mut state, &mut workspace, ids, Logits::All).unwrap();
+            let difference = max_difference(logits, &expected.logits);
+            assert!(difference <= tolerance(name), "{precision:?}: the fast path differs by {difference}");
+        }
+    }
+}
+
+/// The packed ternary `weight` of a Hugging Face checkpoint as I2_S, with its shape.
+fn i2_s(weight: &Tensor, scale: f32) -> (Vec<usize>, Vec<u8>) {
+    let (stored_rows, cols) = (weight.shape[0], weight.shape[1]);
+    let mut data = vec![0; stored_rows * cols + 32];
+    for i in 0..4 * stored_rows * cols {
+        let (row, col) = (i / cols, i % cols);
+        let code = weight.data[row % stored_rows * cols + col] >> (2 * (row / stored_rows)) & 3;
+        data[(i >> 7) * 32 + (i & 31)] |= code << (6 - 2 * (i >> 5 & 3));
+    }
+    data[stored_rows * cols..][..4].copy_from_slice(&scale.to_le_bytes());
+    (vec![4 * stored_rows, cols], data)
+}
+
 fn convert(checkpoint: &Checkpoint, architecture: &str) -> GgufWriter {
     let spec = Spec::of(checkpoint).unwrap();
     let mut file = GgufWriter::default();
@@ -78,8 +119,9 @@ fn convert(checkpoint: &Checkpoint, architecture: &str) -> GgufWriter {
     let is_permuted = ["llama", "smollm3"].contains(&architecture);
     let is_gemma = architecture == "gemma3";
     let mut experts: Vec<(String, usize, Vec<usize>, Vec<f32>)> = Vec::new();
-    for tensor in checkpoint.tensors() {
-        let mut values = tensor.to_f32().unwrap();
+    for tensor in checkpoint.tensors().filter(|tensor| !tensor.name.ends_with("weight_scale")) {
+        let is_ternary = tensor.ty == TensorType::Other(OtherType::U8);
+        let mut values = if is_ternary { Vec::new() } else { tensor.to_f32().unwrap() };
         if is_gemma && tensor.name.ends_with("norm.weight") {
             values.iter_mut().for_each(|value| *value += 1.0);
         }
@@ -114,7 +156,14 @@ fn convert(checkpoint: &Checkpoint, architecture: &str) -> GgufWriter {
             "post_attention_layernorm" if is_gemma => "post_attention_norm",
             _ => NAMES.iter().find(|(hf, _)| *hf == stem).unwrap().1,
         };
-        file.tensor(&format!("blk.{block}.{name}.{kind}"), &tensor.shape, &values);
+        let name = format!("blk.{block}.{name}.{kind}");
+        if is_ternary {
+            let scale = checkpoint.get(&format!("{}_scale", tensor.name)).unwrap().to_f32().unwrap()[0];
+            let (shape, data) = i2_s(tensor, scale);
+            file.stored(&name, &shape, I2_S, &data);
+        } else {
+            file.tensor(&name, &tensor.shape, &values);
+        }
     }
     experts.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
     for stack in experts.chunk_by(|a, b| a.0 == b.0) {

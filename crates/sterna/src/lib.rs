@@ -33,7 +33,8 @@ pub use recommended::recommended_sampling;
 pub use size::Size;
 
 pub use sterna_formats::{
-    ChatTemplate, Checkpoint, Message, ModelIdentity, RowOrder, Special, Tensor, TensorType, Tokenizer,
+    ChatTemplate, Checkpoint, GgmlType, Message, ModelIdentity, RowOrder, Special, Tensor, TensorType,
+    Tokenizer,
 };
 pub use sterna_formats::{native, state_file};
 pub use sterna_model::generate::{

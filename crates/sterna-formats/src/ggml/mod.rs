@@ -6,6 +6,7 @@
 //! Source: `ggml-common.h` and `ggml-quants.c` of github.com/ggml-org/llama.cpp.
 
 mod bits;
+pub mod i2_s;
 mod iq4;
 mod k_quants;
 mod legacy;

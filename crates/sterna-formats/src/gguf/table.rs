@@ -146,7 +146,7 @@ fn tensor_type(reader: &mut Reader, field: &str) -> Result<TensorType> {
 }
 
 /// The ids of the types that Sterna knows.
-const IDS: [(u32, TensorType); 25] = {
+const IDS: [(u32, TensorType); 26] = {
     use TensorType::{Dense, Ggml, Other};
     [
         (0, Dense(DType::F32)),
@@ -171,6 +171,8 @@ const IDS: [(u32, TensorType); 25] = {
         (30, Dense(DType::BF16)),
         (34, Ggml(GgmlType::TQ1_0)),
         (35, Ggml(GgmlType::TQ2_0)),
+        // Of bitnet.cpp; ggml itself has no type of this id any more.
+        (36, TensorType::I2S),
         (39, Ggml(GgmlType::MXFP4)),
         (41, Ggml(GgmlType::Q1_0)),
         (42, Ggml(GgmlType::Q2_0)),

@@ -15,7 +15,7 @@ mod scales;
 mod table;
 pub(crate) mod to_gguf;
 
-use sterna_formats::Checkpoint;
+use sterna_formats::{Checkpoint, GgmlType, Tensor, TensorType};
 
 use self::fields::{Defaults, Fields, Key, Kind, identify, keys};
 use self::names::{Exceptions, Names};
@@ -57,6 +57,8 @@ pub struct Architecture {
     phi3_in_gguf: bool,
     /// Hugging Face files have query, key and value projections in one tensor, and gate and up in another.
     pub(crate) fused_in_hf: bool,
+    /// Trained with ternary weights, and inputs rounded per token.
+    is_ternary: bool,
     /// Epsilon of the norms.
     norm_eps: Key,
     /// Constant factors of the whole network.
@@ -190,11 +192,27 @@ impl Architecture {
                 Kind::Gguf => !fields.has_tensor("output.weight"),
                 Kind::Hf => fields.flag("tie_word_embeddings", self.tied_by_default)?,
             },
-            projections: projections(fields)?,
+            projections: match kind {
+                Kind::Hf => projections(fields)?,
+                Kind::Gguf => self.projections_in_gguf(fields.checkpoint),
+            },
             blocks: (0..n_layers)
                 .map(|block| self.block(fields, block, scales.residual))
                 .collect::<Result<_>>()?,
         })
+    }
+
+    /// I2_S asks for rounded inputs whatever the family, as in bitnet.cpp, which has given it to Llamas too.
+    fn projections_in_gguf(&self, checkpoint: &Checkpoint) -> Projections {
+        let is_ternary = |tensor: &Tensor| match tensor.ty {
+            TensorType::I2S => true,
+            TensorType::Ggml(GgmlType::TQ1_0 | GgmlType::TQ2_0) => self.is_ternary,
+            _ => false,
+        };
+        match checkpoint.tensors().any(is_ternary) {
+            true => Projections::Ternary { storage: TernaryStorage::ByType },
+            false => Projections::Stored,
+        }
     }
 
     fn block(&self, fields: &Fields, block: usize, residual_scale: f32) -> Result<BlockSpec> {
@@ -225,7 +243,7 @@ fn vocab_size(fields: &Fields) -> Result<usize> {
     }
 }
 
-/// What `quantization_config` says about the projections.
+/// What `quantization_config` says about the projections of Hugging Face and native files.
 fn projections(fields: &Fields) -> Result<Projections> {
     let Some(view) = fields.hf() else { return Ok(Projections::Stored) };
     let Some(config) = view.opt_sub("quantization_config")? else { return Ok(Projections::Stored) };

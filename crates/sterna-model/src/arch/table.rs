@@ -263,6 +263,7 @@ const LLAMA_ROW: Architecture = Architecture {
     permuted_in_gguf: true,
     phi3_in_gguf: false,
     fused_in_hf: false,
+    is_ternary: false,
     norm_eps: keys::NORM_EPS,
     scales: unscaled,
     refused_flags: &[],
@@ -283,6 +284,7 @@ const BITNET_ROW: Architecture = Architecture {
     hf_fields: bitnet_fields,
     defaults: &[("rope_theta", 5e5)],
     permuted_in_gguf: false,
+    is_ternary: true,
     attention: AttentionRule { sub_norm: true, ..LLAMA },
     dense: DenseRule { activation: Activation::Relu2, sub_norm: true, ..UNBIASED_SWIGLU },
     ..LLAMA_ROW

@@ -235,7 +235,7 @@ impl Leaves for Plain {
         };
         let bias = tensors.bias.map(|bias| weights::finite(&bias)).transpose()?;
         let bias = bias.map(|bias| (0..rows).map(|row| bias[order.stored_row(row)]).collect());
-        Ok(Linear { weight, cols, bias, scale, rounds_input: tensors.ternary.is_some() })
+        Ok(Linear { weight, cols, bias, scale, rounds_input: tensors.rounds_per_token })
     }
 
     fn vector(&self, tensor: &Tensor, form: VectorForm) -> Result<Vec<f32>> {

@@ -5,7 +5,7 @@
 mod feed_forward;
 mod mixers;
 
-use sterna_formats::{Checkpoint, RowOrder, Tensor};
+use sterna_formats::{Checkpoint, GgmlType, RowOrder, Tensor, TensorType};
 
 use super::{BlockWeights, VectorForm, Weights};
 use crate::arch::Reading;
@@ -48,8 +48,10 @@ pub(crate) struct LinearTensors {
     pub(crate) bias: Option<Tensor>,
     /// `[1]`: a factor on the product, or for [`TernaryStorage::PackedDivide`] a divisor.
     pub(crate) scale: Option<Tensor>,
-    /// Ternary weights, and inputs rounded per token.
+    /// Ternary weights that no block or float says.
     pub(crate) ternary: Option<TernaryStorage>,
+    /// Inputs are rounded to 8 bits with one scale for each token.
+    pub(crate) rounds_per_token: bool,
 }
 
 /// Leaves that are nothing: walking a spec with them only checks names and shapes.
@@ -205,8 +207,16 @@ impl<'a, L: Leaves> Finder<'a, L> {
     /// A matrix that is never ternary: head and routers.
     fn float(&self, name: String, rows: usize, cols: usize) -> Result<Linear<L>> {
         let weight = self.find(&name, &[rows, cols])?;
-        let (order, bias, scale, ternary) = (RowOrder::AsStored, None, None, None);
-        self.leaves.linear(LinearTensors { weight, rows, cols, order, bias, scale, ternary })
+        self.leaves.linear(LinearTensors {
+            weight,
+            rows,
+            cols,
+            order: RowOrder::AsStored,
+            bias: None,
+            scale: None,
+            ternary: None,
+            rounds_per_token: false,
+        })
     }
 
     fn projection(&self, role: Role, rows: usize, cols: usize, has_bias: bool) -> Result<LinearTensors> {
@@ -256,12 +266,14 @@ impl<'a, L: Leaves> Finder<'a, L> {
         let stem = name.strip_suffix("weight").unwrap_or(name);
         match self.spec().projections {
             Projections::Ternary { storage: TernaryStorage::Online } => Ok(None),
-            Projections::Ternary { .. } => self.find(&format!("{stem}weight_scale"), &[1]).map(Some),
             // GGUF files of ternary models may have one.
-            Projections::Stored => match format!("{stem}scale") {
-                name if self.checkpoint.get(&name).is_some() => self.find(&name, &[1]).map(Some),
-                _ => Ok(None),
-            },
+            Projections::Stored | Projections::Ternary { storage: TernaryStorage::ByType } => {
+                match format!("{stem}scale") {
+                    name if self.checkpoint.get(&name).is_some() => self.find(&name, &[1]).map(Some),
+                    _ => Ok(None),
+                }
+            }
+            Projections::Ternary { .. } => self.find(&format!("{stem}weight_scale"), &[1]).map(Some),
         }
     }
 
@@ -273,11 +285,16 @@ impl<'a, L: Leaves> Finder<'a, L> {
         bias: Option<Tensor>,
         scale: Option<Tensor>,
     ) -> LinearTensors {
-        let ternary = match self.spec().projections {
-            Projections::Stored => None,
-            Projections::Ternary { storage } => Some(storage),
+        let (ternary, rounds_per_token) = match (self.spec().projections, weight.ty) {
+            (Projections::Stored, _) => (None, false),
+            (Projections::Ternary { storage: TernaryStorage::ByType }, ty) => match ty {
+                TensorType::I2S => (Some(TernaryStorage::ByType), true),
+                ty => (None, matches!(ty, TensorType::Ggml(GgmlType::TQ1_0 | GgmlType::TQ2_0))),
+            },
+            (Projections::Ternary { storage }, _) => (Some(storage), true),
         };
-        LinearTensors { weight, rows, cols, order: RowOrder::AsStored, bias, scale, ternary }
+        let order = RowOrder::AsStored;
+        LinearTensors { weight, rows, cols, order, bias, scale, ternary, rounds_per_token }
     }
 }
 

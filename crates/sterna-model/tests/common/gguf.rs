@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// A GGUF file in the making: metadata and tensors, all of them f32.
+/// A GGUF file in the making: metadata and tensors.
 #[derive(Default)]
 pub struct GgufWriter {
     metadata: Vec<u8>,
@@ -43,12 +43,18 @@ impl GgufWriter {
     /// `shape` is outermost first.
     pub fn tensor(&mut self, name: &str, shape: &[usize], values: &[f32]) {
         assert_eq!(shape.iter().product::<usize>(), values.len());
+        let data: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.stored(name, shape, 0, &data);
+    }
+
+    /// A tensor of the type with the number `ty`.
+    pub fn stored(&mut self, name: &str, shape: &[usize], ty: u32, data: &[u8]) {
         string(&mut self.tensors, name);
         self.tensors.extend((shape.len() as u32).to_le_bytes());
         shape.iter().rev().for_each(|&n| self.tensors.extend((n as u64).to_le_bytes()));
-        self.tensors.extend(0u32.to_le_bytes());
+        self.tensors.extend(ty.to_le_bytes());
         self.tensors.extend((self.data.len() as u64).to_le_bytes());
-        values.iter().for_each(|value| self.data.extend(value.to_le_bytes()));
+        self.data.extend(data);
         self.data.resize(self.data.len().next_multiple_of(32), 0);
         self.n_tensors += 1;
     }

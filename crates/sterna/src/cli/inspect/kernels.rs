@@ -1,7 +1,7 @@
 //! Which kernel would multiply with a tensor on this machine, found by packing a few of its rows.
 
-use sterna::spec::Projections;
-use sterna::{Compute, Matrix, Precision, RowOrder, Spec, Tensor, TensorType};
+use sterna::spec::{Projections, TernaryStorage};
+use sterna::{Compute, GgmlType, Matrix, Precision, RowOrder, Spec, Tensor, TensorType};
 
 /// As many rows as one tile of the packed layout has.
 const SAMPLE_ROWS: usize = 16;
@@ -38,7 +38,8 @@ pub(super) fn of(tensor: &Tensor, spec: &Spec, compute: &Compute) -> Use {
     if is_embedding(tensor) && !spec.tied_embeddings {
         return Use::plain("row look-up", "an embedding of its own is never multiplied");
     }
-    if matches!(spec.projections, Projections::Ternary { .. }) && is_projection(tensor) {
+    let rounds_per_token = is_ternary(tensor, spec);
+    if rounds_per_token && !matches!(tensor.ty, TensorType::Ggml(_)) {
         let why = "weights are -1, 0 or 1 times a scale: packed in 2 bits at load, inputs rounded per token";
         return Use {
             kernel: format!("2-bit x int8 dot, {}", compute.isa),
@@ -50,7 +51,10 @@ pub(super) fn of(tensor: &Tensor, spec: &Spec, compute: &Compute) -> Use {
     match sample(tensor, compute) {
         Some(matrix) => Use {
             kernel: matrix.kernel(compute),
-            why: why(tensor, &matrix, compute),
+            why: match rounds_per_token {
+                true => "weights are -1, 0 or 1 times scales as stored, in tiles; inputs rounded per token",
+                false => why(tensor, &matrix, compute),
+            },
             is_mapped: matches!(tensor.ty, TensorType::Packed(_) | TensorType::Dense(_)),
             growth: growth(tensor, &matrix),
         },
@@ -66,9 +70,15 @@ pub(super) fn is_embedding(tensor: &Tensor) -> bool {
     matches!(tensor.name.as_str(), "token_embd.weight" | "model.embed_tokens.weight")
 }
 
-/// Whether a tensor of a ternary model is one of the ternary matrices.
-fn is_projection(tensor: &Tensor) -> bool {
-    tensor.name.ends_with("_proj.weight")
+/// Whether a tensor is one of the matrices whose weights are -1, 0 or 1 and whose inputs are rounded per token.
+fn is_ternary(tensor: &Tensor, spec: &Spec) -> bool {
+    match (spec.projections, tensor.ty) {
+        (Projections::Stored, _) => false,
+        (Projections::Ternary { storage: TernaryStorage::ByType }, ty) => {
+            matches!(ty, TensorType::I2S | TensorType::Ggml(GgmlType::TQ1_0 | GgmlType::TQ2_0))
+        }
+        (Projections::Ternary { .. }, _) => tensor.name.ends_with("_proj.weight"),
+    }
 }
 
 /// The first rows as they would be held in memory.

@@ -1,0 +1,95 @@
+//! The ternary types of GGUF files: whichever holds the weights of a BitNet, inputs are rounded per token.
+
+mod common;
+
+use common::gguf::GgufWriter;
+use sterna_formats::Checkpoint;
+use sterna_model::spec::{Projections, TernaryStorage};
+use sterna_model::{KvType, LoadOptions, Logits, Model, Reference, Spec, State, Workspace, forward};
+use sterna_tensor::{Compute, Precision};
+
+/// Width of everything, and the weights of a TQ2_0 block.
+const WIDTH: usize = 256;
+/// A power of two, so that it does not matter where it is multiplied.
+const SCALE: f32 = 0.25;
+const TOKENS: [u32; 6] = [1, 5, 2, 2, 7, 3];
+
+/// Numbers of types in tensor tables.
+const TQ2_0: u32 = 35;
+const I2_S: u32 = 36;
+
+fn codes(len: usize, seed: usize) -> Vec<u8> {
+    (0..len).map(|i| (((i + seed) * 2_654_435_761) >> 7) as u8 % 3).collect()
+}
+
+/// Blocks of two runs of 32 bytes, each with four fields of 32 columns, and the scale.
+fn tq2_0(codes: &[u8]) -> Vec<u8> {
+    let mut data = Vec::new();
+    for block in codes.as_chunks::<WIDTH>().0 {
+        for run in block.as_chunks::<128>().0 {
+            data.extend((0..32).map(|j| (0..4).map(|field| run[32 * field + j] << (2 * field)).sum::<u8>()));
+        }
+        data.extend(half::f16::from_f32(SCALE).to_le_bytes());
+    }
+    data
+}
+
+/// Runs of 32 bytes with four fields, and one scale behind them all.
+fn i2_s(codes: &[u8]) -> Vec<u8> {
+    let run = |run: &[u8; 128]| {
+        let run = *run;
+        (0..32).map(move |j| (0..4).map(|field| run[32 * field + j] << (6 - 2 * field)).sum::<u8>())
+    };
+    let runs = codes.as_chunks().0.iter().flat_map(run);
+    runs.chain(SCALE.to_le_bytes()).chain([0; 28]).collect()
+}
+
+/// A BitNet of one block with weights of the type `ty`.
+fn bitnet(ty: u32) -> Checkpoint {
+    let mut file = GgufWriter::default();
+    file.str("general.architecture", "bitnet-b1.58");
+    let sizes = [("block_count", 1), ("context_length", 32), ("embedding_length", WIDTH as u32)];
+    let heads =
+        [("feed_forward_length", WIDTH as u32), ("attention.head_count", 4), ("attention.head_count_kv", 2)];
+    for (key, value) in sizes.into_iter().chain(heads) {
+        file.u32(&format!("bitnet-b1.58.{key}"), value);
+    }
+    file.f32("bitnet-b1.58.attention.layer_norm_rms_epsilon", 1e-5);
+    file.f32("bitnet-b1.58.rope.freq_base", 1e4);
+    let embedding: Vec<f32> = (0..8 * WIDTH).map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0).collect();
+    file.tensor("token_embd.weight", &[8, WIDTH], &embedding);
+    file.tensor("output_norm.weight", &[WIDTH], &[1.0; WIDTH]);
+    for norm in ["attn_norm", "attn_sub_norm", "ffn_norm", "ffn_sub_norm"] {
+        file.tensor(&format!("blk.0.{norm}.weight"), &[WIDTH], &[1.0; WIDTH]);
+    }
+    let rows = [("attn_q", WIDTH), ("attn_k", WIDTH / 2), ("attn_v", WIDTH / 2), ("attn_output", WIDTH)];
+    let wide = ["ffn_gate", "ffn_up", "ffn_down"].map(|name| (name, WIDTH));
+    for (seed, (name, rows)) in rows.into_iter().chain(wide).enumerate() {
+        let codes = codes(rows * WIDTH, seed);
+        let data = if ty == TQ2_0 { tq2_0(&codes) } else { i2_s(&codes) };
+        file.stored(&format!("blk.0.{name}.weight"), &[rows, WIDTH], ty, &data);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    Checkpoint::open(&file.write(dir.path())).unwrap()
+}
+
+fn logits(checkpoint: &Checkpoint, precision: Precision) -> Vec<f32> {
+    let compute = Compute::new(1, precision);
+    let model = Model::load(checkpoint, &LoadOptions::default(), &compute).unwrap();
+    let (mut state, mut workspace) = (State::new(&model, KvType::F32), Workspace::new());
+    forward(&model, &compute, &mut state, &mut workspace, &TOKENS, Logits::All).unwrap().to_vec()
+}
+
+#[test]
+fn the_same_weights_give_the_same_bits_in_any_type() {
+    let (blocks, whole) = (bitnet(TQ2_0), bitnet(I2_S));
+    for checkpoint in [&blocks, &whole] {
+        let projections = Spec::of(checkpoint).unwrap().projections;
+        assert_eq!(projections, Projections::Ternary { storage: TernaryStorage::ByType });
+    }
+    let oracle = |checkpoint| Reference::load(checkpoint).unwrap().forward(&TOKENS).unwrap();
+    assert_eq!(oracle(&blocks), oracle(&whole));
+    for precision in [Precision::Int8, Precision::Float] {
+        assert_eq!(logits(&blocks, precision), logits(&whole, precision), "{precision:?}");
+    }
+}
