@@ -65,8 +65,7 @@ impl Activations {
     /// # Panics
     /// When `x` is not whole rows of `cols`.
     pub fn set(&mut self, x: &[f32], cols: usize, c: &Compute) {
-        self.keep(x, cols);
-        self.quantize(c, 1, |_| Rounding::PerGroup);
+        self.take(x, cols, c, 1, |_| Rounding::PerGroup);
     }
 
     /// As [`Activations::set`], but rounded to the sum of two int8 terms, which is nearly exact: the second rounds
@@ -75,8 +74,7 @@ impl Activations {
     /// # Panics
     /// When `x` is not whole rows of `cols`.
     pub fn set_refined(&mut self, x: &[f32], cols: usize, c: &Compute) {
-        self.keep(x, cols);
-        self.quantize(c, 2, |_| Rounding::PerGroup);
+        self.take(x, cols, c, 2, |_| Rounding::PerGroup);
     }
 
     /// As [`Activations::set`] with one scale per token, as BitNet b1.58 models are trained: codes are
@@ -86,7 +84,7 @@ impl Activations {
     /// # Panics
     /// When `x` is not whole rows of `cols`.
     pub fn set_per_token(&mut self, x: &[f32], cols: usize, c: &Compute) {
-        self.keep(x, cols);
+        self.take(x, cols, c, 1, |row| Rounding::By { codes_per_unit: codes_per_unit(row) });
         if c.precision == Precision::Float {
             for row in bytemuck::cast_slice_mut(&mut self.lines)[..x.len()].chunks_exact_mut(cols) {
                 let s = codes_per_unit(row);
@@ -94,7 +92,6 @@ impl Activations {
                     .for_each(|x: &mut f32| *x = (*x * s).round_ties_even().clamp(-128.0, 127.0) / s);
             }
         }
-        self.quantize(c, 1, |row| Rounding::By { codes_per_unit: codes_per_unit(row) });
     }
 
     /// Rows of the input.
@@ -132,32 +129,37 @@ impl Activations {
         Some(TokenBlock { groups, n_rows })
     }
 
-    fn keep(&mut self, x: &[f32], cols: usize) {
+    /// Keeps `x`, and rounds it to `terms` int8 rows for each token where that is wanted and possible.
+    fn take(
+        &mut self,
+        x: &[f32],
+        cols: usize,
+        c: &Compute,
+        terms: usize,
+        rounding: impl Fn(&[f32]) -> Rounding + Sync,
+    ) {
         assert!(cols > 0 && x.len().is_multiple_of(cols), "{} activations in rows of {cols}", x.len());
+        let rounds = c.precision == Precision::Int8 && cols.is_multiple_of(GROUP);
+        (self.n_tokens, self.cols, self.terms) = (x.len() / cols, cols, terms);
+        let (n_rows, n_groups) = (self.n_rows(), if rounds { cols / GROUP } else { 0 });
         self.lines.resize(x.len().div_ceil(LANES), Line::default());
-        bytemuck::cast_slice_mut(&mut self.lines)[..x.len()].copy_from_slice(x);
-        self.n_tokens = x.len() / cols;
-        self.cols = cols;
-    }
-
-    fn quantize(&mut self, c: &Compute, terms: usize, rounding: impl Fn(&[f32]) -> Rounding + Sync) {
-        self.groups.clear();
-        self.terms = terms;
-        if c.precision != Precision::Int8 || !self.cols.is_multiple_of(GROUP) {
-            return;
-        }
-        let (cols, n_rows, n_groups) = (self.cols, self.n_rows(), self.cols / GROUP);
+        // What is there already is written over.
         self.groups.resize(n_rows * n_groups, Group::default());
-        let values: &[f32] = bytemuck::cast_slice(&self.lines);
+        let kept = Disjoint::new(&mut bytemuck::cast_slice_mut(&mut self.lines)[..x.len()]);
         let groups = Disjoint::new(&mut self.groups);
         c.pool.run(n_rows.div_ceil(TOKEN_BLOCK), |block, _| {
             let first = block * TOKEN_BLOCK;
             let n_rows = (n_rows - first).min(TOKEN_BLOCK);
             for at in (0..n_rows).step_by(terms) {
-                let row = &values[(first + at) / terms * cols..][..cols];
-                let rounding = rounding(row);
-                let place = |g: usize| first * n_groups + g * n_rows + at;
-                c.isa.run(QuantizeRow { row, rounding, terms, groups: &groups, place });
+                let token = (first + at) / terms * cols..((first + at) / terms + 1) * cols;
+                let row = &x[token.clone()];
+                // SAFETY: each token is in one block, which is run once.
+                unsafe { kept.slice(token) }.copy_from_slice(row);
+                if rounds {
+                    let rounding = rounding(row);
+                    let place = |g: usize| first * n_groups + g * n_rows + at;
+                    c.isa.run(QuantizeRow { row, rounding, terms, groups: &groups, place });
+                }
             }
         });
     }
@@ -219,7 +221,10 @@ fn quantize_group<S: Simd>(s: S, values: &[f32; GROUP], rounding: Rounding) -> G
     };
     let mut codes = [[0; LANES]; 2];
     let [low, high] = &mut codes;
-    let half_sums = [quantize_half(s, a, per_unit, low), quantize_half(s, b, per_unit, high)];
+    let (a, b) = (quantize_half(s, a, per_unit, low), quantize_half(s, b, per_unit, high));
+    let [a, b, ..] = s.reduce_sums([a, b, s.splat(0.0), s.splat(0.0)]);
+    // Codes of NaN can be anything, but their sums shall not overflow.
+    let half_sums = [a.clamp(-2048.0, 2048.0) as i32, b.clamp(-2048.0, 2048.0) as i32];
     let sum = half_sums[0] + half_sums[1];
     Group { codes: bytemuck::cast(codes), scale, scaled_sum: scale * sum as f32, sum, half_sums }
 }
@@ -231,11 +236,12 @@ fn rest_of(values: &[f32; GROUP], group: &Group) -> [f32; GROUP] {
     std::array::from_fn(|i| values[i] - group.scale * f32::from(codes[i]))
 }
 
-/// Returns the sum of the codes.
+/// Returns the codes as numbers.
 #[inline(always)]
-fn quantize_half<S: Simd>(s: S, values: S::F32, per_unit: f32, codes: &mut [u8; LANES]) -> i32 {
+fn quantize_half<S: Simd>(s: S, values: S::F32, per_unit: f32, codes: &mut [u8; LANES]) -> S::F32 {
     let scaled = s.mul(values, s.splat(per_unit));
     let clamped = s.max(s.splat(-128.0), s.min(s.splat(127.0), scaled));
-    s.store_low_bytes(s.to_i32(clamped), codes);
-    codes.iter().map(|&code| i32::from(code as i8)).sum()
+    let rounded = s.to_i32(clamped);
+    s.store_low_bytes(rounded, codes);
+    s.to_f32(rounded)
 }
