@@ -1,6 +1,7 @@
 //! The workshop: one subcommand per file, each with its `Args` and its `run`. Never shipped.
 #![forbid(unsafe_code)]
 
+mod instructions;
 mod interop;
 mod memory;
 mod models;
@@ -42,6 +43,8 @@ enum Command {
     Quality(quality::Args),
     /// Measure the memory of networks of made-up weights at long contexts
     Memory(memory::Args),
+    /// Count the instructions of a token under valgrind, and compare them with those recorded
+    Instructions(instructions::Args),
     /// Write a checkpoint of random weights as large as asked for
     Synthetic(synthetic::Args),
 }
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Command::Interop(args) => interop::run(&args),
         Command::Quality(args) => quality::run(&args),
         Command::Memory(args) => memory::run(&args),
+        Command::Instructions(args) => instructions::run(&args),
         Command::Synthetic(args) => synthetic::run(&args),
     };
     match result {

@@ -9,6 +9,7 @@ use std::process::Command;
 use clap::ValueEnum;
 use sterna_tensor::Isa;
 
+use crate::instructions;
 use crate::models;
 use crate::workspace;
 use aarch64::Toolchain;
@@ -24,6 +25,9 @@ pub(crate) struct Args {
     /// Fail, rather than skip, where the aarch64 toolchain or qemu is missing
     #[arg(long)]
     require_aarch64: bool,
+    /// Fail, rather than skip, where valgrind is missing
+    #[arg(long)]
+    require_valgrind: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -36,6 +40,8 @@ enum Part {
     Docs,
     /// Unit, property and integration tests, and the tiny checkpoints
     Unit,
+    /// Instructions of a token, counted under valgrind
+    Instructions,
     /// The three real models, end to end
     Models,
     /// The networks on each older instruction set of this machine
@@ -56,6 +62,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             Part::Lints => runner.step("lints", cargo(&LINTS)),
             Part::Docs => runner.step("docs", docs()),
             Part::Unit => unit(&mut runner),
+            Part::Instructions => instructions(&mut runner, args.require_valgrind),
             Part::Models => real_models(&mut runner),
             Part::Isa => older_isas(&mut runner),
             Part::Aarch64 => aarch64(&mut runner, args.require_aarch64),
@@ -76,6 +83,14 @@ fn docs() -> Command {
 fn unit(runner: &mut Runner) {
     runner.step("tests", cargo(&["test", "--workspace", "--no-fail-fast"]));
     runner.step("parity: tiny checkpoints", xtask(&["parity"]));
+}
+
+fn instructions(runner: &mut Runner, required: bool) {
+    match instructions::missing() {
+        Some(missing) if required => runner.fail("instructions", &missing),
+        Some(missing) => runner.skip("instructions", &missing),
+        None => runner.step("instructions of a token", xtask(&["instructions"])),
+    }
 }
 
 fn real_models(runner: &mut Runner) {

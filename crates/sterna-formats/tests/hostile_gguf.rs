@@ -6,8 +6,9 @@ mod common;
 use std::path::Path;
 
 use bytes::Bytes;
+use common::counting::{Counting, peak_of};
 use common::gguf::{ARRAY, BOOL, Builder, F32, STRING, U32, U64, array, string};
-use common::{Counting, Rng, mutate, peak_of};
+use common::{Rng, mutate};
 use sterna_formats::gguf::{FromValue, Gguf};
 use sterna_formats::{RowOrder, Tensor};
 use sterna_tensor::Pool;

@@ -6,8 +6,9 @@ mod common;
 use std::path::Path;
 
 use bytes::Bytes;
+use common::counting::{Counting, peak_of};
 use common::native::{DATA_START, directory, file, part, seal};
-use common::{Counting, Rng, mutate, peak_of};
+use common::{Rng, mutate};
 use serde_json::json;
 use sterna_formats::native::Native;
 use sterna_formats::{RowOrder, TensorType};

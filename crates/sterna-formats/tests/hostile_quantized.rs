@@ -6,7 +6,8 @@ mod common;
 use std::path::Path;
 
 use bytes::Bytes;
-use common::{Counting, Rng, mutate, peak_of};
+use common::counting::{Counting, peak_of};
+use common::{Rng, mutate};
 use sterna_formats::RowOrder;
 use sterna_formats::hf::{ConfigFile, quantized, read_safetensors};
 use sterna_tensor::{Matrix, Pool};

@@ -2,12 +2,10 @@
 //! allocates.
 #![allow(dead_code, unreachable_pub)] // Each test binary uses its part.
 
+pub mod counting;
 pub mod gguf;
 pub mod native;
 pub mod quantized;
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Xorshift64*: small, fast, and the same everywhere.
 pub struct Rng(u64);
@@ -111,36 +109,4 @@ fn mutate_once(bytes: &mut Vec<u8>, rng: &mut Rng) {
         }
         _ => drop(bytes.splice(at..at, rng.pick(&WORDS).bytes())),
     }
-}
-
-/// The system allocator, counting: `#[global_allocator] static ALLOCATOR: Counting = Counting;` in a test binary
-/// makes [`peak_of`] work there.
-pub struct Counting;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is passed on to `System` unchanged; counting touches only atomics.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let live = LIVE.fetch_add(layout.size(), Relaxed) + layout.size();
-        PEAK.fetch_max(live, Relaxed);
-        // SAFETY: the caller's promise about `layout`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: the caller's promise about `pointer` and `layout`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-/// Bytes that were live at most, above those live before, while `f` ran. Sums all threads: give the test its own
-/// binary.
-pub fn peak_of<T>(f: impl FnOnce() -> T) -> (usize, T) {
-    let before = LIVE.load(Relaxed);
-    PEAK.store(before, Relaxed);
-    let value = f();
-    (PEAK.load(Relaxed).saturating_sub(before), value)
 }
