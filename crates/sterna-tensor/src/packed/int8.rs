@@ -18,12 +18,13 @@ use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::ops::Range;
 
+use super::ahead::Ahead;
 use super::batch::{self, Batch, Scratch};
 use super::codes::{CodeLayout, QUADS};
 use super::scales::ScaleBlock;
 use super::{PackedMatrix, Tile, Visitor};
 use crate::activation::{Activations, GROUP, Group, TOKEN_BLOCK, TokenBlock};
-use crate::simd::{CodeRegister, Kernel, LANES, Simd, prefetch, unroll};
+use crate::simd::{CodeRegister, Kernel, LANES, Simd, unroll};
 use crate::{Isa, OutputTile};
 
 /// [`unroll`] over tokens.
@@ -40,10 +41,6 @@ const PANEL_BYTES: usize = 512 << 10;
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
-
-/// How far ahead weights are asked for when there is one token, and memory sets the pace: farther than the CPU looks by
-/// itself, and a small part of what the first-level cache holds.
-const LINES_AHEAD: usize = 32;
 
 impl PackedMatrix {
     /// Writes `y[t, r]` for the rows of `tiles` and every token of `x`, from its int8 groups.
@@ -219,10 +216,11 @@ impl<C: CodeLayout, B: ScaleBlock> DotTile<'_, C, B> {
         let offset = self.zero - C::offset::<S>();
         let mut activations = self.tokens.groups.chunks_exact(self.tokens.n_rows);
         let mut y = [s.splat(0.0); T];
+        let mut ahead = Ahead::of(&self.tile);
         for (scales, codes) in self.tile.blocks() {
             let head = scales.head(s);
-            if const { T == 1 } {
-                codes.iter().for_each(|line| prefetch((&raw const *line).wrapping_add(LINES_AHEAD)));
+            if first == 0 {
+                ahead.block();
             }
             for (g, codes) in codes.chunks_exact(C::REGISTERS).enumerate() {
                 let Some(x) = activations.next().and_then(|x| x[first..].first_chunk::<T>()) else {

@@ -1,6 +1,7 @@
 //! Quantized weights in the layout that the kernels read: tiles of sixteen rows, each contiguous over the columns,
 //! first its scales and then its codes. `docs/kernels.md` draws it.
 
+mod ahead;
 mod batch;
 mod codes;
 mod float;
