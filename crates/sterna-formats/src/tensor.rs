@@ -160,14 +160,16 @@ impl fmt::Display for TensorType {
 pub enum RowOrder {
     /// Row `r` is row `r` of the file.
     AsStored,
-    /// Query or key rows that a GGUF converter has permuted for interleaved rotary embedding: within each head, the
-    /// file holds row `i` and row `i + head_dim / 2` of the original side by side. Reading in this order restores
-    /// the original, for the half-rotated embedding that Sterna computes.
+    /// Query or key rows that a GGUF converter has permuted for interleaved rotary embedding: among the first `n_dims`
+    /// rows of each head, the file holds row `i` and row `i + n_dims / 2` of the original side by side. Reading in this
+    /// order restores the original, for the half-rotated embedding that Sterna computes.
     HalfRotated {
         /// Heads in the matrix: `n_heads * head_dim` rows.
         n_heads: usize,
-        /// Rows of a head; even.
+        /// Rows of a head.
         head_dim: usize,
+        /// Those of them that rotate; even.
+        n_dims: usize,
     },
     /// Some rows of every group of rows, the others being those of other matrices.
     Strided {
@@ -186,10 +188,13 @@ impl RowOrder {
     pub fn stored_row(self, row: usize) -> usize {
         match self {
             RowOrder::AsStored => row,
-            RowOrder::HalfRotated { head_dim, .. } => {
-                let (head, in_head) = (row / head_dim, row % head_dim);
-                let (half, pair) = (in_head / (head_dim / 2), in_head % (head_dim / 2));
-                head * head_dim + 2 * pair + half
+            RowOrder::HalfRotated { head_dim, n_dims, .. } => {
+                let in_head = row % head_dim;
+                if in_head >= n_dims {
+                    return row;
+                }
+                let (half, pair) = (in_head / (n_dims / 2), in_head % (n_dims / 2));
+                row - in_head + 2 * pair + half
             }
             RowOrder::Strided { group_rows, first, len } => row / len * group_rows + first + row % len,
         }
@@ -199,8 +204,9 @@ impl RowOrder {
     fn fits(self, rows: usize) -> bool {
         match self {
             RowOrder::AsStored => true,
-            RowOrder::HalfRotated { n_heads, head_dim } => {
-                head_dim >= 2 && head_dim.is_multiple_of(2) && n_heads.checked_mul(head_dim) == Some(rows)
+            RowOrder::HalfRotated { n_heads, head_dim, n_dims } => {
+                let rotates = (2..=head_dim).contains(&n_dims) && n_dims.is_multiple_of(2);
+                rotates && n_heads.checked_mul(head_dim) == Some(rows)
             }
             RowOrder::Strided { group_rows, first, len } => {
                 len > 0 && rows.is_multiple_of(group_rows) && first.saturating_add(len) <= group_rows
@@ -461,7 +467,7 @@ mod tests {
         let tensor = f16_tensor(&[4, 1]);
         let stored = tensor.matrix(RowOrder::AsStored, &pool).unwrap();
         assert_eq!(rows_of(&stored), [[0.0], [1.0], [2.0], [3.0]]);
-        let order = RowOrder::HalfRotated { n_heads: 1, head_dim: 4 };
+        let order = RowOrder::HalfRotated { n_heads: 1, head_dim: 4, n_dims: 4 };
         assert_eq!(rows_of(&tensor.matrix(order, &pool).unwrap()), [[0.0], [2.0], [1.0], [3.0]]);
         let order = RowOrder::Strided { group_rows: 2, first: 1, len: 1 };
         assert_eq!(rows_of(&tensor.matrix(order, &pool).unwrap()), [[1.0], [3.0]]);
@@ -478,7 +484,7 @@ mod tests {
         let message = matrix(&vector, RowOrder::AsStored);
         assert_eq!(message, "file: tensor w: expected two dimensions, found shape [4]");
         for (n_heads, head_dim) in [(1, 2), (0, 4), (4, 1), (usize::MAX, 2), (1, 0)] {
-            let order = RowOrder::HalfRotated { n_heads, head_dim };
+            let order = RowOrder::HalfRotated { n_heads, head_dim, n_dims: head_dim };
             assert!(
                 matrix(&f16_tensor(&[4, 2]), order)
                     .contains("tensor w: expected rows in the order HalfRotated")
@@ -518,8 +524,10 @@ mod tests {
         assert_eq!(tensor.rows(16..33).unwrap().to_f32().unwrap(), expected[16 * cols..]);
         assert_eq!(tensor.rows(16..32).unwrap().to_f32().unwrap(), expected[16 * cols..32 * cols]);
         assert!(tensor.rows(1..33).is_err() && tensor.rows(0..31).is_err() && tensor.at(0).is_err());
-        assert!(tensor.matrix(RowOrder::HalfRotated { n_heads: 1, head_dim: 33 }, &pool).is_err());
-        let order = RowOrder::HalfRotated { n_heads: 11, head_dim: 3 };
+        assert!(
+            tensor.matrix(RowOrder::HalfRotated { n_heads: 1, head_dim: 33, n_dims: 33 }, &pool).is_err()
+        );
+        let order = RowOrder::HalfRotated { n_heads: 11, head_dim: 3, n_dims: 3 };
         assert!(tensor.matrix(order, &pool).is_err());
         for shape in [&[rows * cols][..], &[49, 64], &[33, 65], &[1, 33, 64], &[]] {
             assert!(of(shape).is_err(), "{shape:?}");

@@ -64,7 +64,7 @@ fn matrices_hold_exactly_the_weights() {
 fn half_rotated_order_undoes_the_permutation_of_converters() {
     let pool = Pool::new(1);
     // Two heads of four rows: a converter writes rows 0 1 2 3 of a head as 0 2 1 3.
-    let order = RowOrder::HalfRotated { n_heads: 2, head_dim: 4 };
+    let order = RowOrder::HalfRotated { n_heads: 2, head_dim: 4, n_dims: 4 };
     let stored_rows = [0, 2, 1, 3, 4, 6, 5, 7];
     for ty in [GgmlType::Q4_0, GgmlType::Q6_K, GgmlType::TQ1_0, GgmlType::Q2_K, GgmlType::MXFP4] {
         let (tensor, weights) = tensor(ty, 8);

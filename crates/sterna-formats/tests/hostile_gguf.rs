@@ -99,7 +99,7 @@ fn read_tensor(tensor: &Tensor, pool: &Pool) {
     if let Ok(weights) = tensor.to_f32() {
         assert_eq!(weights.len(), tensor.shape.iter().product::<usize>());
     }
-    for order in [RowOrder::AsStored, RowOrder::HalfRotated { n_heads: 2, head_dim: 2 }] {
+    for order in [RowOrder::AsStored, RowOrder::HalfRotated { n_heads: 2, head_dim: 2, n_dims: 2 }] {
         if let Ok(matrix) = tensor.matrix(order, pool) {
             let mut row = vec![0.0; matrix.cols()];
             (0..matrix.rows()).for_each(|r| matrix.row(r, &mut row));

@@ -151,7 +151,7 @@ fn rows_are_cut_and_reordered_like_those_of_any_tensor() {
         let inner = part.rows(3..5).unwrap().matrix(RowOrder::AsStored, &pool).unwrap();
         assert_eq!(rows_of(&inner), all[12 * cols..14 * cols]);
         assert!(part.rows(0..32).is_err());
-        let order = RowOrder::HalfRotated { n_heads: 2, head_dim: 32 };
+        let order = RowOrder::HalfRotated { n_heads: 2, head_dim: 32, n_dims: 32 };
         let reordered = rows_of(&tensor.matrix(order, &pool).unwrap());
         for (row, found) in reordered.chunks(cols).enumerate() {
             assert_eq!(found, &all[order.stored_row(row) * cols..][..cols], "{name} row {row}");

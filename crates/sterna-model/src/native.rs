@@ -115,6 +115,11 @@ impl CanonicalTensor {
         CanonicalTensor { name, kind, rows: 1, cols, ty, source: Source::Vector { values, order, form } }
     }
 
+    /// The same tensor as the matrix that makes logits.
+    pub(crate) fn as_head(&self) -> CanonicalTensor {
+        CanonicalTensor { name: Names::Native.of(Role::Head, 0), kind: TensorKind::Head, ..self.clone() }
+    }
+
     /// Its shape in native files.
     pub fn shape(&self) -> Vec<usize> {
         match self.kind {

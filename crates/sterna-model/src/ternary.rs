@@ -126,7 +126,7 @@ mod tests {
             codes.chunks_exact(32).map(|row| row[7]).collect::<Vec<_>>()
         };
         assert_eq!(read(RowOrder::AsStored), [0, 1, 2, 1]);
-        assert_eq!(read(RowOrder::HalfRotated { n_heads: 1, head_dim: 4 }), [0, 2, 1, 1]);
+        assert_eq!(read(RowOrder::HalfRotated { n_heads: 1, head_dim: 4, n_dims: 4 }), [0, 2, 1, 1]);
     }
 
     #[test]

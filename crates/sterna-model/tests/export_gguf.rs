@@ -5,7 +5,7 @@ mod common;
 use std::collections::HashSet;
 use std::path::Path;
 
-use common::{CONFIGS, directory, expected, gguf_checkpoints, max_difference, native, open};
+use common::{CONFIGS, GGUF_HYBRIDS, directory, expected, gguf_checkpoints, max_difference, native, open};
 use sterna_formats::{Checkpoint, GgmlType, TensorType};
 use sterna_model::export::gguf::{GgufExport, Options, is_expressible};
 use sterna_model::export::{Export, Written};
@@ -48,6 +48,84 @@ fn floats_of_every_family_give_the_same_logits() {
             let limit = if ["llama3_rope", "qwen3_yarn"].contains(&name) { 1e-4 } else { 0.0 };
             assert!(difference <= limit, "{name}, {config}: logits differ by {difference}");
         }
+    }
+}
+
+#[test]
+fn hybrids_give_the_same_logits() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, architecture) in GGUF_HYBRIDS {
+        let path = dir.path().join("model.gguf");
+        let origin = open(name, CONFIGS[0]);
+        let (exported, _) = export(&origin, &path, Options { exact: true }).unwrap();
+        let sterna_formats::Config::Gguf(metadata) = exported.config() else {
+            panic!("{name}: no GGUF file")
+        };
+        assert_eq!(metadata.get::<&str>("general.architecture").unwrap(), Some(architecture), "{name}");
+        let expected = expected(name);
+        let difference = max_difference(&logits(&exported, &expected.input_ids), &expected.logits);
+        assert!(difference <= 2e-3, "{name}: logits differ by {difference}");
+        // And of that file, a native one and its export.
+        let native = native::in_floats(&exported, dir.path(), "model.sterna");
+        assert_eq!(logits(&native, &expected.input_ids), logits(&exported, &expected.input_ids), "{name}");
+        let again = dir.path().join("again.gguf");
+        let (again, _) = export(&native, &again, Options { exact: true }).unwrap();
+        assert_eq!(logits(&again, &expected.input_ids), logits(&exported, &expected.input_ids), "{name}");
+    }
+}
+
+/// What llama.cpp asks of these files, as far as it is not what it asks of others.
+#[test]
+fn tensors_of_hybrids_are_as_llama_cpp_wants_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    for (name, tensor, shape) in [
+        ("bamba", "blk.0.ssm_in.weight", &[296, 64][..]),
+        ("bamba", "blk.0.ssm_conv1d.weight", &[160, 4]),
+        ("bamba", "blk.0.ssm_dt.bias", &[8]),
+        ("bamba", "blk.0.ssm_a", &[8, 1]),
+        ("bamba", "blk.0.ssm_d", &[8, 1]),
+        ("bamba", "blk.0.ssm_norm.weight", &[1, 128]),
+        ("mamba2", "blk.0.ssm_norm.weight", &[2, 64]),
+        ("jamba", "blk.0.ssm_a", &[128, 8]),
+        ("jamba", "blk.0.ssm_x.weight", &[20, 128]),
+        ("jamba", "blk.1.ffn_up_exps.weight", &[4, 64, 64]),
+        ("falcon_h1", "blk.0.ffn_norm", &[64]),
+        ("lfm2", "token_embd_norm.weight", &[64]),
+        ("lfm2", "blk.0.shortconv.conv.weight", &[64, 3]),
+        ("lfm2", "blk.0.shortconv.in_proj.weight", &[192, 64]),
+        ("nemotron_h", "blk.1.attn_norm.weight", &[64]),
+        ("nemotron_h_moe", "blk.1.exp_probs_b.bias", &[8]),
+        ("qwen3_next", "blk.0.attn_qkv.weight", &[128, 64]),
+        ("qwen3_next", "blk.0.attn_gate.weight", &[64, 64]),
+        ("qwen3_next", "blk.0.ssm_ba.weight", &[8, 64]),
+        ("qwen3_next", "blk.0.post_attention_norm.weight", &[64]),
+        ("qwen3_next", "blk.0.ffn_gate_inp_shexp.weight", &[64]),
+        ("qwen3_next", "blk.3.attn_q.weight", &[256, 64]),
+    ] {
+        let (exported, _) = export(&open(name, CONFIGS[0]), &path, Options::default()).unwrap();
+        let found = exported.get(tensor).map(|tensor| tensor.shape.as_slice());
+        assert_eq!(found, Some(shape), "{name}: {tensor}");
+    }
+}
+
+/// Quantized matrices keep their codes, in one tensor with others and where factors are multiplied into scales.
+#[test]
+fn quantized_hybrids_are_near() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    for (name, _) in GGUF_HYBRIDS {
+        let format: PackedFormat = "s8g32".parse().unwrap();
+        let packed = native::packed(&open(name, CONFIGS[0]), dir.path(), "packed.sterna", format);
+        let (exported, written) = export(&packed, &path, Options::default()).unwrap();
+        let n = written.iter().filter(|tensor| tensor.to == "Q8_0").count();
+        assert!(n > 0, "{name}: {written:?}");
+        let is_scaled = name.starts_with("falcon");
+        let worst = written.iter().map(|tensor| tensor.error).fold(0.0, f64::max);
+        assert!(if is_scaled { worst < 1e-3 } else { worst == 0.0 }, "{name}: {worst}");
+        let ids = expected(name).input_ids;
+        let difference = max_difference(&logits(&exported, &ids), &logits(&packed, &ids));
+        assert!(difference <= if is_scaled { 2e-2 } else { 0.0 }, "{name}: {difference}");
     }
 }
 

@@ -8,6 +8,11 @@ use crate::spec::{FeedForwardSpec, MoeSpec, Routing};
 
 const MAX_EXPERTS: usize = 1 << 12;
 
+pub(super) const N_GROUPS: Key = Key { hf: "n_group", gguf: "expert_group_count" };
+pub(super) const N_ACTIVE_GROUPS: Key = Key { hf: "topk_group", gguf: "expert_group_used_count" };
+pub(super) const SCALE: Key = Key { hf: "routed_scaling_factor", gguf: "expert_weights_scale" };
+pub(super) const RENORMALIZE: Key = Key { hf: "norm_topk_prob", gguf: "expert_weights_norm" };
+
 /// Experts (Qwen3-MoE) in the blocks that have them, a dense network in the others.
 pub(super) fn moe_or_dense(fields: &Fields, block: usize, rule: &DenseRule) -> Result<FeedForwardSpec> {
     let n_experts = match fields.opt_usize(keys::N_EXPERTS)? {
@@ -33,8 +38,7 @@ pub(super) fn moe_or_dense(fields: &Fields, block: usize, rule: &DenseRule) -> R
 
 /// As [`moe_or_dense`], the experts beside a gated network that all positions use (Qwen3-Next).
 pub(super) fn moe_beside_gated(fields: &Fields, block: usize, rule: &DenseRule) -> Result<FeedForwardSpec> {
-    const SHARED: Key =
-        Key { hf: "shared_expert_intermediate_size", gguf: "expert_shared_feed_forward_length" };
+    const SHARED: Key = Key { hf: "shared_expert_intermediate_size", ..keys::SHARED_INTERMEDIATE_SIZE };
     Ok(match moe_or_dense(fields, block, rule)? {
         FeedForwardSpec::Moe(moe) => {
             let shared = dense_of(fields, block, rule, fields.size(SHARED, MAX_WIDTH)?)?;
@@ -56,9 +60,12 @@ fn has_experts(fields: &Fields, block: usize) -> Result<bool> {
 
 /// Experts by the softmax of the chosen, beside a network that all positions use, or that network alone (Granite).
 pub(super) fn granite_experts(fields: &Fields, block: usize, rule: &DenseRule) -> Result<FeedForwardSpec> {
-    const SHARED: Key = Key { hf: "shared_intermediate_size", gguf: "expert_shared_feed_forward_length" };
-    let shared = dense_of(fields, block, rule, fields.size(SHARED, MAX_WIDTH)?)?;
     let n_experts = fields.opt_usize(keys::N_EXPERTS_BY_OLD_NAME)?.unwrap_or(0);
+    if n_experts == 0 && fields.hf().is_none() {
+        return dense(fields, block, rule);
+    }
+    let shared = fields.size(keys::SHARED_INTERMEDIATE_SIZE, MAX_WIDTH)?;
+    let shared = dense_of(fields, block, rule, shared)?;
     if n_experts == 0 {
         return Ok(FeedForwardSpec::Dense(shared));
     }
@@ -80,11 +87,7 @@ pub(super) fn nemotron_feed_forward(
     rule: &DenseRule,
 ) -> Result<FeedForwardSpec> {
     const N_EXPERTS: Key = Key { hf: "n_routed_experts", gguf: "expert_count" };
-    const N_GROUPS: Key = Key { hf: "n_group", gguf: "expert_group_count" };
-    const N_ACTIVE_GROUPS: Key = Key { hf: "topk_group", gguf: "expert_group_used_count" };
-    const SCALE: Key = Key { hf: "routed_scaling_factor", gguf: "expert_weights_scale" };
-    const SHARED: Key =
-        Key { hf: "moe_shared_expert_intermediate_size", gguf: "expert_shared_feed_forward_length" };
+    const SHARED: Key = Key { hf: "moe_shared_expert_intermediate_size", ..keys::SHARED_INTERMEDIATE_SIZE };
     const LATENT: Key = Key { hf: "moe_latent_size", gguf: "" };
     match pattern_kind(fields, block)? {
         Kind::FeedForward { has_experts: false } => return dense(fields, block, rule),
@@ -109,7 +112,7 @@ pub(super) fn nemotron_feed_forward(
         routing: Routing::Sigmoid {
             n_groups,
             n_active_groups,
-            renormalize: fields.flag("norm_topk_prob", true)?,
+            renormalize: fields.flag_of(RENORMALIZE, true)?,
             scale: fields.opt_positive(SCALE)?.unwrap_or(1.0) as f32,
         },
         expert: dense_of(fields, block, rule, fields.size(keys::MOE_INTERMEDIATE_SIZE, MAX_WIDTH)?)?,
@@ -122,10 +125,14 @@ pub(super) fn nemotron_feed_forward(
 pub(super) fn experts_in_every(fields: &Fields, block: usize, rule: &DenseRule) -> Result<FeedForwardSpec> {
     const PERIOD: Key = Key { hf: "expert_layer_period", gguf: "" };
     const OFFSET: Key = Key { hf: "expert_layer_offset", gguf: "" };
-    let n_experts = fields.size(keys::N_EXPERTS, MAX_EXPERTS)?;
-    if n_experts == 1 || !is_nth(fields, block, PERIOD, OFFSET)? {
+    let is_dense = match fields.hf() {
+        Some(_) => fields.size(keys::N_EXPERTS, MAX_EXPERTS)? == 1 || !is_nth(fields, block, PERIOD, OFFSET)?,
+        None => !has_experts(fields, block)?,
+    };
+    if is_dense {
         return dense(fields, block, rule);
     }
+    let n_experts = fields.size(keys::N_EXPERTS, MAX_EXPERTS)?;
     Ok(FeedForwardSpec::Moe(MoeSpec {
         n_experts,
         n_active: fields.size(keys::N_ACTIVE_EXPERTS, n_experts)?,

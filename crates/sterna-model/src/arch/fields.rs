@@ -41,8 +41,9 @@ keys! {
     LOGIT_SOFTCAP = "final_logit_softcapping", "final_logit_softcapping";
     MOE_INTERMEDIATE_SIZE = "moe_intermediate_size", "expert_feed_forward_length";
     N_EXPERTS = "num_experts", "expert_count";
-    N_EXPERTS_BY_OLD_NAME = "num_local_experts", "";
+    N_EXPERTS_BY_OLD_NAME = "num_local_experts", "expert_count";
     N_ACTIVE_EXPERTS = "num_experts_per_tok", "expert_used_count";
+    SHARED_INTERMEDIATE_SIZE = "shared_intermediate_size", "expert_shared_feed_forward_length";
 }
 
 /// Where the fields come from.
@@ -122,17 +123,23 @@ impl<'a> Fields<'a> {
     /// A whole number in `1..=max` that GGUF files may give as one number for all blocks or as a list with one for
     /// each.
     pub(crate) fn opt_size_of_block(&self, key: Key, block: usize, max: usize) -> Result<Option<usize>> {
+        self.opt_usize_of_block(key, block)?.map(|size| self.in_range(key, size, max)).transpose()
+    }
+
+    /// As [`Self::opt_size_of_block`], but may be 0.
+    pub(crate) fn opt_usize_of_block(&self, key: Key, block: usize) -> Result<Option<usize>> {
         if let Source::Gguf(metadata, _) = &self.source
             && let name = self.name(key)
             && matches!(metadata.value(&name), Some(Value::Array(_)))
         {
             let list: Vec<usize> = metadata.require(&name)?;
-            let size = list.get(block).copied();
-            let size =
-                size.ok_or_else(|| self.wrong(key, format!("a value for block {block}"), "a shorter list"))?;
-            return self.in_range(key, size, max).map(Some);
+            let found = list.get(block).copied();
+            return match found {
+                None => Err(self.wrong(key, format!("a value for block {block}"), "a shorter list")),
+                found => Ok(found),
+            };
         }
-        self.opt_size(key, max)
+        self.opt_usize(key)
     }
 
     /// As [`Self::opt_size_of_block`], for a field that must be there.
@@ -154,6 +161,16 @@ impl<'a> Fields<'a> {
     /// `true` or `false` of `config.json`; `absent` where there is no such field, as in all GGUF files.
     pub(crate) fn flag(&self, name: &str, absent: bool) -> Result<bool> {
         Ok(self.hf().map_or(Ok(None), |view| view.opt_bool(name))?.unwrap_or(absent))
+    }
+
+    /// `true` or `false` of either kind of file.
+    pub(crate) fn flag_of(&self, key: Key, absent: bool) -> Result<bool> {
+        Ok(match &self.source {
+            Source::Hf(view) => view.opt_bool(key.hf)?,
+            Source::Gguf(_, _) if key.gguf.is_empty() => None,
+            Source::Gguf(metadata, _) => metadata.get(&self.name(key))?,
+        }
+        .unwrap_or(absent))
     }
 
     /// The fields of `config.json`, when that is what they come from.

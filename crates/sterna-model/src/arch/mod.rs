@@ -37,6 +37,8 @@ pub struct Architecture {
     pub hf: &'static [&'static str],
     /// Values of `general.architecture` in GGUF files.
     pub gguf: &'static [&'static str],
+    /// What GGUF files call the family, for a network with experts and for one without.
+    gguf_name: GgufName,
     /// The class in the `transformers` library; empty where there is none.
     hf_class: &'static str,
     /// What its `config.json` says beyond what all say.
@@ -46,12 +48,16 @@ pub struct Architecture {
     defaults: Defaults,
     /// Tensors with names of their own in Hugging Face files.
     hf_names: Exceptions,
+    /// Tensors with names of their own in GGUF files.
+    gguf_names: Exceptions,
     /// The head is the embedding, when `config.json` does not say.
     tied_by_default: bool,
     /// Norm weights in Hugging Face files are stored less one. (GGUF converters add it.)
     pub(crate) norms_less_one: bool,
     /// Query and key rows in GGUF files are permuted for an interleaved rotation.
     permuted_in_gguf: bool,
+    /// Where constant factors of the network are in GGUF files.
+    factors_in_gguf: FactorsInGguf,
     /// GGUF files have query, key and value projections in one tensor, and gate and up projections in another; and they
     /// say it where there is no window (llama.cpp would guess).
     phi3_in_gguf: bool,
@@ -76,6 +82,27 @@ pub struct Architecture {
     norms: NormPlacement,
 }
 
+/// What GGUF files call a family.
+enum GgufName {
+    /// There is no such file.
+    None,
+    /// Always the same.
+    Always(&'static str),
+    /// Something else where there are experts.
+    ByExperts { without: &'static str, with: &'static str },
+}
+
+/// Where the constant factors of a network are in a GGUF file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FactorsInGguf {
+    /// Who reads the family knows them.
+    Known,
+    /// In the metadata, under Granite's names.
+    Said,
+    /// Weights are multiplied by them.
+    InWeights,
+}
+
 /// A checkpoint's network, and how to find its tensors.
 pub(crate) struct Reading {
     pub(crate) spec: Spec,
@@ -91,10 +118,12 @@ pub(crate) struct Reading {
 }
 
 /// How the GGUF files of a family are.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct GgufForm {
-    /// `general.architecture`.
-    pub(crate) architecture: &'static str,
+    /// `general.architecture`; none where there are no such files.
+    pub(crate) architecture: Option<&'static str>,
+    pub(crate) names: Names,
+    pub(crate) factors: FactorsInGguf,
     /// Query and key rows are permuted for an interleaved rotation.
     pub(crate) permuted_qk: bool,
     /// Query, key and value are one tensor, and so are gate and up; no window is a window of 0.
@@ -147,11 +176,11 @@ impl Architecture {
         let is_native = fields.is_native();
         let names = match kind {
             _ if is_native => Names::Native,
-            Kind::Gguf => Names::Gguf,
+            Kind::Gguf => Names::Gguf { exceptions: self.gguf_names },
             Kind::Hf => Names::hf(self.hf_names, |name| fields.has_tensor(name)),
         };
+        let spec = self.spec(fields, kind)?;
         Ok(Reading {
-            spec: self.spec(fields, kind)?,
             names,
             norms: match self.norms_less_one && kind == Kind::Hf && !is_native {
                 true => VectorForm::LessOne,
@@ -163,11 +192,13 @@ impl Architecture {
             },
             permuted_qk: self.permuted_in_gguf && kind == Kind::Gguf && !is_native,
             gguf: GgufForm {
-                // Mistral, which has no name of its own there, goes by that of Llama.
-                architecture: self.gguf.first().copied().unwrap_or("llama"),
+                architecture: self.gguf_name.of(&spec),
+                names: Names::Gguf { exceptions: self.gguf_names },
+                factors: self.factors_in_gguf,
                 permuted_qk: self.permuted_in_gguf,
                 is_phi3: self.phi3_in_gguf,
             },
+            spec,
         })
     }
 
@@ -225,8 +256,28 @@ impl Architecture {
     }
 }
 
-/// Configurations that list the kinds of blocks may leave their number to the list (Nemotron-H in transformers 5).
+impl GgufName {
+    fn of(&self, spec: &Spec) -> Option<&'static str> {
+        let is_moe = |block: &BlockSpec| matches!(block.feed_forward, FeedForwardSpec::Moe(_));
+        match *self {
+            GgufName::None => None,
+            GgufName::Always(name) => Some(name),
+            GgufName::ByExperts { with, .. } if spec.blocks.iter().any(is_moe) => Some(with),
+            GgufName::ByExperts { without, .. } => Some(without),
+        }
+    }
+}
+
+/// Configurations that list the kinds of blocks may leave their number to the list (Nemotron-H in transformers 5). GGUF
+/// files count blocks that guess further tokens, which are left out here.
 fn n_layers(fields: &Fields) -> Result<usize> {
+    const N_GUESSING: Key = Key { hf: "", gguf: "nextn_predict_layers" };
+    if fields.hf().is_none() {
+        let n_layers = fields.size(keys::N_LAYERS, MAX_LAYERS)?;
+        let n_guessing = fields.opt_usize(N_GUESSING)?.unwrap_or(0);
+        let left = n_layers.checked_sub(n_guessing).filter(|&left| left > 0);
+        return left.ok_or_else(|| fields.wrong(N_GUESSING, format!("less than {n_layers}"), n_guessing));
+    }
     let kinds = fields.hf().map_or(Ok(None), |view| view.opt_strs("layers_block_type"))?;
     match (fields.opt_size(keys::N_LAYERS, MAX_LAYERS)?, kinds) {
         (None, Some(kinds)) if (1..=MAX_LAYERS).contains(&kinds.len()) => Ok(kinds.len()),

@@ -71,6 +71,8 @@ pub(crate) enum Role {
     DeltaInK,
     DeltaInV,
     DeltaInZ,
+    /// Rows of q, k and v, in this order.
+    DeltaInQkv,
     /// Rows of these four for one head of keys, then for the next.
     DeltaInQkvz,
     DeltaInB,
@@ -184,7 +186,9 @@ fn numbers(mut pattern: &str, mut name: &str) -> Option<Vec<usize>> {
 #[derive(Debug, Clone)]
 pub(crate) enum Names {
     Native,
-    Gguf,
+    Gguf {
+        exceptions: Exceptions,
+    },
     Hf {
         /// `model.`, or `language_model.model.` where the language model is part of a larger one.
         prefix: &'static str,
@@ -203,15 +207,15 @@ const HF_PREFIXES: [(&str, &str); 5] = [
     ("", ""),
 ];
 
-fn hf_pattern_of(role: Role, exceptions: Exceptions) -> Pattern {
+fn pattern_of(role: Role, exceptions: Exceptions, usual: fn(Role) -> Pattern) -> Pattern {
     let exception = exceptions.iter().copied().flatten().find(|(special, _)| *special == role);
-    exception.map_or_else(|| hf_pattern(role), |&(_, pattern)| pattern)
+    exception.map_or_else(|| usual(role), |&(_, pattern)| pattern)
 }
 
 impl Names {
     /// The names of a Hugging Face checkpoint, of which `has` says whether it holds a tensor.
     pub(crate) fn hf(exceptions: Exceptions, has: impl Fn(&str) -> bool) -> Names {
-        let embedding = hf_pattern_of(Role::Embedding, exceptions);
+        let embedding = pattern_of(Role::Embedding, exceptions, hf_pattern);
         let holds_embedding = |(prefix, _): &&(&str, &str)| has(&format!("{prefix}{embedding}"));
         // Without an embedding the first prefix is as good as any: loading will report the missing tensor.
         let &(prefix, head) = HF_PREFIXES.iter().find(holds_embedding).unwrap_or(&HF_PREFIXES[0]);
@@ -221,9 +225,9 @@ impl Names {
     fn pattern(&self, role: Role) -> (&'static str, Pattern) {
         match self {
             Names::Native => ("", native_pattern(role)),
-            Names::Gguf => ("", gguf_pattern(role)),
+            Names::Gguf { exceptions } => ("", pattern_of(role, exceptions, gguf_pattern)),
             Names::Hf { prefix, head, exceptions } => {
-                let pattern = hf_pattern_of(role, exceptions);
+                let pattern = pattern_of(role, exceptions, hf_pattern);
                 (if role == Role::Head { head } else { prefix }, pattern)
             }
         }

@@ -126,11 +126,16 @@ fn sliding_window(fields: &Fields) -> Result<Option<usize>> {
     Ok(fields.opt_usize(keys::SLIDING_WINDOW)?.filter(|window| *window > 0))
 }
 
-/// No block rotates, unless `position_embedding_type` says so (Granite).
+/// No block rotates, unless `position_embedding_type` says so (Granite); all do in GGUF files that do not say.
 pub(super) fn rotates_if_said(fields: &Fields, _: usize) -> Result<bool> {
-    let kind = fields.hf().map_or(Ok(None), |view| view.opt_str("position_embedding_type"))?;
-    Ok(kind == Some("rope"))
+    match fields.hf() {
+        Some(view) => Ok(view.opt_str("position_embedding_type")? == Some("rope")),
+        None => fields.flag_of(ROTATES, true),
+    }
 }
+
+/// Whether blocks of Granite rotate, under a name that once said whether they were trained beyond their context.
+pub(super) const ROTATES: Key = Key { hf: "", gguf: "rope.scaling.finetuned" };
 
 /// Every block has the window (Mistral, Phi-3).
 pub(super) fn window_everywhere(fields: &Fields, _: usize) -> Result<Option<usize>> {

@@ -1,7 +1,7 @@
 //! Recurrent mixers, read from a configuration, and which blocks have them.
 
 use super::Architecture;
-use super::fields::{Fields, Key, keys};
+use super::fields::{Fields, Key, Source, keys};
 use super::parts::{Bias, MAX_HEADS, MAX_LAYERS, MAX_WIDTH, attention};
 use super::scales::{mamba2_scales, multiplier};
 use crate::error::{ModelError, Result};
@@ -18,7 +18,7 @@ pub(super) struct Mamba2Rule {
     pub(super) conv_kernel: Key,
     pub(super) conv_bias: Bias,
     pub(super) proj_bias: Bias,
-    pub(super) gate: fn(&Fields) -> Result<Mamba2Gate>,
+    pub(super) gate: fn(&Fields, usize) -> Result<Mamba2Gate>,
 }
 
 /// Bamba, and those that took its words.
@@ -30,7 +30,7 @@ pub(super) const BAMBA: Mamba2Rule = Mamba2Rule {
     conv_kernel: Key { hf: "mamba_d_conv", gguf: "ssm.conv_kernel" },
     conv_bias: Bias::If("mamba_conv_bias"),
     proj_bias: Bias::If("mamba_proj_bias"),
-    gate: |_| Ok(Mamba2Gate::ThenNorm),
+    gate: |_, _| Ok(Mamba2Gate::ThenNorm),
 };
 
 /// Mamba-2 by itself.
@@ -42,7 +42,7 @@ pub(super) const MAMBA2: Mamba2Rule = Mamba2Rule {
     conv_kernel: Key { hf: "conv_kernel", ..BAMBA.conv_kernel },
     conv_bias: Bias::If("use_conv_bias"),
     proj_bias: Bias::If("use_bias"),
-    gate: |_| Ok(Mamba2Gate::ThenNorm),
+    gate: |_, _| Ok(Mamba2Gate::ThenNorm),
 };
 
 /// Nemotron-H, which has heads of attention too.
@@ -68,10 +68,10 @@ pub(super) struct Mamba1Rule {
 
 /// Mamba-1 by itself.
 pub(super) const MAMBA1: Mamba1Rule = Mamba1Rule {
-    inner_size: Key { hf: "intermediate_size", gguf: "ssm.inner_size" },
+    inner_size: Key { hf: "intermediate_size", ..INNER_SIZE },
     expand: "expand",
     state_size: MAMBA2.state_size,
-    dt_rank: Key { hf: "time_step_rank", gguf: "ssm.time_step_rank" },
+    dt_rank: Key { hf: "time_step_rank", ..BAMBA.n_heads },
     conv_kernel: MAMBA2.conv_kernel,
     conv_bias: MAMBA2.conv_bias,
     proj_bias: MAMBA2.proj_bias,
@@ -120,7 +120,11 @@ pub(super) fn mamba1_everywhere(fields: &Fields, block: usize, row: &Architectur
 pub(super) fn mamba1_but_in_every(fields: &Fields, block: usize, row: &Architecture) -> Result<MixerSpec> {
     const PERIOD: Key = Key { hf: "attn_layer_period", gguf: "" };
     const OFFSET: Key = Key { hf: "attn_layer_offset", gguf: "" };
-    match is_nth(fields, block, PERIOD, OFFSET)? {
+    let is_attention = match gguf_kind(fields, block)? {
+        None => is_nth(fields, block, PERIOD, OFFSET)?,
+        Some(kind) => kind == Kind::Attention,
+    };
+    match is_attention {
         true => attention(fields, block, &row.attention).map(MixerSpec::Attention),
         false => mamba1_everywhere(fields, block, row),
     }
@@ -138,10 +142,9 @@ pub(super) fn short_conv_unless_listed(
     block: usize,
     row: &Architecture,
 ) -> Result<MixerSpec> {
-    const KERNEL: Key = Key { hf: "conv_L_cache", gguf: "shortconv.l_cache" };
     let listed =
         || Ok::<_, ModelError>(fields.hf().map_or(Ok(None), |view| view.opt_usizes("full_attn_idxs"))?);
-    let is_attention = match listed_kind(fields, "layer_types", block)? {
+    let is_attention = match kind_of(fields, "layer_types", block)? {
         Some(kind) => kind == Kind::Attention,
         None => listed()?.is_none_or(|listed| listed.contains(&block)),
     };
@@ -150,21 +153,29 @@ pub(super) fn short_conv_unless_listed(
     }
     Ok(MixerSpec::ShortConv(ShortConvSpec {
         width: fields.size(keys::HIDDEN_SIZE, MAX_WIDTH)?,
-        conv_kernel: fields.size(KERNEL, MAX_TAPS)?,
+        conv_kernel: fields.size(SHORT_CONV_KERNEL, MAX_TAPS)?,
         bias: Bias::If("conv_bias").is_there(fields, &format!("blk.{block}.shortconv.conv.bias"))?,
     }))
 }
 
 /// Falcon-H1, which may norm before the gate, or not at all.
-pub(super) const FALCON: Mamba2Rule = Mamba2Rule {
-    gate: |fields| match (fields.flag("mamba_rms_norm", false)?, fields.flag("mamba_norm_before_gate", true)?)
-    {
-        (false, _) => Ok(Mamba2Gate::Alone),
-        (true, true) => Ok(Mamba2Gate::AfterNorm),
-        (true, false) => Ok(Mamba2Gate::ThenNorm),
-    },
-    ..BAMBA
-};
+pub(super) const FALCON: Mamba2Rule = Mamba2Rule { gate: falcon_gate, ..BAMBA };
+
+/// In GGUF files the norm's tensor says whether there is one; it is always after the gate.
+fn falcon_gate(fields: &Fields, block: usize) -> Result<Mamba2Gate> {
+    let Some(_) = fields.hf() else {
+        return Ok(match fields.has_tensor(&format!("blk.{block}.ssm_norm.weight")) {
+            false => Mamba2Gate::Alone,
+            true => Mamba2Gate::ThenNorm,
+        });
+    };
+    let is_before_gate = fields.flag("mamba_norm_before_gate", true)?;
+    Ok(match (fields.flag("mamba_rms_norm", false)?, is_before_gate) {
+        (false, _) => Mamba2Gate::Alone,
+        (true, true) => Mamba2Gate::AfterNorm,
+        (true, false) => Mamba2Gate::ThenNorm,
+    })
+}
 
 /// Every block has attention and Mamba-2 (Falcon-H1).
 pub(super) fn attention_and_mamba2(fields: &Fields, block: usize, row: &Architecture) -> Result<MixerSpec> {
@@ -184,17 +195,11 @@ pub(super) fn gated_delta_but_in_every(
     block: usize,
     row: &Architecture,
 ) -> Result<MixerSpec> {
-    const INTERVAL: Key = Key { hf: "full_attention_interval", gguf: "full_attention_interval" };
-    const N_KEY_HEADS: Key = Key { hf: "linear_num_key_heads", gguf: "ssm.group_count" };
-    const N_VALUE_HEADS: Key = Key { hf: "linear_num_value_heads", gguf: "ssm.time_step_rank" };
-    const KEY_DIM: Key = Key { hf: "linear_key_head_dim", gguf: "ssm.state_size" };
-    const VALUE_DIM: Key = Key { hf: "linear_value_head_dim", gguf: "" };
-    const KERNEL: Key = Key { hf: "linear_conv_kernel_dim", gguf: "ssm.conv_kernel" };
-    let is_attention = match listed_kind(fields, "layer_types", block)? {
-        Some(kind) => kind == Kind::Attention,
-        None => (block + 1).is_multiple_of(fields.opt_size(INTERVAL, MAX_LAYERS)?.unwrap_or(4)),
-    };
-    if is_attention {
+    const N_KEY_HEADS: Key = Key { hf: "linear_num_key_heads", ..BAMBA.n_groups };
+    const N_VALUE_HEADS: Key = Key { hf: "linear_num_value_heads", ..BAMBA.n_heads };
+    const KEY_DIM: Key = Key { hf: "linear_key_head_dim", ..BAMBA.state_size };
+    const KERNEL: Key = Key { hf: "linear_conv_kernel_dim", ..BAMBA.conv_kernel };
+    if is_full_attention(fields, block)? {
         return attention(fields, block, &row.attention).map(MixerSpec::Attention);
     }
     let n_key_heads = fields.size(N_KEY_HEADS, MAX_HEADS)?;
@@ -207,25 +212,51 @@ pub(super) fn gated_delta_but_in_every(
         n_key_heads,
         n_value_heads,
         key_dim: fields.size(KEY_DIM, MAX_HEADS)?,
-        value_dim: fields.size(VALUE_DIM, MAX_HEADS)?,
+        value_dim: head_width(fields, "linear_value_head_dim", n_value_heads)?,
         conv_kernel: fields.size(KERNEL, MAX_TAPS)?,
     }))
 }
+
+/// What `layer_types` says, or the list of recurrent blocks in GGUF files, or else every so many-th block.
+fn is_full_attention(fields: &Fields, block: usize) -> Result<bool> {
+    if let Some(kind) = listed_kind(fields, "layer_types", block)? {
+        return Ok(kind == Kind::Attention);
+    }
+    if let Source::Gguf(metadata, _) = &fields.source
+        && let Some(recurrent) = metadata.get::<Vec<bool>>(&fields.name(RECURRENT_BLOCKS))?
+    {
+        let is_recurrent = recurrent.get(block).copied();
+        return is_recurrent.map(|is_recurrent| !is_recurrent).ok_or_else(|| {
+            fields.wrong(RECURRENT_BLOCKS, format!("a value for block {block}"), "a shorter list")
+        });
+    }
+    Ok((block + 1).is_multiple_of(fields.opt_size(INTERVAL, MAX_LAYERS)?.unwrap_or(4)))
+}
+
+/// The width of each of `n_heads` heads: the field `name`, or in GGUF files its share of the width of all.
+fn head_width(fields: &Fields, name: &'static str, n_heads: usize) -> Result<usize> {
+    match fields.opt_size(INNER_SIZE, MAX_WIDTH)? {
+        None => fields.size(Key { hf: name, gguf: "" }, MAX_HEADS),
+        Some(inner_size) if inner_size.is_multiple_of(n_heads) => Ok(inner_size / n_heads),
+        Some(inner_size) => {
+            Err(fields.wrong(INNER_SIZE, format!("a multiple of the {n_heads} heads"), inner_size))
+        }
+    }
+}
+
+/// Width of all heads together.
+pub(super) const INNER_SIZE: Key = Key { hf: "", gguf: "ssm.inner_size" };
+pub(super) const SHORT_CONV_KERNEL: Key = Key { hf: "conv_L_cache", gguf: "shortconv.l_cache" };
+pub(super) const INTERVAL: Key = Key { hf: "full_attention_interval", gguf: "full_attention_interval" };
+pub(super) const RECURRENT_BLOCKS: Key = Key { hf: "", gguf: "attention.recurrent_layers" };
 
 /// Most taps of a convolution.
 const MAX_TAPS: usize = 64;
 
 /// Mamba-2 as block `block` has it.
 pub(super) fn mamba2(fields: &Fields, block: usize, rule: &Mamba2Rule) -> Result<Mamba2Spec> {
-    const INNER_SIZE: Key = Key { hf: "", gguf: "ssm.inner_size" };
     let n_heads = fields.size(rule.n_heads, MAX_HEADS)?;
-    let head_dim = match fields.opt_size(INNER_SIZE, MAX_WIDTH)? {
-        None => fields.size(Key { hf: rule.head_dim, gguf: "" }, MAX_HEADS)?,
-        Some(inner_size) if inner_size.is_multiple_of(n_heads) => inner_size / n_heads,
-        Some(inner_size) => {
-            return Err(fields.wrong(INNER_SIZE, format!("a multiple of the {n_heads} heads"), inner_size));
-        }
-    };
+    let head_dim = head_width(fields, rule.head_dim, n_heads)?;
     let n_groups = fields.opt_size(rule.n_groups, MAX_HEADS)?.unwrap_or(1);
     if !n_heads.is_multiple_of(n_groups) {
         return Err(fields.wrong(rule.n_groups, format!("a divisor of the {n_heads} heads"), n_groups));
@@ -239,7 +270,7 @@ pub(super) fn mamba2(fields: &Fields, block: usize, rule: &Mamba2Rule) -> Result
         conv_bias: rule.conv_bias.is_there(fields, &format!("blk.{block}.ssm_conv1d.bias"))?,
         proj_bias: rule.proj_bias.is_there(fields, &format!("blk.{block}.ssm_out.bias"))?,
         dt_limits: dt_limits(fields)?,
-        gate: (rule.gate)(fields)?,
+        gate: (rule.gate)(fields, block)?,
         scales: mamba2_scales(fields)?,
     })
 }
@@ -292,7 +323,7 @@ pub(super) fn mamba2_but_in_listed(fields: &Fields, block: usize, row: &Architec
 
 /// What `layer_types` says (Granite).
 pub(super) fn mamba2_by_type(fields: &Fields, block: usize, row: &Architecture) -> Result<MixerSpec> {
-    let kind = listed_kind(fields, "layer_types", block)?;
+    let kind = kind_of(fields, "layer_types", block)?;
     mamba2_unless(fields, block, row, kind.unwrap_or(Kind::Recurrent))
 }
 
@@ -304,7 +335,15 @@ pub(super) fn mamba2_by_pattern(fields: &Fields, block: usize, row: &Architectur
 /// The kind of a block of Nemotron-H: a letter of its pattern, or a word of its list.
 pub(super) fn pattern_kind(fields: &Fields, block: usize) -> Result<Kind> {
     const PATTERN: &str = "hybrid_override_pattern";
-    let Some(view) = fields.hf() else { return Ok(Kind::Recurrent) };
+    let Some(view) = fields.hf() else {
+        let has_network =
+            fields.opt_usize_of_block(keys::INTERMEDIATE_SIZE, block)?.is_some_and(|width| width > 0);
+        let has_experts = fields.has_tensor(&format!("blk.{block}.ffn_gate_inp.weight"));
+        return match gguf_kind(fields, block)? {
+            _ if has_network => Ok(Kind::FeedForward { has_experts }),
+            kind => Ok(kind.unwrap_or(Kind::Recurrent)),
+        };
+    };
     let Some(pattern) = view.opt_str(PATTERN)? else {
         let kind = listed_kind(fields, "layers_block_type", block)?;
         return kind.ok_or_else(|| view.missing("layers_block_type", "a word for every block").into());
@@ -315,6 +354,25 @@ pub(super) fn pattern_kind(fields: &Fields, block: usize) -> Result<Kind> {
         Some(b'-') => Ok(Kind::FeedForward { has_experts: false }),
         Some(b'E') => Ok(Kind::FeedForward { has_experts: true }),
         _ => Err(view.wrong(PATTERN, "M, *, - or E for every block").into()),
+    }
+}
+
+/// In GGUF files blocks with heads of keys are attention.
+fn gguf_kind(fields: &Fields, block: usize) -> Result<Option<Kind>> {
+    if fields.hf().is_some() {
+        return Ok(None);
+    }
+    Ok(fields.opt_usize_of_block(keys::N_KV_HEADS, block)?.map(|n_heads| match n_heads {
+        0 => Kind::Recurrent,
+        _ => Kind::Attention,
+    }))
+}
+
+/// What the list `name` says about a block, or the number of its heads in GGUF files.
+fn kind_of(fields: &Fields, name: &str, block: usize) -> Result<Option<Kind>> {
+    match gguf_kind(fields, block)? {
+        None => listed_kind(fields, name, block),
+        kind => Ok(kind),
     }
 }
 

@@ -14,6 +14,12 @@ pub(super) struct Scales {
     pub(super) logits: f32,
 }
 
+pub(super) const EMBEDDING: Key = Key { hf: "embedding_multiplier", gguf: "embedding_scale" };
+pub(super) const RESIDUAL: Key = Key { hf: "residual_multiplier", gguf: "residual_scale" };
+/// What logits are divided by.
+pub(super) const LOGITS: Key = Key { hf: "logits_scaling", gguf: "logit_scale" };
+pub(super) const ATTENTION: Key = Key { hf: "attention_multiplier", gguf: "attention.scale" };
+
 const NONE: Scales = Scales { embedding: 1.0, residual: 1.0, logits: 1.0 };
 
 /// Nothing is scaled.
@@ -28,16 +34,19 @@ pub(super) fn embedding_by_root_of_width(_: &Fields, hidden_size: usize) -> Resu
 
 /// The multipliers of Granite.
 pub(super) fn granite_scales(fields: &Fields, _: usize) -> Result<Scales> {
-    const EMBEDDING: Key = Key { hf: "embedding_multiplier", gguf: "embedding_scale" };
-    const RESIDUAL: Key = Key { hf: "residual_multiplier", gguf: "residual_scale" };
-    const LOGITS: Key = Key { hf: "logits_scaling", gguf: "logit_scale" };
     let factor = |key| Ok::<f32, ModelError>(fields.opt_positive(key)?.map_or(1.0, |factor| factor as f32));
     Ok(Scales { embedding: factor(EMBEDDING)?, residual: factor(RESIDUAL)?, logits: 1.0 / factor(LOGITS)? })
 }
 
+/// What `factor` is the reciprocal of, to the last bit where there is such a number.
+pub(super) fn reciprocal(factor: f32) -> f32 {
+    let near = 1.0 / factor;
+    let candidates = [near, near.next_down(), near.next_up()];
+    candidates.into_iter().find(|candidate| 1.0 / candidate == factor).unwrap_or(near)
+}
+
 /// What Granite multiplies scores by, as the number whose root they are divided by.
 pub(super) fn granite_score_divisor(fields: &Fields, head_dim: usize) -> Result<f64> {
-    const ATTENTION: Key = Key { hf: "attention_multiplier", gguf: "attention.scale" };
     Ok(fields.opt_positive(ATTENTION)?.map_or(head_dim as f64, |factor| 1.0 / (factor * factor)))
 }
 

@@ -1,6 +1,8 @@
 //! The table of families. A row says in what a family differs; what it does not say is as in Llama.
 
 use super::Architecture;
+use super::FactorsInGguf;
+use super::GgufName::{self, Always};
 use super::experts::*;
 use super::fields::{Key, keys};
 use super::hf_config::families::*;
@@ -27,6 +29,7 @@ pub(super) const TABLE: &[Architecture] = &[
         name: "qwen2",
         hf: &["qwen2"],
         gguf: &["qwen2"],
+        gguf_name: Always("qwen2"),
         hf_class: "Qwen2ForCausalLM",
         hf_fields: qwen_fields,
         permuted_in_gguf: false,
@@ -38,6 +41,7 @@ pub(super) const TABLE: &[Architecture] = &[
         name: "qwen3",
         hf: &["qwen3"],
         gguf: &["qwen3"],
+        gguf_name: Always("qwen3"),
         hf_class: "Qwen3ForCausalLM",
         hf_fields: qwen_fields,
         defaults: &[("head_dim", 128.0)],
@@ -50,6 +54,7 @@ pub(super) const TABLE: &[Architecture] = &[
         name: "qwen3_moe",
         hf: &["qwen3_moe"],
         gguf: &["qwen3moe"],
+        gguf_name: Always("qwen3moe"),
         hf_class: "Qwen3MoeForCausalLM",
         hf_fields: qwen3_moe_fields,
         permuted_in_gguf: false,
@@ -62,6 +67,7 @@ pub(super) const TABLE: &[Architecture] = &[
         name: "phi3",
         hf: &["phi3"],
         gguf: &["phi3"],
+        gguf_name: Always("phi3"),
         hf_class: "Phi3ForCausalLM",
         hf_fields: mistral_fields,
         defaults: &[("original_max_position_embeddings", 4096.0)],
@@ -76,6 +82,7 @@ pub(super) const TABLE: &[Architecture] = &[
         name: "gemma3",
         hf: &["gemma3_text"],
         gguf: &["gemma3"],
+        gguf_name: Always("gemma3"),
         hf_class: "Gemma3ForCausalLM",
         hf_fields: gemma3_fields,
         exceeds_f16: true,
@@ -115,6 +122,7 @@ pub(super) const TABLE: &[Architecture] = &[
         name: "smollm3",
         hf: &["smollm3"],
         gguf: &["smollm3"],
+        gguf_name: Always("smollm3"),
         hf_class: "SmolLM3ForCausalLM",
         hf_fields: smollm3_fields,
         defaults: &[("rope_theta", 2e6)],
@@ -132,6 +140,7 @@ pub(super) const TABLE: &[Architecture] = &[
         name: "bitnet_silu",
         hf: &[],
         gguf: &["bitnet"],
+        gguf_name: Always("bitnet"),
         hf_class: "",
         dense: DenseRule { activation: Activation::Silu, ..BITNET_ROW.dense },
         ..BITNET_ROW
@@ -139,6 +148,8 @@ pub(super) const TABLE: &[Architecture] = &[
     Architecture {
         name: "mamba",
         hf: &["mamba"],
+        gguf: &["mamba"],
+        gguf_name: Always("mamba"),
         defaults: &[("max_position_embeddings", 1_048_576.0)],
         hf_names: &[exceptions::MAMBA, exceptions::MAMBA1],
         tied_by_default: true,
@@ -150,6 +161,8 @@ pub(super) const TABLE: &[Architecture] = &[
     Architecture {
         name: "jamba",
         hf: &["jamba"],
+        gguf: &["jamba"],
+        gguf_name: Always("jamba"),
         hf_names: &[exceptions::BAMBA, exceptions::JAMBA],
         attention: AttentionRule { rotates: |_, _| Ok(false), ..UNBIASED },
         mamba1: JAMBA,
@@ -160,7 +173,10 @@ pub(super) const TABLE: &[Architecture] = &[
     Architecture {
         name: "lfm2",
         hf: &["lfm2"],
+        gguf: &["lfm2"],
+        gguf_name: Always("lfm2"),
         hf_names: &[exceptions::LFM2],
+        gguf_names: &[exceptions::GGUF_LFM2],
         tied_by_default: true,
         norm_eps: Key { hf: "norm_eps", ..keys::NORM_EPS },
         attention: AttentionRule { qk_norm: true, ..UNBIASED },
@@ -172,6 +188,8 @@ pub(super) const TABLE: &[Architecture] = &[
     Architecture {
         name: "mamba2",
         hf: &["mamba2"],
+        gguf: &["mamba2"],
+        gguf_name: Always("mamba2"),
         defaults: &[("max_position_embeddings", 1_048_576.0)],
         hf_names: &[exceptions::MAMBA, exceptions::MAMBA2],
         tied_by_default: true,
@@ -184,6 +202,10 @@ pub(super) const TABLE: &[Architecture] = &[
     Architecture {
         name: "bamba",
         hf: &["bamba"],
+        // That of Granite, as which such files are read.
+        gguf_name: Always("granitehybrid"),
+        permuted_in_gguf: true,
+        factors_in_gguf: FactorsInGguf::Said,
         // Half of each head rotates, whatever older configurations say of it.
         defaults: &[("partial_rotary_factor", 0.5)],
         hf_names: &[exceptions::BAMBA],
@@ -193,6 +215,10 @@ pub(super) const TABLE: &[Architecture] = &[
     Architecture {
         name: "granitemoehybrid",
         hf: &["granitemoehybrid"],
+        gguf: &["granitehybrid"],
+        gguf_name: Always("granitehybrid"),
+        permuted_in_gguf: true,
+        factors_in_gguf: FactorsInGguf::Said,
         hf_names: &[exceptions::GRANITE],
         tied_by_default: true,
         scales: granite_scales,
@@ -204,7 +230,11 @@ pub(super) const TABLE: &[Architecture] = &[
     Architecture {
         name: "falcon_h1",
         hf: &["falcon_h1"],
+        gguf: &["falcon-h1"],
+        gguf_name: Always("falcon-h1"),
+        factors_in_gguf: FactorsInGguf::InWeights,
         hf_names: &[exceptions::BAMBA],
+        gguf_names: &[exceptions::GGUF_FALCON],
         scales: falcon_scales,
         attention: AttentionRule { score_divisor: falcon_score_divisor, ..LLAMA },
         mamba2: FALCON,
@@ -214,7 +244,10 @@ pub(super) const TABLE: &[Architecture] = &[
     Architecture {
         name: "qwen3_next",
         hf: &["qwen3_next"],
+        gguf: &["qwen3next"],
+        gguf_name: Always("qwen3next"),
         hf_names: &[exceptions::LINEAR_ATTENTION],
+        gguf_names: &[exceptions::GGUF_QWEN3_NEXT],
         norms_less_one: true,
         attention: AttentionRule { qk_norm: true, output_gate: true, ..LLAMA },
         mixer: gated_delta_but_in_every,
@@ -224,7 +257,10 @@ pub(super) const TABLE: &[Architecture] = &[
     Architecture {
         name: "nemotron_h",
         hf: &["nemotron_h"],
+        gguf: &["nemotron_h", "nemotron_h_moe"],
+        gguf_name: GgufName::ByExperts { without: "nemotron_h", with: "nemotron_h_moe" },
         hf_names: &[exceptions::MAMBA, exceptions::MAMBA2, exceptions::NEMOTRON],
+        gguf_names: &[exceptions::GGUF_NEMOTRON],
         norm_eps: LAYER_NORM_EPS,
         attention: AttentionRule { rotates: |_, _| Ok(false), ..LLAMA },
         mamba2: NEMOTRON,
@@ -238,11 +274,12 @@ pub(super) const TABLE: &[Architecture] = &[
 /// What `rms_norm_eps` is called where the first Mamba was the model.
 const LAYER_NORM_EPS: Key = Key { hf: "layer_norm_epsilon", ..keys::NORM_EPS };
 
-/// Networks of several kinds of mixers. What other runtimes want of them is not written.
+/// Networks of several kinds of mixers.
 const HYBRID_ROW: Architecture = Architecture {
     name: "",
     hf: &[],
     gguf: &[],
+    gguf_name: GgufName::None,
     hf_class: "",
     permuted_in_gguf: false,
     attention: LLAMA,
@@ -253,14 +290,18 @@ const LLAMA_ROW: Architecture = Architecture {
     name: "llama",
     hf: &["llama"],
     gguf: &["llama"],
+    // Mistral, which has no name of its own there, goes by it too.
+    gguf_name: Always("llama"),
     hf_class: "LlamaForCausalLM",
     hf_fields: llama_fields,
     exceeds_f16: false,
     defaults: &[],
     hf_names: &[],
+    gguf_names: &[],
     tied_by_default: false,
     norms_less_one: false,
     permuted_in_gguf: true,
+    factors_in_gguf: FactorsInGguf::Known,
     phi3_in_gguf: false,
     fused_in_hf: false,
     is_ternary: false,
@@ -280,6 +321,7 @@ const BITNET_ROW: Architecture = Architecture {
     name: "bitnet",
     hf: &["bitnet"],
     gguf: &["bitnet-b1.58", "bitnet-25"],
+    gguf_name: Always("bitnet-b1.58"),
     hf_class: "BitNetForCausalLM",
     hf_fields: bitnet_fields,
     defaults: &[("rope_theta", 5e5)],

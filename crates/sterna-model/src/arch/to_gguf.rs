@@ -3,11 +3,16 @@
 
 use sterna_formats::gguf::{Entries, ToValue};
 
-use super::GgufForm;
 use super::fields::{Key, keys};
-use super::rope;
+use super::parts::ROTATES;
+use super::recurrent::{BAMBA, INNER_SIZE, INTERVAL, MAMBA1, RECURRENT_BLOCKS, SHORT_CONV_KERNEL};
+use super::{FactorsInGguf, GgufForm};
+use super::{experts, rope, scales};
 use crate::rope::{Regime, RopeScaling, RopeSpec, yarn_mscale};
-use crate::spec::{AttentionSpec, FeedForwardSpec, MoeSpec, Spec};
+use crate::spec::{
+    AttentionSpec, BlockSpec, FeedForwardSpec, GatedDeltaSpec, Mamba1Spec, Mamba2Spec, MixerSpec, MoeSpec,
+    Routing, Spec,
+};
 
 /// Blocks between those without a window, in Gemma 3 and where files do not say.
 const USUAL_PATTERN: usize = 6;
@@ -20,8 +25,13 @@ pub(crate) struct Divisors {
 }
 
 /// Appends the hyper-parameters of `spec` to `entries`; what of them is said by tensors.
-pub(crate) fn hyper_parameters(spec: &Spec, form: GgufForm, entries: &mut Entries) -> Vec<Divisors> {
-    let mut writer = Writer { architecture: form.architecture, entries };
+pub(crate) fn hyper_parameters(
+    spec: &Spec,
+    architecture: &'static str,
+    form: &GgufForm,
+    entries: &mut Entries,
+) -> Vec<Divisors> {
+    let mut writer = Writer { architecture, entries };
     writer.number(keys::VOCAB_SIZE, spec.vocab_size);
     writer.number(keys::CONTEXT_LENGTH, spec.context_length);
     writer.number(keys::HIDDEN_SIZE, spec.hidden_size);
@@ -31,9 +41,13 @@ pub(crate) fn hyper_parameters(spec: &Spec, form: GgufForm, entries: &mut Entrie
         writer.float(keys::LOGIT_SOFTCAP, cap);
     }
     writer.feed_forward(spec);
+    writer.recurrence(spec);
+    writer.attention(spec, form);
+    if form.factors == FactorsInGguf::Said {
+        writer.factors(spec);
+    }
     let attention: Vec<&AttentionSpec> =
         spec.blocks.iter().filter_map(|block| block.mixer.attention()).collect();
-    writer.attention(&attention, form);
     writer.rotation(&attention)
 }
 
@@ -68,31 +82,109 @@ impl Writer<'_> {
     }
 
     fn feed_forward(&mut self, spec: &Spec) {
-        let width = |feed_forward: &FeedForwardSpec| match feed_forward {
-            FeedForwardSpec::Dense(dense) => Some(dense.intermediate_size),
-            FeedForwardSpec::None | FeedForwardSpec::Moe(_) => None,
+        let width = |block: &BlockSpec| match &block.feed_forward {
+            FeedForwardSpec::None => 0,
+            FeedForwardSpec::Dense(dense) => dense.intermediate_size,
+            FeedForwardSpec::Moe(moe) => moe.expert.intermediate_size,
         };
-        let widths: Vec<Option<usize>> = spec.blocks.iter().map(|block| width(&block.feed_forward)).collect();
-        if let Some(usual) = widths.iter().flatten().next().copied() {
-            let widths: Vec<usize> = widths.iter().map(|width| width.unwrap_or(usual)).collect();
-            self.number_of_blocks(keys::INTERMEDIATE_SIZE, &widths);
-        }
+        let widths: Vec<usize> = spec.blocks.iter().map(width).collect();
+        self.number_of_blocks(keys::INTERMEDIATE_SIZE, &widths);
         let moe = spec.blocks.iter().find_map(|block| match &block.feed_forward {
             FeedForwardSpec::Moe(moe) => Some(moe),
             FeedForwardSpec::None | FeedForwardSpec::Dense(_) => None,
         });
-        if let Some(MoeSpec { n_experts, n_active, expert, .. }) = moe {
-            self.number(keys::N_EXPERTS, *n_experts);
-            self.number(keys::N_ACTIVE_EXPERTS, *n_active);
-            self.number(keys::MOE_INTERMEDIATE_SIZE, expert.intermediate_size);
+        if let Some(moe) = moe {
+            self.experts(moe);
         }
     }
 
-    fn attention(&mut self, blocks: &[&AttentionSpec], form: GgufForm) {
-        let all =
-            |of: fn(&AttentionSpec) -> usize| blocks.iter().map(|block| of(block)).collect::<Vec<usize>>();
-        self.number_of_blocks(keys::N_HEADS, &all(|block| block.n_heads));
-        self.number_of_blocks(keys::N_KV_HEADS, &all(|block| block.n_kv_heads));
+    fn experts(&mut self, MoeSpec { n_experts, n_active, expert, shared, routing, .. }: &MoeSpec) {
+        const N_SHARED: Key = Key { hf: "", gguf: "expert_shared_count" };
+        self.number(keys::N_EXPERTS, *n_experts);
+        self.number(keys::N_ACTIVE_EXPERTS, *n_active);
+        self.number(keys::MOE_INTERMEDIATE_SIZE, expert.intermediate_size);
+        if let Some(shared) = shared {
+            self.number(keys::SHARED_INTERMEDIATE_SIZE, shared.intermediate_size);
+            self.number(N_SHARED, 1);
+        }
+        if let &Routing::Sigmoid { n_groups, n_active_groups, renormalize, scale } = routing {
+            self.value(experts::RENORMALIZE, &renormalize);
+            self.float(experts::SCALE, scale);
+            self.number(experts::N_GROUPS, n_groups);
+            if n_groups > 1 {
+                self.number(experts::N_ACTIVE_GROUPS, n_active_groups);
+            }
+        }
+    }
+
+    fn recurrence(&mut self, spec: &Spec) {
+        // Nemotron-H is asked for the epsilon by this name too.
+        const NORM_EPS: Key = Key { hf: "", gguf: "attention.layer_norm_epsilon" };
+        let recurrent = spec.blocks.iter().map(|block| &block.mixer).find(|mixer| mixer.state_len() > 0);
+        let Some(recurrent) = recurrent else { return };
+        self.float(NORM_EPS, spec.norm_eps);
+        match recurrent {
+            MixerSpec::Mamba1(mamba) => self.mamba1(mamba),
+            MixerSpec::Mamba2(mamba) => self.mamba2(mamba),
+            MixerSpec::Parallel(parallel) => self.mamba2(&parallel.mamba),
+            MixerSpec::ShortConv(conv) => self.number(SHORT_CONV_KERNEL, conv.conv_kernel),
+            MixerSpec::GatedDelta(delta) => self.gated_delta(delta, spec),
+            MixerSpec::None | MixerSpec::Attention(_) => {}
+        }
+    }
+
+    fn mamba1(&mut self, spec: &Mamba1Spec) {
+        self.number(MAMBA1.conv_kernel, spec.conv_kernel);
+        self.number(INNER_SIZE, spec.inner_size);
+        self.number(MAMBA1.state_size, spec.state_size);
+        self.number(MAMBA1.dt_rank, spec.dt_rank);
+    }
+
+    fn mamba2(&mut self, spec: &Mamba2Spec) {
+        self.number(BAMBA.conv_kernel, spec.conv_kernel);
+        self.number(INNER_SIZE, spec.inner_size());
+        self.number(BAMBA.state_size, spec.state_size);
+        self.number(BAMBA.n_heads, spec.n_heads);
+        self.number(BAMBA.n_groups, spec.n_groups);
+    }
+
+    fn gated_delta(&mut self, delta: &GatedDeltaSpec, spec: &Spec) {
+        self.number(BAMBA.conv_kernel, delta.conv_kernel);
+        self.number(INNER_SIZE, delta.values_size());
+        self.number(BAMBA.state_size, delta.key_dim);
+        self.number(BAMBA.n_heads, delta.n_value_heads);
+        self.number(BAMBA.n_groups, delta.n_key_heads);
+        let is_recurrent = |block: &BlockSpec| block.mixer.attention().is_none();
+        let recurrent: Vec<bool> = spec.blocks.iter().map(is_recurrent).collect();
+        self.value(RECURRENT_BLOCKS, recurrent.as_slice());
+        // What older readers have in place of the list.
+        if let Some(first) = recurrent.iter().position(|is_recurrent| !is_recurrent) {
+            self.number(INTERVAL, first + 1);
+        }
+    }
+
+    /// The constant factors of Granite, and whether its blocks rotate.
+    fn factors(&mut self, spec: &Spec) {
+        self.float(scales::EMBEDDING, spec.embedding_scale);
+        self.float(scales::LOGITS, scales::reciprocal(spec.logit_scale));
+        if let Some(block) = spec.blocks.first() {
+            self.float(scales::RESIDUAL, block.residual_scale);
+        }
+        if let Some(attention) = spec.blocks.iter().find_map(|block| block.mixer.attention()) {
+            self.float(scales::ATTENTION, attention.scale);
+            self.value(ROTATES, &attention.rope.is_some());
+        }
+    }
+
+    fn attention(&mut self, spec: &Spec, form: &GgufForm) {
+        let mixers = || spec.blocks.iter().map(|block| block.mixer.attention());
+        let blocks: Vec<&AttentionSpec> = mixers().flatten().collect();
+        let usual = blocks.first().map_or(0, |block| block.n_heads);
+        let n_heads: Vec<usize> = mixers().map(|block| block.map_or(usual, |it| it.n_heads)).collect();
+        // None is how recurrent blocks are known.
+        let n_kv_heads: Vec<usize> = mixers().map(|block| block.map_or(0, |it| it.n_kv_heads)).collect();
+        self.number_of_blocks(keys::N_HEADS, &n_heads);
+        self.number_of_blocks(keys::N_KV_HEADS, &n_kv_heads);
         if let Some(first) = blocks.first() {
             self.number(keys::HEAD_DIM, first.head_dim);
             self.number(keys::VALUE_HEAD_DIM, first.head_dim);

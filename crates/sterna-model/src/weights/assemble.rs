@@ -160,6 +160,11 @@ impl<'a, L: Leaves> Finder<'a, L> {
         self.leaves.find(self.checkpoint, name, shape)
     }
 
+    /// Whether the checkpoint has a tensor for `role`, and not one that native files call so.
+    fn has(&self, role: Role) -> bool {
+        self.reading.names.has(role) && self.checkpoint.get(&self.name(role)).is_some()
+    }
+
     fn name(&self, role: Role) -> String {
         self.reading.names.of(role, self.block)
     }
@@ -206,7 +211,12 @@ impl<'a, L: Leaves> Finder<'a, L> {
 
     /// A matrix that is never ternary: head and routers.
     fn float(&self, name: String, rows: usize, cols: usize) -> Result<Linear<L>> {
-        let weight = self.find(&name, &[rows, cols])?;
+        // GGUF files have a matrix of one row as a vector.
+        let found = self.checkpoint.get(&name).filter(|tensor| rows == 1 && tensor.shape == [cols]);
+        let weight = match found {
+            Some(vector) => Tensor { shape: vec![1, cols], ..vector.clone() },
+            None => self.find(&name, &[rows, cols])?,
+        };
         self.leaves.linear(LinearTensors {
             weight,
             rows,

@@ -34,6 +34,21 @@ pub const ATTENTION_CHECKPOINTS: [&str; 18] = [
 pub const HYBRID_CHECKPOINTS: [&str; 6] =
     ["bamba", "granitemoehybrid_dense", "granitemoehybrid_moe", "mamba2", "nemotron_h", "nemotron_h_moe"];
 
+/// Those with recurrences that a GGUF file can express, and what llama.cpp calls the family.
+pub const GGUF_HYBRIDS: [(&str, &str); 11] = [
+    ("bamba", "granitehybrid"),
+    ("falcon_h1", "falcon-h1"),
+    ("falcon_h1_norm", "falcon-h1"),
+    ("granitemoehybrid_dense", "granitehybrid"),
+    ("granitemoehybrid_moe", "granitehybrid"),
+    ("jamba", "jamba"),
+    ("lfm2", "lfm2"),
+    ("mamba2", "mamba2"),
+    ("nemotron_h", "nemotron_h"),
+    ("nemotron_h_moe", "nemotron_h_moe"),
+    ("qwen3_next", "qwen3next"),
+];
+
 /// All of them.
 pub fn checkpoints() -> impl Iterator<Item = &'static str> {
     ATTENTION_CHECKPOINTS.into_iter().chain(HYBRID_CHECKPOINTS)

@@ -1,4 +1,4 @@
-//! Names that some families on the Hugging Face hub have of their own.
+//! Names that some families have of their own, on the Hugging Face hub and in GGUF files.
 
 use super::{Role, Vocabulary};
 
@@ -94,3 +94,16 @@ pub(in crate::arch) const LINEAR_ATTENTION: Vocabulary = &[
     (Role::SsmNorm, "layers.{i}.linear_attn.norm.weight"),
     (Role::SsmOut, "layers.{i}.linear_attn.out_proj.weight"),
 ];
+
+/// Of Falcon-H1 in GGUF files.
+pub(in crate::arch) const GGUF_FALCON: Vocabulary = &[(Role::FeedForwardNorm, "blk.{i}.ffn_norm")];
+
+/// Of LFM2 in GGUF files.
+pub(in crate::arch) const GGUF_LFM2: Vocabulary = &[(Role::FinalNorm, "token_embd_norm.weight")];
+
+/// Of Nemotron-H in GGUF files, whose blocks have one norm, whatever they are.
+pub(in crate::arch) const GGUF_NEMOTRON: Vocabulary = &[(Role::FeedForwardNorm, "blk.{i}.attn_norm.weight")];
+
+/// Of Qwen3-Next in GGUF files.
+pub(in crate::arch) const GGUF_QWEN3_NEXT: Vocabulary =
+    &[(Role::FeedForwardNorm, "blk.{i}.post_attention_norm.weight")];

@@ -39,7 +39,7 @@ pub(super) fn hf_pattern(role: Role) -> Pattern {
         Role::SsmInZ | Role::SsmInX | Role::SsmInXbc | Role::SsmInDt => "",
         Role::ConvInB | Role::ConvInC | Role::ConvInV | Role::QGate => "",
         Role::DeltaInQ | Role::DeltaInK | Role::DeltaInV | Role::DeltaInZ => "",
-        Role::DeltaInB | Role::DeltaInA => "",
+        Role::DeltaInB | Role::DeltaInA | Role::DeltaInQkv => "",
         Role::DeltaInQkvz => "layers.{i}.linear_attn.in_proj_qkvz.weight",
         Role::DeltaInBa => "layers.{i}.linear_attn.in_proj_ba.weight",
         Role::SharedExpertGate => "layers.{i}.mlp.shared_expert_gate.weight",
@@ -100,9 +100,11 @@ pub(super) fn gguf_pattern(role: Role) -> Pattern {
         Role::DeltaInQ => "blk.{i}.delta_q.weight",
         Role::DeltaInK => "blk.{i}.delta_k.weight",
         Role::DeltaInV => "blk.{i}.delta_v.weight",
-        Role::DeltaInZ => "blk.{i}.delta_z.weight",
+        Role::DeltaInZ => "blk.{i}.attn_gate.weight",
         Role::DeltaInB => "blk.{i}.delta_b.weight",
         Role::DeltaInA => "blk.{i}.delta_a.weight",
+        Role::DeltaInQkv => "blk.{i}.attn_qkv.weight",
+        // Of older converters.
         Role::DeltaInQkvz => "blk.{i}.ssm_in.weight",
         Role::DeltaInBa => "blk.{i}.ssm_ba.weight",
         Role::SsmInZ => "blk.{i}.ssm_in_z.weight",
@@ -138,6 +140,7 @@ pub(super) fn native_pattern(role: Role) -> Pattern {
         Role::ExpertGate => "blk.{i}.ffn_gate_exps.{e}.weight",
         Role::ExpertUp => "blk.{i}.ffn_up_exps.{e}.weight",
         Role::ExpertDown => "blk.{i}.ffn_down_exps.{e}.weight",
+        Role::DeltaInZ => "blk.{i}.delta_z.weight",
         role => gguf_pattern(role),
     }
 }

@@ -78,6 +78,7 @@ fn whole(spec: &Spec) -> [(&'static str, String); 9] {
 fn take_rope(block: &mut BlockSpec) -> Option<RopeSpec> {
     match &mut block.mixer {
         MixerSpec::Attention(attention) => attention.rope.take(),
+        MixerSpec::Parallel(spec) => spec.attention.rope.take(),
         _ => None,
     }
 }

@@ -6,6 +6,7 @@ use sterna_formats::gguf::Writer;
 use sterna_formats::{GgmlType, TensorType, mapped};
 use sterna_tensor::{DType, PackedFormat, PackedMatrix, UnpackedRows};
 
+use super::layout::{Order, Piece};
 use super::plan::{Part, Planned};
 use crate::error::{ModelError, Result};
 use crate::export::RoundingError;
@@ -34,12 +35,13 @@ impl Planned {
                     mapped::release(&tensor.data);
                 }
                 Part::Values(values) => writer.append(&DType::F32.narrow(values))?,
-                Part::Canonical { tensor, interleaved } if tensor.kind == TensorKind::Vector => {
-                    let values = DType::F32.narrow(&tensor.load()?);
-                    writer.append(&interleave(values, tensor.cols, *interleaved))?;
+                Part::Canonical { tensor, piece } if tensor.kind == TensorKind::Vector => {
+                    let values = tensor.load()?;
+                    let values = multiplied(values[piece.rows.clone()].to_vec(), piece.factor);
+                    writer.append(&piece.order.apply(DType::F32.narrow(&values), values.len()))?;
                 }
-                Part::Canonical { tensor, interleaved } => {
-                    self.write_matrix(tensor, *interleaved, &mut error, writer)?;
+                Part::Canonical { tensor, piece } => {
+                    self.write_matrix(tensor, piece, &mut error, writer)?;
                     tensor.release();
                 }
             }
@@ -50,25 +52,32 @@ impl Planned {
     fn write_matrix(
         &self,
         tensor: &CanonicalTensor,
-        interleaved: Option<usize>,
+        piece: &Piece,
         error: &mut RoundingError,
         writer: &mut Writer,
     ) -> Result<()> {
         let packed = tensor.packed()?;
-        let unit = interleaved.unwrap_or(PackedMatrix::TILE_ROWS);
+        let unit = match piece.order {
+            Order::Interleaved { head_dim, .. } => head_dim,
+            Order::AsIs | Order::Transposed { .. } => PackedMatrix::TILE_ROWS,
+        };
         let band = (BAND_WEIGHTS / tensor.cols.max(1)).max(1).next_multiple_of(unit);
-        for first in (0..tensor.rows).step_by(band) {
-            let rows = first..(first + band).min(tensor.rows);
+        for first in piece.rows.clone().step_by(band) {
+            let rows = first..(first + band).min(piece.rows.end);
             let n_rows = rows.len();
             let bytes = match (&packed, self.info.ty) {
                 (Some(matrix), TensorType::Ggml(ty)) => {
-                    let unpacked = matrix.unpack(rows).map_err(|found| unfit(tensor, "codes", found))?;
+                    let mut unpacked = matrix.unpack(rows).map_err(|found| unfit(tensor, "codes", found))?;
+                    unpacked.scales = multiplied(unpacked.scales, piece.factor);
+                    unpacked.minima = multiplied(unpacked.minima, piece.factor);
                     blocks(tensor, matrix.format(), &unpacked, ty, error)?
                 }
-                (_, TensorType::Dense(dtype)) => floats(&tensor.load_rows(rows)?, dtype, error),
+                (_, TensorType::Dense(dtype)) => {
+                    floats(&multiplied(tensor.load_rows(rows)?, piece.factor), dtype, error)
+                }
                 (_, ty) => return Err(unfit(tensor, &format!("what becomes {ty}"), tensor.ty)),
             };
-            writer.append(&interleave(bytes, n_rows, interleaved))?;
+            writer.append(&piece.order.apply(bytes, n_rows))?;
         }
         // Values below the range of f16 are lost, and with them what the network has learnt; those above are infinite.
         let limit = if let TensorType::Dense(_) = self.info.ty { MAX_FLOAT_ERROR } else { MAX_BLOCK_ERROR };
@@ -80,20 +89,31 @@ impl Planned {
     }
 }
 
-/// Rows, or elements, in the order of a file for interleaved rotation: `bytes` are `n_rows` of them in whole heads, and
-/// rows `i` and `i + head_dim / 2` of each head come to lie side by side.
-fn interleave(bytes: Vec<u8>, n_rows: usize, head_dim: Option<usize>) -> Vec<u8> {
-    let Some(head_dim) = head_dim else { return bytes };
-    let row_bytes = bytes.len() / n_rows.max(1);
-    let mut out = Vec::with_capacity(bytes.len());
-    for head in bytes.chunks_exact(head_dim * row_bytes) {
-        let (first, second) = head.split_at(head.len() / 2);
-        for (a, b) in first.chunks_exact(row_bytes).zip(second.chunks_exact(row_bytes)) {
-            out.extend_from_slice(a);
-            out.extend_from_slice(b);
+impl Order {
+    /// `n_rows` rows, or elements, which `bytes` are, in this order. Heads are whole.
+    fn apply(self, bytes: Vec<u8>, n_rows: usize) -> Vec<u8> {
+        let row_bytes = bytes.len() / n_rows.max(1);
+        let from = |row: usize| match self {
+            Order::AsIs => row,
+            Order::Interleaved { head_dim, n_dims } => match row % head_dim {
+                in_head if in_head < n_dims => row - in_head + in_head / 2 + in_head % 2 * (n_dims / 2),
+                _ => row,
+            },
+            Order::Transposed { rows } => row % rows * (n_rows / rows) + row / rows,
+        };
+        if self == Order::AsIs {
+            return bytes;
         }
+        let rows = (0..n_rows).map(|row| &bytes[from(row) * row_bytes..][..row_bytes]);
+        rows.collect::<Vec<_>>().concat()
     }
-    out
+}
+
+fn multiplied(mut values: Vec<f32>, factor: f32) -> Vec<f32> {
+    if factor != 1.0 {
+        values.iter_mut().for_each(|value| *value *= factor);
+    }
+    values
 }
 
 /// `values` as elements of type `dtype`.
@@ -128,6 +148,12 @@ fn blocks(
             let group = row * n_groups + block * BLOCK / group_size;
             let zero = rows.zero_points.get(group).copied().unwrap_or(format.zero());
             let d = f16::from_f32(rows.scales[group]);
+            if f32::from(d) != rows.scales[group]
+                && matches!(ty, GgmlType::Q4_0 | GgmlType::Q5_0 | GgmlType::Q8_0)
+            {
+                let scale = f64::from(rows.scales[group]);
+                rounded_level(scale, -scale * f64::from(zero), codes, error);
+            }
             let mut level = || {
                 let d = f64::from(rows.scales[group]);
                 let minimum = rows.minima.get(group).map(|&minimum| f64::from(minimum));

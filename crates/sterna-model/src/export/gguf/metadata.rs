@@ -4,9 +4,10 @@
 use sterna_formats::gguf::{Entries, Metadata};
 use sterna_formats::{Checkpoint, Tokenizer};
 
-use crate::arch::Reading;
+use crate::arch::GgufForm;
 use crate::arch::to_gguf::{Divisors, hyper_parameters};
 use crate::error::Result;
+use crate::spec::Spec;
 
 const ALIGNMENT: &str = "general.alignment";
 
@@ -24,15 +25,20 @@ pub(super) fn of_origin(origin: &Metadata) -> Result<Entries> {
 }
 
 /// Those that say what `config.json` and its siblings say; and what of it tensors must say.
-pub(super) fn made(checkpoint: &Checkpoint, reading: &Reading) -> Result<(Entries, Vec<Divisors>)> {
+pub(super) fn made(
+    checkpoint: &Checkpoint,
+    spec: &Spec,
+    architecture: &'static str,
+    form: &GgufForm,
+) -> Result<(Entries, Vec<Divisors>)> {
     let mut entries = Entries::default();
-    entries.push("general.architecture", reading.gguf.architecture);
+    entries.push("general.architecture", architecture);
     entries.push("general.type", "model");
     entries.push("general.name", &*name(checkpoint)?);
-    let divisors = hyper_parameters(&reading.spec, reading.gguf, &mut entries);
+    let divisors = hyper_parameters(spec, architecture, form, &mut entries);
     if checkpoint.tokenizer_json()?.is_some() {
         let tokenizer = Tokenizer::from_checkpoint(checkpoint)?;
-        entries.append(tokenizer.to_gguf(reading.spec.vocab_size)?);
+        entries.append(tokenizer.to_gguf(spec.vocab_size)?);
         if let Some(template) = checkpoint.chat_template()? {
             entries.push("tokenizer.chat_template", &*template);
         }

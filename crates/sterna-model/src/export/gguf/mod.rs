@@ -5,6 +5,7 @@
 
 mod check;
 mod encode;
+mod layout;
 mod metadata;
 mod plan;
 
@@ -14,9 +15,8 @@ use sterna_formats::gguf::{Entries, Writer};
 use sterna_formats::{Checkpoint, Config};
 
 use super::{Export, Written};
-use crate::arch;
+use crate::arch::{self, FactorsInGguf};
 use crate::error::{ModelError, Result};
-use crate::spec::{BlockSpec, MixerSpec};
 use plan::Planned;
 
 /// What may be chosen.
@@ -67,23 +67,27 @@ impl GgufExport {
 /// What a GGUF file at `path` will hold, which has been compared with what the checkpoint says.
 fn plan(checkpoint: &Checkpoint, path: &Path, options: Options) -> Result<(Entries, Vec<Planned>)> {
     let reading = arch::read(checkpoint)?;
-    let is_attention = |block: &BlockSpec| matches!(block.mixer, MixerSpec::Attention(_));
-    if !reading.spec.blocks.iter().all(is_attention) {
-        let (expected, found) = ("a network of attention", reading.spec.architecture);
+    let Some(architecture) = reading.gguf.architecture else {
+        let (expected, found) = ("one that llama.cpp knows", reading.spec.architecture);
         return Err(ModelError::field(checkpoint.path(), "architecture", expected, found));
-    }
+    };
+    let spec = if reading.gguf.factors == FactorsInGguf::InWeights {
+        layout::folded(&reading.spec)
+    } else {
+        reading.spec.clone()
+    };
     let mut tensors = plan::tensors(checkpoint, &reading, options)?;
     let mut entries = match checkpoint.config() {
         Config::Gguf(origin) => metadata::of_origin(origin)?,
         Config::Hf(_) => {
-            let (entries, divisors) = metadata::made(checkpoint, &reading)?;
+            let (entries, divisors) = metadata::made(checkpoint, &spec, architecture, &reading.gguf)?;
             tensors.extend(divisors.into_iter().map(Planned::from));
             entries
         }
     };
     metadata::describe_weights(&mut entries, plan::file_type(&tensors));
     let read_back = entries.to_metadata(&path.display().to_string())?;
-    check::says_the_same(path, &reading.spec, read_back, &tensors)?;
+    check::says_the_same(path, &spec, read_back, &tensors)?;
     Ok((entries, tensors))
 }
 

@@ -1,17 +1,18 @@
 //! What goes into a GGUF file: which tensors, of which type, made of which tensors of the checkpoint.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use sterna_formats::gguf::TensorInfo;
 use sterna_formats::{Checkpoint, GgmlType, Tensor, TensorType};
 use sterna_tensor::{DType, PackedFormat};
 
 use super::Options;
+use super::layout::{self, Destination, Piece};
 use crate::arch::to_gguf::Divisors;
-use crate::arch::{GgufForm, Reading};
+use crate::arch::{FactorsInGguf, Reading};
 use crate::error::Result;
 use crate::native::{self, CanonicalTensor, TensorKind};
-use crate::spec::Spec;
 
 /// A tensor of the file.
 #[derive(Debug)]
@@ -25,12 +26,8 @@ pub(super) struct Planned {
 pub(super) enum Part {
     /// The data of a tensor of a GGUF checkpoint, as they are.
     Stored(Tensor),
-    /// A tensor of the checkpoint, its rows in the order of the file.
-    Canonical {
-        tensor: Box<CanonicalTensor>,
-        /// Rows of a head, within which the file has rows `i` and `i + head_dim / 2` side by side.
-        interleaved: Option<usize>,
-    },
+    /// Some rows of a tensor of the checkpoint.
+    Canonical { tensor: Rc<CanonicalTensor>, piece: Piece },
     /// What the checkpoint says in its configuration.
     Values(Vec<f32>),
 }
@@ -56,29 +53,40 @@ pub(super) fn copy(checkpoint: &Checkpoint) -> Vec<Planned> {
 pub(super) fn tensors(checkpoint: &Checkpoint, reading: &Reading, options: Options) -> Result<Vec<Planned>> {
     let mut planned: Vec<Planned> = Vec::new();
     let mut by_name: HashMap<String, usize> = HashMap::new();
-    for tensor in native::tensors(checkpoint)? {
-        let (name, is_stacked) = name(&tensor.name, reading.gguf);
-        let interleaved = interleaved(&tensor.name, &reading.spec).filter(|_| reading.gguf.permuted_qk);
+    for tensor in native_tensors(checkpoint, reading)? {
+        let Destination { name, is_stacked, shape, pieces } = Destination::of(&tensor, reading);
         let (rows, cols, is_vector) = (tensor.rows, tensor.cols, tensor.kind == TensorKind::Vector);
-        let part = Part::Canonical { tensor: Box::new(tensor), interleaved };
+        let tensor = Rc::new(tensor);
+        let parts = pieces.into_iter().map(|piece| Part::Canonical { tensor: Rc::clone(&tensor), piece });
         match by_name.get(&name) {
-            Some(&index) => planned[index].add(part, if is_vector { cols } else { rows }, is_stacked),
+            Some(&index) => planned[index].add(parts, if is_vector { cols } else { rows }, is_stacked),
             None => {
-                let shape = match (is_stacked, is_vector) {
+                let shape = shape.unwrap_or(match (is_stacked, is_vector) {
                     (true, _) => vec![1, rows, cols],
                     (false, true) => vec![cols],
                     (false, false) => vec![rows, cols],
-                };
+                });
                 by_name.insert(name.clone(), planned.len());
                 let info = TensorInfo { name, shape, ty: TensorType::Dense(DType::F32) };
-                planned.push(Planned { info, parts: vec![part] });
+                planned.push(Planned { info, parts: parts.collect() });
             }
         }
     }
     for tensor in &mut planned {
+        tensor.parts.sort_by_key(Part::place);
         tensor.info.ty = tensor.stored_type(options);
     }
     Ok(planned)
+}
+
+/// The tensors of the checkpoint, and a head of its own where that is no longer the embedding.
+fn native_tensors(checkpoint: &Checkpoint, reading: &Reading) -> Result<Vec<CanonicalTensor>> {
+    let mut tensors = native::tensors(checkpoint)?;
+    if reading.gguf.factors == FactorsInGguf::InWeights && layout::must_untie(&reading.spec) {
+        let embedding = tensors.iter().find(|tensor| tensor.kind == TensorKind::Embedding);
+        tensors.extend(embedding.map(CanonicalTensor::as_head));
+    }
+    Ok(tensors)
 }
 
 /// `general.file_type`: llama.cpp's number for the type that most weights have.
@@ -103,11 +111,28 @@ pub(super) fn file_type(tensors: &[Planned]) -> u32 {
     }
 }
 
+impl Part {
+    /// Parts of a tensor lie by this number.
+    fn place(&self) -> usize {
+        match self {
+            Part::Canonical { piece, .. } => piece.place,
+            Part::Stored(_) | Part::Values(_) => 0,
+        }
+    }
+
+    fn factor(&self) -> f32 {
+        match self {
+            Part::Canonical { piece, .. } => piece.factor,
+            Part::Stored(_) | Part::Values(_) => 1.0,
+        }
+    }
+}
+
 impl Planned {
     /// Appends rows, or a matrix of the stack.
-    fn add(&mut self, part: Part, n_rows: usize, is_stacked: bool) {
+    fn add(&mut self, parts: impl Iterator<Item = Part>, n_rows: usize, is_stacked: bool) {
         self.info.shape[0] += if is_stacked { 1 } else { n_rows };
-        self.parts.push(part);
+        self.parts.extend(parts);
     }
 
     /// The type that holds all parts: exactly wherever there is one that is not much larger.
@@ -116,7 +141,9 @@ impl Planned {
             Part::Canonical { tensor, .. } => Some(&**tensor),
             Part::Stored(_) | Part::Values(_) => None,
         });
-        let types: Option<Vec<TensorType>> = canonical.clone().map(CanonicalTensor::unchanged_type).collect();
+        let is_scaled = self.parts.iter().any(|part| part.factor() != 1.0);
+        let unchanged = |tensor: &CanonicalTensor| tensor.unchanged_type().filter(|_| !is_scaled);
+        let types: Option<Vec<TensorType>> = canonical.clone().map(unchanged).collect();
         let is_dense = |ty: &TensorType| matches!(ty, TensorType::Dense(_));
         match types.as_deref() {
             _ if canonical.clone().any(|tensor| tensor.kind == TensorKind::Vector) => {
@@ -129,6 +156,7 @@ impl Planned {
             _ => {}
         }
         let formats: Option<Vec<PackedFormat>> = canonical.map(CanonicalTensor::packed_format).collect();
+        let formats = formats.filter(|_| !(is_scaled && options.exact));
         match formats.and_then(|formats| block_type(&formats, options)) {
             Some(ty) => TensorType::Ggml(ty),
             None if options.exact => TensorType::Dense(DType::F32),
@@ -144,34 +172,6 @@ impl Planned {
             Some(Part::Values(_)) | None => "configuration".to_owned(),
         }
     }
-}
-
-/// The name of a native file's tensor in a GGUF file, and whether that is a stack of experts' matrices.
-fn name(native: &str, form: GgufForm) -> (String, bool) {
-    if let Some((stem, rest)) = native.split_once("_exps.")
-        && let Some((_, leaf)) = rest.split_once('.')
-    {
-        return (format!("{stem}_exps.{leaf}"), true);
-    }
-    if !form.is_phi3 {
-        return (native.to_owned(), false);
-    }
-    let fused = [".attn_q.", ".attn_k.", ".attn_v."].iter().find(|part| native.contains(**part));
-    let name = match fused {
-        Some(part) => native.replace(part, ".attn_qkv."),
-        None => native.replace(".ffn_gate.", ".ffn_up."),
-    };
-    (name, false)
-}
-
-/// Rows of a head of a query or key projection (weight or bias); `None` for other tensors.
-fn interleaved(name: &str, spec: &Spec) -> Option<usize> {
-    let (block, leaf) = name.strip_prefix("blk.")?.split_once('.')?;
-    if !["attn_q.weight", "attn_q.bias", "attn_k.weight", "attn_k.bias"].contains(&leaf) {
-        return None;
-    }
-    let block = spec.blocks.get(block.parse::<usize>().ok()?)?;
-    Some(block.mixer.attention()?.head_dim)
 }
 
 /// The smallest block type that has room for the codes of all `formats`, less their zero points if it has no minima.

@@ -4,7 +4,7 @@ use sterna_formats::RowOrder;
 
 use super::{Finder, Leaves, Linear, LinearTensors, Vector};
 use crate::arch::names::{Names, Role};
-use crate::error::{ModelError, Result};
+use crate::error::Result;
 use crate::spec::{
     AttentionSpec, GatedDeltaSpec, Mamba1Spec, Mamba2Gate, Mamba2Spec, MixerSpec, ShortConvSpec,
 };
@@ -44,14 +44,11 @@ impl<L: Leaves> Finder<'_, L> {
         };
         let mut k = parts.take(Role::K, kv_size)?;
         let v = parts.take(Role::V, kv_size)?;
-        if self.reading.permuted_qk {
-            if let Some(rope) = spec.rope.as_ref().filter(|rope| rope.n_dims != spec.head_dim) {
-                let expected = format!("{}, the width of a head, as its rows are permuted", spec.head_dim);
-                let file = self.checkpoint.path();
-                return Err(ModelError::field(file, "rope.dimension_count", expected, rope.n_dims));
-            }
-            q.order = RowOrder::HalfRotated { n_heads: spec.n_heads, head_dim: spec.head_dim };
-            k.order = RowOrder::HalfRotated { n_heads: spec.n_kv_heads, head_dim: spec.head_dim };
+        // Without a rotation any order will do, as long as queries and keys have the same.
+        if let Some(rope) = spec.rope.as_ref().filter(|_| self.reading.permuted_qk) {
+            let order =
+                |n_heads| RowOrder::HalfRotated { n_heads, head_dim: spec.head_dim, n_dims: rope.n_dims };
+            (q.order, k.order) = (order(spec.n_heads), order(spec.n_kv_heads));
         }
         Ok(AttentionWeights {
             q: self.leaves.linear(q)?,
@@ -101,7 +98,19 @@ impl<L: Leaves> Finder<'_, L> {
             (Role::DeltaInV, per_key * spec.value_dim),
             (Role::DeltaInZ, per_key * spec.value_dim),
         ];
-        let [q, k, v, z] = self.interleaved(Role::DeltaInQkvz, slots, spec.n_key_heads)?;
+        let [q, k, v, z] = match self.has(Role::DeltaInQkv) {
+            false => self.interleaved(Role::DeltaInQkvz, slots, spec.n_key_heads)?,
+            true => {
+                let rows = 2 * keys_size + values_size;
+                let mut parts = self.parts(Role::DeltaInQ, Role::DeltaInQkv, rows, hidden_size, false)?;
+                [
+                    parts.take(Role::DeltaInQ, keys_size)?,
+                    parts.take(Role::DeltaInK, keys_size)?,
+                    parts.take(Role::DeltaInV, values_size)?,
+                    self.projection(Role::DeltaInZ, values_size, hidden_size, false)?,
+                ]
+            }
+        };
         let slots = [(Role::DeltaInB, per_key), (Role::DeltaInA, per_key)];
         let [b, a] = self.interleaved(Role::DeltaInBa, slots, spec.n_key_heads)?;
         Ok(GatedDeltaWeights {
