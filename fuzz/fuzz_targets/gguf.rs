@@ -24,7 +24,7 @@ fuzz_target!(|data: &[u8]| {
     for tensor in gguf.tensors() {
         assert_eq!(tensor.ty.n_bytes(&tensor.shape), Some(tensor.data.len()));
         let _ = tensor.to_f32();
-        for order in [RowOrder::AsStored, RowOrder::HalfRotated { n_heads: 2, head_dim: 2 }] {
+        for order in [RowOrder::AsStored, RowOrder::HalfRotated { n_heads: 2, head_dim: 2, n_dims: 2 }] {
             let Ok(matrix) = tensor.matrix(order, &POOL) else { continue };
             let mut row = vec![0.0; matrix.cols()];
             (0..matrix.rows()).for_each(|r| matrix.row(r, &mut row));

@@ -32,8 +32,11 @@ fuzz_target!(|data: &[u8]| {
 /// `data` with the checksums of its sections, of its directory, and of its header.
 fn sealed(data: &[u8]) -> Vec<u8> {
     let mut bytes = data.to_vec();
-    let number = |bytes: &[u8], at: usize| Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?) as usize);
-    let Some(offset) = number(data, 48).filter(|offset| (64..data.len()).contains(offset)) else { return bytes };
+    let number =
+        |bytes: &[u8], at: usize| Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?) as usize);
+    let Some(offset) = number(data, 48).filter(|offset| (64..data.len()).contains(offset)) else {
+        return bytes;
+    };
     for entry in (offset..data.len()).step_by(24).filter(|entry| entry + 24 <= data.len()) {
         let range = number(data, entry + 8).zip(number(data, entry + 16));
         let range = range.and_then(|(start, len)| Some(start..start.checked_add(len)?));
