@@ -177,12 +177,16 @@ impl Writer<'_> {
     }
 
     fn attention(&mut self, spec: &Spec, form: &GgufForm) {
-        let mixers = || spec.blocks.iter().map(|block| block.mixer.attention());
-        let blocks: Vec<&AttentionSpec> = mixers().flatten().collect();
-        let usual = blocks.first().map_or(0, |block| block.n_heads);
-        let n_heads: Vec<usize> = mixers().map(|block| block.map_or(usual, |it| it.n_heads)).collect();
-        // None is how recurrent blocks are known.
-        let n_kv_heads: Vec<usize> = mixers().map(|block| block.map_or(0, |it| it.n_kv_heads)).collect();
+        let blocks: Vec<&AttentionSpec> =
+            spec.blocks.iter().filter_map(|block| block.mixer.attention()).collect();
+        let usual = blocks.first().map_or((0, 0), |block| (block.n_heads, block.n_kv_heads));
+        let heads = |block: &BlockSpec| match &block.mixer {
+            // Listed by itself.
+            MixerSpec::GatedDelta(_) => usual,
+            // Having no heads of keys is how recurrent blocks are known.
+            mixer => mixer.attention().map_or((usual.0, 0), |it| (it.n_heads, it.n_kv_heads)),
+        };
+        let (n_heads, n_kv_heads): (Vec<usize>, Vec<usize>) = spec.blocks.iter().map(heads).unzip();
         self.number_of_blocks(keys::N_HEADS, &n_heads);
         self.number_of_blocks(keys::N_KV_HEADS, &n_kv_heads);
         if let Some(first) = blocks.first() {

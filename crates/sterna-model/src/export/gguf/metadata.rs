@@ -36,12 +36,15 @@ pub(super) fn made(
     entries.push("general.type", "model");
     entries.push("general.name", &*name(checkpoint)?);
     let divisors = hyper_parameters(spec, architecture, form, &mut entries);
-    if checkpoint.tokenizer_json()?.is_some() {
-        let tokenizer = Tokenizer::from_checkpoint(checkpoint)?;
-        entries.append(tokenizer.to_gguf(spec.vocab_size)?);
-        if let Some(template) = checkpoint.chat_template()? {
-            entries.push("tokenizer.chat_template", &*template);
-        }
+    if checkpoint.tokenizer_json()?.is_none() {
+        // So llama.cpp loads the file, and takes ids.
+        entries.push("tokenizer.ggml.model", "no_vocab");
+        return Ok((entries, divisors));
+    }
+    let tokenizer = Tokenizer::from_checkpoint(checkpoint)?;
+    entries.append(tokenizer.to_gguf(spec.vocab_size)?);
+    if let Some(template) = checkpoint.chat_template()? {
+        entries.push("tokenizer.chat_template", &*template);
     }
     Ok((entries, divisors))
 }
