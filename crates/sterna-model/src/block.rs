@@ -6,9 +6,9 @@ use crate::feed_forward::{FeedForwardScratch, feed_forward};
 use crate::linear::Linear;
 use crate::mixer::{Mixer, MixerScratch, Pass};
 use crate::rows;
-use crate::spec::BlockSpec;
+use crate::spec::{BlockSpec, MixerSpec};
 use crate::state::MixerState;
-use crate::weights::BlockWeights;
+use crate::weights::{BlockWeights, MixerWeights, TransformerWeights};
 use crate::workspace::sized;
 
 /// Memory that a block computes in; `n` is the number of tokens in a chunk.
@@ -31,6 +31,20 @@ pub(crate) struct Block<'a> {
     pub(crate) weights: &'a BlockWeights<Linear, Vec<f32>>,
     /// Which of the pass's rotations its mixer uses.
     pub(crate) rope: Option<usize>,
+    /// The transformer that its mixer shares with those of other blocks, where they have it.
+    pub(crate) transformer: Option<&'a TransformerWeights<Linear, Vec<f32>>>,
+}
+
+/// The transformer that a block of `spec` shares, which one of `blocks` has.
+pub(crate) fn transformer<'a, L, V>(
+    spec: &BlockSpec,
+    blocks: &'a [BlockWeights<L, V>],
+) -> Option<&'a TransformerWeights<L, V>> {
+    let MixerSpec::Shared(spec) = &spec.mixer else { return None };
+    match &blocks.get(spec.owner)?.mixer {
+        MixerWeights::Shared(weights) => weights.transformer.as_ref(),
+        _ => None,
+    }
 }
 
 impl Block<'_> {
@@ -41,7 +55,13 @@ impl Block<'_> {
         let (c, eps) = (pass.compute, pass.norm_eps);
         let (normed, y) = (sized(normed, x.len()), sized(y, x.len()));
         if let Some(norm) = &weights.mixer_norm {
-            rows::rms_norm(c, x, norm, eps, normed);
+            match self.mixer().prepare(pass, state, x, input, mixer, y) {
+                true => {
+                    ops::add_assign(c.isa, y, x);
+                    rows::rms_norm(c, y, norm, eps, normed);
+                }
+                false => rows::rms_norm(c, x, norm, eps, normed),
+            }
             self.mixer().mix(pass, state, normed, input, mixer, y);
             add(c, x, y, weights.mixer_post_norm.as_deref(), eps, spec.residual_scale);
         }
@@ -74,7 +94,12 @@ impl Block<'_> {
     }
 
     fn mixer(&self) -> Mixer<'_> {
-        Mixer { spec: &self.spec.mixer, weights: &self.weights.mixer, rope: self.rope }
+        Mixer {
+            spec: &self.spec.mixer,
+            weights: &self.weights.mixer,
+            rope: self.rope,
+            transformer: self.transformer,
+        }
     }
 }
 

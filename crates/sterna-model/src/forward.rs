@@ -2,7 +2,7 @@
 
 use sterna_tensor::Compute;
 
-use crate::block::{Block, BlockScratch};
+use crate::block::{self, Block, BlockScratch};
 use crate::error::{ModelError, Result};
 use crate::head;
 use crate::mixer::Pass;
@@ -121,18 +121,29 @@ impl Run<'_, '_> {
         let Model { spec, embedding, weights, ropes } = self.model;
         let c = self.compute;
         let (n_tokens, first) = (tokens.len(), self.state.len());
-        let Workspace { x, block: scratch, ropes: tables, .. } = &mut *self.workspace;
+        let Workspace { x, embedding: start, block: scratch, ropes: tables, .. } = &mut *self.workspace;
         tables.fill(ropes, self.state.regime, first, n_tokens);
-        let pass = Pass { compute: c, norm_eps: spec.norm_eps, first, n_tokens, ropes: tables, inputs: None };
         let x = sized(x, n_tokens * spec.hidden_size);
 
         for (token, row) in tokens.iter().zip(x.chunks_exact_mut(spec.hidden_size)) {
             embedding.row(*token, spec.embedding_scale, row);
         }
         show(&mut self.tap, Site::Embedding, x);
+        let start = if spec.reads_embedding() { sized(start, x.len()) } else { &mut [] };
+        start.copy_from_slice(&x[..start.len()]);
+        let pass = Pass {
+            compute: c,
+            norm_eps: spec.norm_eps,
+            first,
+            n_tokens,
+            ropes: tables,
+            embedding: start,
+            inputs: None,
+        };
         let blocks = spec.blocks.iter().zip(&weights.blocks).zip(&mut self.state.mixers);
         for (i, ((spec, weights), state)) in blocks.enumerate() {
-            Block { spec, weights, rope: ropes.of_block[i] }.run(&pass, state, scratch, x);
+            let transformer = block::transformer(spec, &self.model.weights.blocks);
+            Block { spec, weights, rope: ropes.of_block[i], transformer }.run(&pass, state, scratch, x);
             show(&mut self.tap, Site::Block(i), x);
         }
     }

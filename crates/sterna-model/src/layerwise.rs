@@ -74,12 +74,22 @@ impl Layerwise {
     /// Reads what `checkpoint` says about itself, and finds every tensor.
     ///
     /// # Errors
-    /// Those of [`Spec::of`]; tensors that are missing or of the wrong shape; ternary weights, which are no floats.
+    /// Those of [`Spec::of`]; tensors that are missing or of the wrong shape; ternary weights, which are no floats; blocks
+    /// that share a transformer.
     pub fn open(checkpoint: &Checkpoint) -> Result<Layerwise> {
         let reading = arch::read(checkpoint)?;
         if reading.spec.projections != Projections::Stored {
             let (field, expected) = ("projections", "float weights");
             return Err(ModelError::field(checkpoint.path(), field, expected, "ternary weights"));
+        }
+        if reading.spec.reads_embedding() {
+            let (field, expected) = ("blocks", "blocks with weights of their own");
+            return Err(ModelError::field(
+                checkpoint.path(),
+                field,
+                expected,
+                "a transformer that several share",
+            ));
         }
         weights::assemble(checkpoint, &reading, &CheckOnly)?;
         let weights = weights::assemble(checkpoint, &reading, &Deferred)?;
@@ -247,12 +257,15 @@ impl Layerwise {
         let n_tokens = len / self.spec.hidden_size;
         let LayerwiseScratch { block, ropes } = scratch;
         ropes.fill(&self.ropes, self.spec.regime(n_tokens), 0, n_tokens);
-        (Pass { compute, norm_eps: self.spec.norm_eps, first: 0, n_tokens, ropes, inputs }, block)
+        (
+            Pass { compute, norm_eps: self.spec.norm_eps, first: 0, n_tokens, ropes, embedding: &[], inputs },
+            block,
+        )
     }
 
     fn of<'a>(&'a self, block: &'a RunnableBlock) -> Block<'a> {
         let (spec, rope) = (&self.spec.blocks[block.index], self.ropes.of_block[block.index]);
-        Block { spec, weights: &block.weights, rope }
+        Block { spec, weights: &block.weights, rope, transformer: None }
     }
 
     fn empty_state(&self, block: &RunnableBlock) -> MixerState {

@@ -11,7 +11,7 @@ mod mixer;
 pub use feed_forward::{Activation, DenseSpec, FeedForwardSpec, MoeSpec, Routing};
 pub use mixer::{
     AttentionSpec, GatedDeltaSpec, Mamba1Spec, Mamba2Gate, Mamba2Scales, Mamba2Spec, MixerSpec, ParallelSpec,
-    ShortConvSpec,
+    SharedSpec, ShortConvSpec,
 };
 
 use crate::rope::{Regime, RopeSpec};
@@ -103,6 +103,11 @@ pub enum TernaryStorage {
 }
 
 impl Spec {
+    /// Whether blocks read the embedding beside the residual stream.
+    pub(crate) fn reads_embedding(&self) -> bool {
+        self.blocks.iter().any(|block| matches!(block.mixer, MixerSpec::Shared(_)))
+    }
+
     /// The rotary regime of a sequence of `length` tokens.
     pub fn regime(&self, length: usize) -> Regime {
         match self.blocks.iter().filter_map(BlockSpec::rope).any(|rope| rope.regime(length) == Regime::Long) {

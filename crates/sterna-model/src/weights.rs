@@ -57,6 +57,32 @@ pub enum MixerWeights<L, V> {
     GatedDelta(GatedDeltaWeights<L, V>),
     /// Of attention and Mamba-2 side by side.
     Parallel(ParallelWeights<L, V>),
+    /// Of a transformer that several blocks share, and Mamba-2 after it.
+    Shared(SharedWeights<L, V>),
+}
+
+/// Weights of a transformer that several blocks share, and of Mamba-2 after it.
+#[derive(Debug)]
+pub struct SharedWeights<L, V> {
+    /// Of the transformer, in the block that has them.
+    pub transformer: Option<TransformerWeights<L, V>>,
+    /// Of what adapts it to this block.
+    pub adapters: AdapterWeights<L>,
+    /// Of the recurrence.
+    pub mamba: Mamba2Weights<L, V>,
+}
+
+/// Weights of a transformer that reads the residual stream and the embedding side by side.
+#[derive(Debug)]
+pub struct TransformerWeights<L, V> {
+    /// `[2 * hidden_size]`.
+    pub norm: V,
+    /// Its inputs are `2 * hidden_size` wide.
+    pub attention: AttentionWeights<L, V>,
+    /// `[hidden_size]`.
+    pub feed_forward_norm: V,
+    /// The network after attention.
+    pub feed_forward: DenseWeights<L, V>,
 }
 
 /// Weights of attention and Mamba-2 side by side.
@@ -192,6 +218,30 @@ weights! {
         /// `[hidden_size, values_size]`.
         out: L as linear SsmOut,
     }
+}
+
+/// Weights of what adapts a shared transformer to a block.
+#[derive(Debug)]
+pub struct AdapterWeights<L> {
+    /// Of queries, keys and values.
+    pub qkv: Option<[Adapter<L>; 3]>,
+    /// `[rank, hidden_size]`.
+    pub network_in: L,
+    /// `[intermediate_size, rank]`.
+    pub gate_out: L,
+    /// `[intermediate_size, rank]`.
+    pub up_out: L,
+    /// Takes what the transformer gives back to the stream, `[hidden_size, hidden_size]`.
+    pub out: L,
+}
+
+/// A matrix of low rank, added to another.
+#[derive(Debug)]
+pub struct Adapter<L> {
+    /// `[rank, cols]`.
+    pub down: L,
+    /// `[rows, rank]`.
+    pub up: L,
 }
 
 /// Weights of a feed-forward network.

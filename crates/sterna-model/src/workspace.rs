@@ -9,6 +9,8 @@ use crate::rope::RopeTables;
 pub struct Workspace {
     /// The residual stream, `[n, hidden_size]`.
     pub(crate) x: Vec<f32>,
+    /// Where it began, for networks that read that again, `[n, hidden_size]`.
+    pub(crate) embedding: Vec<f32>,
     pub(crate) block: BlockScratch,
     pub(crate) ropes: RopeTables,
     /// `[n_logits, vocab_size]`.

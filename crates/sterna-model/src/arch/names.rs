@@ -87,6 +87,21 @@ pub(crate) enum Role {
     ConvTaps,
     ConvBias,
     ConvOut,
+    /// Before a transformer that blocks share, of the residual stream and the embedding side by side.
+    TransformerNorm,
+    /// What such a transformer gives, back to the stream.
+    TransformerOut,
+    QAdapterIn,
+    QAdapterOut,
+    KAdapterIn,
+    KAdapterOut,
+    VAdapterIn,
+    VAdapterOut,
+    NetworkAdapterIn,
+    GateAdapterOut,
+    UpAdapterOut,
+    /// Rows of gate and up, in this order.
+    GateUpAdapterOut,
 }
 
 impl Role {

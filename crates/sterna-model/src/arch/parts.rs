@@ -43,6 +43,8 @@ pub(super) struct AttentionRule {
     pub(super) qk_norm: bool,
     pub(super) sub_norm: bool,
     pub(super) output_gate: bool,
+    /// Width of a head; without it, heads share the width of the stream.
+    pub(super) head_dim: Key,
     /// The window of a block.
     pub(super) window: fn(&Fields, usize) -> Result<Option<usize>>,
     /// Whether a block rotates.
@@ -60,6 +62,7 @@ pub(super) const LLAMA: AttentionRule = AttentionRule {
     qk_norm: false,
     sub_norm: false,
     output_gate: false,
+    head_dim: keys::HEAD_DIM,
     window: |_, _| Ok(None),
     rotates: |_, _| Ok(true),
     local_theta: false,
@@ -87,7 +90,7 @@ pub(super) fn attention(fields: &Fields, block: usize, rule: &AttentionRule) -> 
             n_kv_heads,
         ));
     }
-    let head_dim = match fields.opt_size(keys::HEAD_DIM, MAX_HEADS)? {
+    let head_dim = match fields.opt_size(rule.head_dim, MAX_HEADS)? {
         Some(head_dim) => head_dim,
         None if hidden_size.is_multiple_of(n_heads) => hidden_size / n_heads,
         None => {
@@ -136,6 +139,11 @@ pub(super) fn rotates_if_said(fields: &Fields, _: usize) -> Result<bool> {
 
 /// Whether blocks of Granite rotate, under a name that once said whether they were trained beyond their context.
 pub(super) const ROTATES: Key = Key { hf: "", gguf: "rope.scaling.finetuned" };
+
+/// Whether `use_mem_rope` says so (Zamba2).
+pub(super) fn rotates_by_flag(fields: &Fields, _: usize) -> Result<bool> {
+    fields.flag("use_mem_rope", false)
+}
 
 /// Every block has the window (Mistral, Phi-3).
 pub(super) fn window_everywhere(fields: &Fields, _: usize) -> Result<Option<usize>> {

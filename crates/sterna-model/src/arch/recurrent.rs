@@ -2,11 +2,11 @@
 
 use super::Architecture;
 use super::fields::{Fields, Key, Source, keys};
-use super::parts::{Bias, MAX_HEADS, MAX_LAYERS, MAX_WIDTH, attention};
+use super::parts::{Bias, MAX_HEADS, MAX_LAYERS, MAX_WIDTH, attention, dense_of};
 use super::scales::{mamba2_scales, multiplier};
 use crate::error::{ModelError, Result};
 use crate::spec::{
-    GatedDeltaSpec, Mamba1Spec, Mamba2Gate, Mamba2Spec, MixerSpec, ParallelSpec, ShortConvSpec,
+    GatedDeltaSpec, Mamba1Spec, Mamba2Gate, Mamba2Spec, MixerSpec, ParallelSpec, SharedSpec, ShortConvSpec,
 };
 
 /// What a family calls the sizes of Mamba-2, and how it is built.
@@ -175,6 +175,48 @@ fn falcon_gate(fields: &Fields, block: usize) -> Result<Mamba2Gate> {
         (true, true) => Mamba2Gate::AfterNorm,
         (true, false) => Mamba2Gate::ThenNorm,
     })
+}
+
+/// That of Zamba2.
+pub(super) const ZAMBA: Mamba2Rule = Mamba2Rule {
+    n_heads: Key { hf: "n_mamba_heads", ..BAMBA.n_heads },
+    head_dim: "mamba_headdim",
+    n_groups: Key { hf: "mamba_ngroups", ..BAMBA.n_groups },
+    conv_bias: Bias::If("use_conv_bias"),
+    proj_bias: Bias::Never,
+    ..BAMBA
+};
+
+/// Mamba-2, behind one of a few transformers in turn where the block is a hybrid one (Zamba2).
+pub(super) fn mamba2_behind_shared(fields: &Fields, block: usize, row: &Architecture) -> Result<MixerSpec> {
+    const N_TRANSFORMERS: Key = Key { hf: "num_mem_blocks", gguf: "" };
+    const RANK: Key = Key { hf: "adapter_rank", gguf: "" };
+    let mamba = mamba2(fields, block, &row.mamba2)?;
+    let hybrids = hybrid_blocks(fields)?;
+    let Some(turn) = hybrids.iter().position(|hybrid| *hybrid == block) else {
+        return Ok(MixerSpec::Mamba2(mamba));
+    };
+    let width = fields.size_of_block(keys::INTERMEDIATE_SIZE, block, MAX_WIDTH)?;
+    Ok(MixerSpec::Shared(SharedSpec {
+        owner: hybrids[turn % fields.size(N_TRANSFORMERS, MAX_LAYERS)?],
+        attention: attention(fields, block, &row.attention)?,
+        feed_forward: dense_of(fields, block, &row.dense, width)?,
+        adapter_rank: fields.size(RANK, MAX_WIDTH)?,
+        adapts_attention: fields.flag("use_shared_attention_adapter", false)?,
+        mamba,
+    }))
+}
+
+/// The blocks that have a transformer, in order.
+fn hybrid_blocks(fields: &Fields) -> Result<Vec<usize>> {
+    let Some(view) = fields.hf() else { return Ok(Vec::new()) };
+    if let Some(kinds) = view.opt_strs("layers_block_type")? {
+        let is_hybrid = |(block, kind): (usize, &&str)| (*kind == "hybrid").then_some(block);
+        return Ok(kinds.iter().enumerate().filter_map(is_hybrid).collect());
+    }
+    let mut listed = view.opt_usizes("hybrid_layer_ids")?.unwrap_or_default();
+    listed.sort_unstable();
+    Ok(listed)
 }
 
 /// Every block has attention and Mamba-2 (Falcon-H1).

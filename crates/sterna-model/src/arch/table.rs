@@ -269,6 +269,25 @@ pub(super) const TABLE: &[Architecture] = &[
         feed_forward: nemotron_feed_forward,
         ..HYBRID_ROW
     },
+    Architecture {
+        name: "zamba2",
+        hf: &["zamba2"],
+        hf_names: &[exceptions::ZAMBA2],
+        tied_by_default: true,
+        refused_flags: &["add_bias_linear", "use_long_context"],
+        attention: AttentionRule {
+            head_dim: Key { hf: "attention_head_dim", gguf: "" },
+            rotates: rotates_by_flag,
+            // Half of a head's inputs is the embedding again.
+            score_divisor: |_, head_dim| Ok(head_dim as f64 / 2.0),
+            ..UNBIASED
+        },
+        mamba2: ZAMBA,
+        mixer: mamba2_behind_shared,
+        dense: DenseRule { activation: Activation::Gelu, ..UNBIASED_SWIGLU },
+        feed_forward: no_feed_forward,
+        ..HYBRID_ROW
+    },
 ];
 
 /// What `rms_norm_eps` is called where the first Mamba was the model.

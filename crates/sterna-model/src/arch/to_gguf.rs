@@ -127,6 +127,7 @@ impl Writer<'_> {
             MixerSpec::Mamba1(mamba) => self.mamba1(mamba),
             MixerSpec::Mamba2(mamba) => self.mamba2(mamba),
             MixerSpec::Parallel(parallel) => self.mamba2(&parallel.mamba),
+            MixerSpec::Shared(shared) => self.mamba2(&shared.mamba),
             MixerSpec::ShortConv(conv) => self.number(SHORT_CONV_KERNEL, conv.conv_kernel),
             MixerSpec::GatedDelta(delta) => self.gated_delta(delta, spec),
             MixerSpec::None | MixerSpec::Attention(_) => {}

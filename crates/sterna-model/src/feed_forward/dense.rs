@@ -4,19 +4,21 @@ use sterna_tensor::{Activations, ops};
 
 use crate::linear::{Linear, project, project_one};
 use crate::mixer::Pass;
+use crate::mixer::shared::AdapterScratch;
 use crate::rows;
 use crate::spec::DenseSpec;
-use crate::weights::DenseWeights;
+use crate::weights::{AdapterWeights, DenseWeights};
 use crate::workspace::sized;
 
 #[derive(Debug, Default)]
-pub(super) struct Scratch {
+pub(crate) struct Scratch {
     /// `[n, intermediate_size]`.
     gate: Vec<f32>,
     /// `[n, intermediate_size]`.
     up: Vec<f32>,
     /// `[n, intermediate_size]`.
     inner: Vec<f32>,
+    adapter: AdapterScratch,
 }
 
 /// From `x` to `y`, both `[n, hidden_size]` for any `n`.
@@ -24,6 +26,19 @@ pub(super) fn dense(
     pass: &Pass,
     spec: &DenseSpec,
     weights: &DenseWeights<Linear, Vec<f32>>,
+    x: &[f32],
+    input: &mut Activations,
+    scratch: &mut Scratch,
+    y: &mut [f32],
+) {
+    adapted(pass, spec, (weights, None), x, input, scratch, y);
+}
+
+/// As [`dense`], of a network whose gate and up projections may be adapted.
+pub(crate) fn adapted(
+    pass: &Pass,
+    spec: &DenseSpec,
+    (weights, adapters): (&DenseWeights<Linear, Vec<f32>>, Option<&AdapterWeights<Linear>>),
     x: &[f32],
     input: &mut Activations,
     scratch: &mut Scratch,
@@ -38,6 +53,11 @@ pub(super) fn dense(
         Some(gate_weights) => {
             let gate = sized(&mut scratch.gate, len);
             project(c, input, [(gate_weights, &mut *gate), (&weights.up, &mut *up)]);
+            if let Some(AdapterWeights { network_in, gate_out, up_out, .. }) = adapters {
+                scratch.adapter.reduce(pass, x, network_in, input);
+                scratch.adapter.add(pass, gate_out, input, gate);
+                scratch.adapter.add(pass, up_out, input, up);
+            }
             scale(gate, spec.gate_scale);
             let inner = sized(&mut scratch.inner, len);
             rows::gated(c, spec.activation, gate, up, width, inner);

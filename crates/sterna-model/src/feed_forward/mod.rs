@@ -1,6 +1,6 @@
 //! Feed-forward networks: the parts that work on each position alone.
 
-mod dense;
+pub(crate) mod dense;
 mod moe;
 mod router;
 

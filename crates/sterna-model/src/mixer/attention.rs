@@ -4,11 +4,12 @@ use sterna_tensor::Activations;
 use sterna_tensor::ops::{self, AttentionScratch, AttentionShape};
 
 use super::Pass;
+use super::shared::AdapterScratch;
 use crate::kv_cache::KvCache;
 use crate::linear::{Linear, project, project_one};
 use crate::rows;
 use crate::spec::AttentionSpec;
-use crate::weights::AttentionWeights;
+use crate::weights::{Adapter, AttentionWeights};
 use crate::workspace::sized;
 
 #[derive(Debug, Default)]
@@ -24,12 +25,15 @@ pub(super) struct Scratch {
     /// Values mixed by the scores, `[n, n_heads * head_dim]`.
     mixed: Vec<f32>,
     scores: AttentionScratch,
+    adapter: AdapterScratch,
 }
 
 /// The attention of one block.
 pub(super) struct Layer<'a> {
     pub(super) spec: &'a AttentionSpec,
     pub(super) weights: &'a AttentionWeights<Linear, Vec<f32>>,
+    /// Of queries, keys and values.
+    pub(super) adapters: Option<&'a [Adapter<Linear>; 3]>,
     /// The table it rotates by, if it rotates.
     pub(super) rope: Option<usize>,
 }
@@ -54,6 +58,11 @@ impl Layer<'_> {
         project(c, input, [(&weights.q, &mut *q), (&weights.k, &mut *k), (&weights.v, &mut *v)]);
         if let Some(weights) = &weights.gate {
             project(c, input, [(weights, sized(&mut scratch.gate, n * spec.q_size()))]);
+        }
+        if let Some([of_q, of_k, of_v]) = self.adapters {
+            scratch.adapter.adapt(pass, of_q, x, input, q);
+            scratch.adapter.adapt(pass, of_k, x, input, k);
+            scratch.adapter.adapt(pass, of_v, x, input, v);
         }
         if let (Some(q_norm), Some(k_norm)) = (&weights.q_norm, &weights.k_norm) {
             rows::rms_norm_in_place(c, q, q_norm, pass.norm_eps);

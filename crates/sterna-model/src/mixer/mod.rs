@@ -9,6 +9,7 @@ pub(crate) mod gated_delta;
 pub(crate) mod mamba1;
 pub(crate) mod mamba2;
 pub(crate) mod parallel;
+pub(crate) mod shared;
 mod short_conv;
 
 use std::cell::RefCell;
@@ -19,7 +20,7 @@ use crate::linear::Linear;
 use crate::rope::RopeTables;
 use crate::spec::MixerSpec;
 use crate::state::{MixerState, Recurrent};
-use crate::weights::MixerWeights;
+use crate::weights::{MixerWeights, TransformerWeights};
 
 /// What all parts of a forward pass over one chunk share.
 pub(crate) struct Pass<'a> {
@@ -30,6 +31,8 @@ pub(crate) struct Pass<'a> {
     /// Tokens in the chunk.
     pub(crate) n_tokens: usize,
     pub(crate) ropes: &'a RopeTables,
+    /// Where the residual stream began, `[n_tokens, hidden_size]`; empty where no block reads it.
+    pub(crate) embedding: &'a [f32],
     /// Shown the inputs of linear layers.
     pub(crate) inputs: Option<&'a RefCell<InputTap<'a>>>,
 }
@@ -45,6 +48,7 @@ pub(crate) struct MixerScratch {
     mamba1: mamba1::Scratch,
     mamba2: mamba2::Scratch,
     parallel: parallel::Scratch,
+    shared: shared::Scratch,
     short_conv: short_conv::Scratch,
 }
 
@@ -55,9 +59,35 @@ pub(crate) struct Mixer<'a> {
     pub(crate) weights: &'a MixerWeights<Linear, Vec<f32>>,
     /// Which of the pass's rotations it uses.
     pub(crate) rope: Option<usize>,
+    /// The transformer that it shares with other blocks.
+    pub(crate) transformer: Option<&'a TransformerWeights<Linear, Vec<f32>>>,
 }
 
 impl Mixer<'_> {
+    /// What is to be added to the residual stream `x` before it is normed for the mixer, into `y`; both `[n, hidden_size]`.
+    /// Says whether there is such a thing.
+    pub(crate) fn prepare(
+        self,
+        pass: &Pass,
+        state: &mut MixerState,
+        x: &[f32],
+        input: &mut Activations,
+        scratch: &mut MixerScratch,
+        y: &mut [f32],
+    ) -> bool {
+        let (MixerSpec::Shared(spec), MixerWeights::Shared(weights), MixerState::Parallel(cache, _)) =
+            (self.spec, self.weights, state)
+        else {
+            return false;
+        };
+        let Some(transformer) = self.transformer.or(weights.transformer.as_ref()) else { return false };
+        let (adapters, rope) = (&weights.adapters, self.rope);
+        let layer = shared::Layer { spec, weights: transformer, adapters, rope };
+        let scratch = (&mut scratch.shared, &mut scratch.attention);
+        layer.run(pass, cache, (x, pass.embedding), input, scratch, y);
+        true
+    }
+
     /// From `x` to `y`, both `[n, hidden_size]`.
     pub(crate) fn mix(
         self,
@@ -71,7 +101,7 @@ impl Mixer<'_> {
         match (self.spec, self.weights, state) {
             (MixerSpec::None, MixerWeights::None, MixerState::None) => y.fill(0.0),
             (MixerSpec::Attention(spec), MixerWeights::Attention(weights), MixerState::Attention(cache)) => {
-                let layer = attention::Layer { spec, weights, rope: self.rope };
+                let layer = attention::Layer { spec, weights, adapters: None, rope: self.rope };
                 layer.mix(pass, cache, x, input, &mut scratch.attention, y);
             }
             (
@@ -114,6 +144,14 @@ impl Mixer<'_> {
                 let layer = parallel::Layer { spec, weights, rope: self.rope };
                 let scratch = (&mut scratch.parallel, &mut scratch.attention, &mut scratch.mamba2);
                 layer.mix(pass, (cache, state), x, input, scratch, y);
+            }
+            (
+                MixerSpec::Shared(spec),
+                MixerWeights::Shared(weights),
+                MixerState::Parallel(_, Recurrent::Mamba2(state)),
+            ) => {
+                let layer = mamba2::Layer { spec: &spec.mamba, weights: &weights.mamba };
+                layer.mix(pass, state, x, input, &mut scratch.mamba2, y);
             }
             _ => unreachable!("weights and state are made by the spec"),
         }

@@ -42,7 +42,8 @@ impl Layer<'_> {
     ) {
         let Layer { spec, weights, rope } = *self;
         let (c, scaled) = (pass.compute, sized(&mut scratch.x, x.len()));
-        let attention = attention::Layer { spec: &spec.attention, weights: &weights.attention, rope };
+        let attention =
+            attention::Layer { spec: &spec.attention, weights: &weights.attention, adapters: None, rope };
         scale_into(x, spec.attention_in, scaled);
         attention.mix(pass, cache, scaled, input, of_attention, y);
         ops::scale(y, spec.attention_out);

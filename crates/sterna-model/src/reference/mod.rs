@@ -13,6 +13,7 @@
 mod attention;
 mod feed_forward;
 mod recurrent;
+mod shared;
 
 use sterna_formats::{Checkpoint, Tensor};
 
@@ -75,8 +76,9 @@ impl Reference {
             x.extend(row.iter().map(|value| value * spec.embedding_scale));
         }
         tap.observe(Site::Embedding, &x);
+        let start = x.clone();
         for (i, (block, weights)) in spec.blocks.iter().zip(&self.weights.blocks).enumerate() {
-            self.block(block, weights, &mut x);
+            self.block(block, weights, &start, &mut x);
             tap.observe(Site::Block(i), &x);
         }
         let x = rms_norm(&x, &self.weights.final_norm, spec.norm_eps);
@@ -91,8 +93,14 @@ impl Reference {
         Ok(logits)
     }
 
-    /// Adds what one block makes of `x` `[n, hidden_size]` to it.
-    fn block(&self, spec: &BlockSpec, weights: &BlockWeights<Linear, Vec<f32>>, x: &mut [f32]) {
+    /// Adds what one block makes of `x` `[n, hidden_size]` to it; `start` is what `x` was before all blocks.
+    fn block(
+        &self,
+        spec: &BlockSpec,
+        weights: &BlockWeights<Linear, Vec<f32>>,
+        start: &[f32],
+        x: &mut [f32],
+    ) {
         let eps = self.spec.norm_eps;
         let regime = self.regime(x.len() / self.spec.hidden_size);
         if let Some(norm) = &weights.mixer_norm {
@@ -112,6 +120,13 @@ impl Reference {
                 }
                 (MixerSpec::GatedDelta(spec), MixerWeights::GatedDelta(weights)) => {
                     recurrent::gated_delta(spec, weights, &normed, eps)
+                }
+                (MixerSpec::Shared(spec), MixerWeights::Shared(weights)) => {
+                    let MixerWeights::Shared(owner) = &self.weights.blocks[spec.owner].mixer else { return };
+                    let Some(transformer) = &owner.transformer else { return };
+                    let mut read = shared::transformer(spec, transformer, weights, (x, start), eps, regime);
+                    add(&mut read, x, 1.0);
+                    recurrent::mamba2(&spec.mamba, &weights.mamba, &rms_norm(&read, norm, eps), eps)
                 }
                 (MixerSpec::Parallel(spec), MixerWeights::Parallel(weights)) => {
                     let scaled = |factor: f32| normed.iter().map(|x| x * factor).collect::<Vec<f32>>();
@@ -154,6 +169,7 @@ impl Reference {
 }
 
 /// A linear layer: `y = x · wᵀ · scale + bias`.
+#[derive(Clone)]
 struct Linear {
     /// `[rows, cols]`.
     weight: Vec<f32>,

@@ -63,6 +63,7 @@ fn width(mixer: &MixerSpec) -> usize {
         MixerSpec::Mamba1(spec) => spec.inner_size,
         MixerSpec::Mamba2(spec) => spec.inner_size(),
         MixerSpec::Parallel(spec) => spec.mamba.inner_size(),
+        MixerSpec::Shared(spec) => spec.mamba.inner_size().max(spec.feed_forward.intermediate_size),
         MixerSpec::GatedDelta(spec) => spec.values_size(),
     })
 }
@@ -75,6 +76,10 @@ fn recurrent_floats(mixer: &MixerSpec, hidden_size: usize) -> usize {
         MixerSpec::Mamba1(spec) => 5 * spec.inner_size + 2 * (spec.dt_rank + 2 * spec.state_size),
         MixerSpec::Mamba2(spec) => mamba2(spec),
         MixerSpec::Parallel(spec) => mamba2(&spec.mamba) + 2 * hidden_size,
+        // The embedding, it beside the stream, normed, and what the transformer makes of them.
+        MixerSpec::Shared(spec) => {
+            mamba2(&spec.mamba) + 5 * hidden_size + 3 * spec.feed_forward.intermediate_size
+        }
         MixerSpec::ShortConv(_) => 4 * hidden_size,
         MixerSpec::GatedDelta(spec) => 6 * spec.keys_size() + 5 * spec.values_size(),
     }

@@ -1,5 +1,6 @@
 //! The parts of a network that mix positions.
 
+use super::DenseSpec;
 use crate::rope::RopeSpec;
 
 /// The part of a block that mixes positions.
@@ -20,6 +21,8 @@ pub enum MixerSpec {
     GatedDelta(GatedDeltaSpec),
     /// Attention and state-space duality side by side.
     Parallel(ParallelSpec),
+    /// A transformer that several blocks share, and state-space duality after it.
+    Shared(SharedSpec),
 }
 
 impl MixerSpec {
@@ -28,6 +31,7 @@ impl MixerSpec {
         match self {
             MixerSpec::Attention(spec) => Some(spec),
             MixerSpec::Parallel(spec) => Some(&spec.attention),
+            MixerSpec::Shared(spec) => Some(&spec.attention),
             _ => None,
         }
     }
@@ -42,6 +46,7 @@ impl MixerSpec {
             }
             MixerSpec::Mamba2(spec) => spec.state_len(),
             MixerSpec::Parallel(spec) => spec.mamba.state_len(),
+            MixerSpec::Shared(spec) => spec.mamba.state_len(),
             MixerSpec::ShortConv(spec) => history(spec.conv_kernel, spec.width),
             MixerSpec::GatedDelta(spec) => {
                 spec.values_size() * spec.key_dim
@@ -201,6 +206,24 @@ pub struct ParallelSpec {
     pub mamba_in: f32,
     /// Factor on what it gives.
     pub mamba_out: f32,
+}
+
+/// A transformer over the residual stream and the embedding side by side, whose weights several blocks share and each adapts
+/// by matrices of low rank; what it gives is added to what Mamba-2 reads (Zamba2, arXiv:2411.15242).
+#[derive(Debug, Clone, PartialEq)]
+pub struct SharedSpec {
+    /// The block that has the weights of the transformer: this one, or one before it.
+    pub owner: usize,
+    /// Attention, which reads twice the width of the stream.
+    pub attention: AttentionSpec,
+    /// The network after it.
+    pub feed_forward: DenseSpec,
+    /// Rank of the adapters.
+    pub adapter_rank: usize,
+    /// Queries, keys and values are adapted, not the network alone.
+    pub adapts_attention: bool,
+    /// The recurrence.
+    pub mamba: Mamba2Spec,
 }
 
 /// What happens to the output `y` of the recurrence and its gate `z`; norms are over each group's share of the width.

@@ -32,6 +32,10 @@ impl MixerState {
                 let mamba = Recurrent::Mamba2(Mamba2State::new(&spec.mamba));
                 return MixerState::Parallel(cache(&spec.attention), mamba);
             }
+            MixerSpec::Shared(spec) => {
+                let mamba = Recurrent::Mamba2(Mamba2State::new(&spec.mamba));
+                return MixerState::Parallel(cache(&spec.attention), mamba);
+            }
             MixerSpec::Mamba1(spec) => Recurrent::Mamba1(Mamba1State::new(spec)),
             MixerSpec::Mamba2(spec) => Recurrent::Mamba2(Mamba2State::new(spec)),
             MixerSpec::ShortConv(spec) => Recurrent::ShortConv(ConvState::new(spec.conv_kernel, spec.width)),
@@ -106,6 +110,9 @@ impl MixerState {
                 _ => false,
             },
             (MixerState::Parallel(cache, Recurrent::Mamba2(state)), MixerSpec::Parallel(spec)) => {
+                cache.fits(&spec.attention) && state.fits(&spec.mamba)
+            }
+            (MixerState::Parallel(cache, Recurrent::Mamba2(state)), MixerSpec::Shared(spec)) => {
                 cache.fits(&spec.attention) && state.fits(&spec.mamba)
             }
             _ => false,

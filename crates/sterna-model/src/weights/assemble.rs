@@ -166,7 +166,21 @@ impl<'a, L: Leaves> Finder<'a, L> {
     }
 
     fn name(&self, role: Role) -> String {
-        self.reading.names.of(role, self.block)
+        let name = self.reading.names.of(role, self.block);
+        match &self.reading.spec.blocks[self.block].mixer {
+            MixerSpec::Shared(spec) => {
+                let name = name.replace("{mamba}", "mamba_decoder.");
+                let name = name.replace("{owner}", &spec.owner.to_string());
+                name.replace("{use}", &self.n_shared_before().to_string())
+            }
+            _ => name.replace("{mamba}", ""),
+        }
+    }
+
+    /// Blocks before this one that have a transformer that is shared.
+    fn n_shared_before(&self) -> usize {
+        let blocks = &self.spec().blocks[..self.block];
+        blocks.iter().filter(|block| matches!(block.mixer, MixerSpec::Shared(_))).count()
     }
 
     fn norm(&self, role: Role, len: usize) -> Result<Vector<L>> {

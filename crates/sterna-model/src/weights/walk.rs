@@ -3,7 +3,10 @@
 
 use std::convert::Infallible;
 
-use super::{BlockWeights, DenseWeights, FeedForwardWeights, MixerWeights, MoeWeights, ParallelWeights};
+use super::{
+    Adapter, AdapterWeights, BlockWeights, DenseWeights, FeedForwardWeights, MixerWeights, MoeWeights,
+    ParallelWeights, SharedWeights, TransformerWeights,
+};
 use crate::arch::names::Role;
 
 /// What a tensor of a block is for.
@@ -121,6 +124,7 @@ impl<L, V> BlockWeights<L, V> {
                 MixerWeights::Mamba1(weights) => MixerWeights::Mamba1(weights.as_ref()),
                 MixerWeights::Mamba2(weights) => MixerWeights::Mamba2(weights.as_ref()),
                 MixerWeights::ShortConv(weights) => MixerWeights::ShortConv(weights.as_ref()),
+                MixerWeights::Shared(weights) => MixerWeights::Shared(weights.as_ref()),
                 MixerWeights::GatedDelta(weights) => MixerWeights::GatedDelta(weights.as_ref()),
                 MixerWeights::Parallel(ParallelWeights { attention, mamba }) => {
                     let (attention, mamba) = (attention.as_ref(), mamba.as_ref());
@@ -154,6 +158,7 @@ impl<L, V> BlockWeights<L, V> {
                 MixerWeights::Mamba1(weights) => MixerWeights::Mamba1(weights.as_mut()),
                 MixerWeights::Mamba2(weights) => MixerWeights::Mamba2(weights.as_mut()),
                 MixerWeights::ShortConv(weights) => MixerWeights::ShortConv(weights.as_mut()),
+                MixerWeights::Shared(weights) => MixerWeights::Shared(weights.as_mut()),
                 MixerWeights::GatedDelta(weights) => MixerWeights::GatedDelta(weights.as_mut()),
                 MixerWeights::Parallel(ParallelWeights { attention, mamba }) => {
                     let (attention, mamba) = (attention.as_mut(), mamba.as_mut());
@@ -196,6 +201,7 @@ impl<L, V> BlockWeights<L, V> {
                 MixerWeights::Mamba1(weights) => MixerWeights::Mamba1(weights.map(to)?),
                 MixerWeights::Mamba2(weights) => MixerWeights::Mamba2(weights.map(to)?),
                 MixerWeights::ShortConv(weights) => MixerWeights::ShortConv(weights.map(to)?),
+                MixerWeights::Shared(weights) => MixerWeights::Shared(weights.map(to)?),
                 MixerWeights::GatedDelta(weights) => MixerWeights::GatedDelta(weights.map(to)?),
                 MixerWeights::Parallel(ParallelWeights { attention, mamba }) => {
                     let (attention, mamba) = (attention.map(to)?, mamba.map(to)?);
@@ -221,6 +227,91 @@ impl<L, V: Clone> BlockWeights<L, V> {
     /// The first that `f` gives.
     pub fn try_map<M, E>(&self, f: &mut impl FnMut(&L) -> Result<M, E>) -> Result<BlockWeights<M, V>, E> {
         self.as_ref().map(&mut Linears(f))
+    }
+}
+
+impl<L, V> SharedWeights<L, V> {
+    fn as_ref(&self) -> SharedWeights<&L, &V> {
+        SharedWeights {
+            transformer: self.transformer.as_ref().map(|transformer| TransformerWeights {
+                norm: &transformer.norm,
+                attention: transformer.attention.as_ref(),
+                feed_forward_norm: &transformer.feed_forward_norm,
+                feed_forward: transformer.feed_forward.as_ref(),
+            }),
+            adapters: self.adapters.as_ref(),
+            mamba: self.mamba.as_ref(),
+        }
+    }
+
+    fn as_mut(&mut self) -> SharedWeights<&mut L, &mut V> {
+        SharedWeights {
+            transformer: self.transformer.as_mut().map(|transformer| TransformerWeights {
+                norm: &mut transformer.norm,
+                attention: transformer.attention.as_mut(),
+                feed_forward_norm: &mut transformer.feed_forward_norm,
+                feed_forward: transformer.feed_forward.as_mut(),
+            }),
+            adapters: self.adapters.as_mut(),
+            mamba: self.mamba.as_mut(),
+        }
+    }
+
+    fn map<M: Mapping<L, V>>(self, to: &mut M) -> Result<SharedWeights<M::Linear, M::Vector>, M::Error> {
+        let transformer = self.transformer.map(|transformer| {
+            Ok(TransformerWeights {
+                norm: to.vector(Seat { role: Role::TransformerNorm, expert: 0 }, transformer.norm)?,
+                attention: transformer.attention.map(to)?,
+                feed_forward_norm: to
+                    .vector(Seat { role: Role::FeedForwardNorm, expert: 0 }, transformer.feed_forward_norm)?,
+                feed_forward: transformer.feed_forward.map(to)?,
+            })
+        });
+        let transformer = transformer.transpose()?;
+        let adapters = self.adapters.map(|role, linear| to.linear(Seat { role, expert: 0 }, linear))?;
+        Ok(SharedWeights { transformer, adapters, mamba: self.mamba.map(to)? })
+    }
+}
+
+impl<L> AdapterWeights<L> {
+    fn as_ref(&self) -> AdapterWeights<&L> {
+        AdapterWeights {
+            qkv: self.qkv.as_ref().map(|qkv| qkv.each_ref().map(|Adapter { down, up }| Adapter { down, up })),
+            network_in: &self.network_in,
+            gate_out: &self.gate_out,
+            up_out: &self.up_out,
+            out: &self.out,
+        }
+    }
+
+    fn as_mut(&mut self) -> AdapterWeights<&mut L> {
+        AdapterWeights {
+            qkv: self.qkv.as_mut().map(|qkv| qkv.each_mut().map(|Adapter { down, up }| Adapter { down, up })),
+            network_in: &mut self.network_in,
+            gate_out: &mut self.gate_out,
+            up_out: &mut self.up_out,
+            out: &mut self.out,
+        }
+    }
+
+    fn map<M, E>(self, mut to: impl FnMut(Role, L) -> Result<M, E>) -> Result<AdapterWeights<M>, E> {
+        let mut adapter = |Adapter { down, up }, roles: [Role; 2]| {
+            Ok(Adapter { down: to(roles[0], down)?, up: to(roles[1], up)? })
+        };
+        let qkv = self.qkv.map(|[q, k, v]| {
+            Ok([
+                adapter(q, [Role::QAdapterIn, Role::QAdapterOut])?,
+                adapter(k, [Role::KAdapterIn, Role::KAdapterOut])?,
+                adapter(v, [Role::VAdapterIn, Role::VAdapterOut])?,
+            ])
+        });
+        Ok(AdapterWeights {
+            qkv: qkv.transpose()?,
+            network_in: to(Role::NetworkAdapterIn, self.network_in)?,
+            gate_out: to(Role::GateAdapterOut, self.gate_out)?,
+            up_out: to(Role::UpAdapterOut, self.up_out)?,
+            out: to(Role::TransformerOut, self.out)?,
+        })
     }
 }
 

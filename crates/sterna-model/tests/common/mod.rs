@@ -31,8 +31,16 @@ pub const ATTENTION_CHECKPOINTS: [&str; 18] = [
 ];
 
 /// Those with recurrences.
-pub const HYBRID_CHECKPOINTS: [&str; 6] =
-    ["bamba", "granitemoehybrid_dense", "granitemoehybrid_moe", "mamba2", "nemotron_h", "nemotron_h_moe"];
+pub const HYBRID_CHECKPOINTS: [&str; 8] = [
+    "bamba",
+    "granitemoehybrid_dense",
+    "granitemoehybrid_moe",
+    "mamba2",
+    "nemotron_h",
+    "nemotron_h_moe",
+    "zamba2_2blocks",
+    "zamba2_adapter",
+];
 
 /// Those with recurrences that a GGUF file can express, and what llama.cpp calls the family.
 pub const GGUF_HYBRIDS: [(&str, &str); 11] = [

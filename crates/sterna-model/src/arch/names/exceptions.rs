@@ -86,6 +86,27 @@ pub(in crate::arch) const NEMOTRON: Vocabulary = &[
     (Role::SharedDown, "layers.{i}.mixer.shared_experts.down_proj.weight"),
 ];
 
+/// Of Zamba2. `{mamba}` is where a block has its recurrence, `{owner}` the block that has the weights that it shares.
+pub(in crate::arch) const ZAMBA2: Vocabulary = &[
+    (Role::FinalNorm, "final_layernorm.weight"),
+    (Role::MixerNorm, "layers.{i}.{mamba}input_layernorm.weight"),
+    (Role::SsmIn, "layers.{i}.{mamba}mamba.in_proj.weight"),
+    (Role::SsmConv, "layers.{i}.{mamba}mamba.conv1d.weight"),
+    (Role::SsmConvBias, "layers.{i}.{mamba}mamba.conv1d.bias"),
+    (Role::SsmDtBias, "layers.{i}.{mamba}mamba.dt_bias"),
+    (Role::SsmA, "layers.{i}.{mamba}mamba.A_log"),
+    (Role::SsmD, "layers.{i}.{mamba}mamba.D"),
+    (Role::SsmNorm, "layers.{i}.{mamba}mamba.norm.weight"),
+    (Role::SsmOut, "layers.{i}.{mamba}mamba.out_proj.weight"),
+    (Role::Q, "layers.{owner}.shared_transformer.self_attn.q_proj.weight"),
+    (Role::K, "layers.{owner}.shared_transformer.self_attn.k_proj.weight"),
+    (Role::V, "layers.{owner}.shared_transformer.self_attn.v_proj.weight"),
+    (Role::O, "layers.{owner}.shared_transformer.self_attn.o_proj.weight"),
+    (Role::FeedForwardNorm, "layers.{owner}.shared_transformer.pre_ff_layernorm.weight"),
+    (Role::GateUp, "layers.{owner}.shared_transformer.feed_forward.gate_up_proj.weight"),
+    (Role::Down, "layers.{owner}.shared_transformer.feed_forward.down_proj.weight"),
+];
+
 /// Of Qwen3-Next's gated delta rule.
 pub(in crate::arch) const LINEAR_ATTENTION: Vocabulary = &[
     (Role::SsmConv, "layers.{i}.linear_attn.conv1d.weight"),

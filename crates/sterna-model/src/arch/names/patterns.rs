@@ -52,6 +52,33 @@ pub(super) fn hf_pattern(role: Role) -> Pattern {
         Role::ConvTaps => "layers.{i}.conv.conv.weight",
         Role::ConvBias => "layers.{i}.conv.conv.bias",
         Role::ConvOut => "layers.{i}.conv.out_proj.weight",
+        Role::TransformerNorm => "layers.{owner}.shared_transformer.input_layernorm.weight",
+        Role::TransformerOut => "layers.{i}.linear.weight",
+        Role::QAdapterIn => {
+            "layers.{owner}.shared_transformer.self_attn.linear_q_adapter_list.{use}.0.weight"
+        }
+        Role::QAdapterOut => {
+            "layers.{owner}.shared_transformer.self_attn.linear_q_adapter_list.{use}.1.weight"
+        }
+        Role::KAdapterIn => {
+            "layers.{owner}.shared_transformer.self_attn.linear_k_adapter_list.{use}.0.weight"
+        }
+        Role::KAdapterOut => {
+            "layers.{owner}.shared_transformer.self_attn.linear_k_adapter_list.{use}.1.weight"
+        }
+        Role::VAdapterIn => {
+            "layers.{owner}.shared_transformer.self_attn.linear_v_adapter_list.{use}.0.weight"
+        }
+        Role::VAdapterOut => {
+            "layers.{owner}.shared_transformer.self_attn.linear_v_adapter_list.{use}.1.weight"
+        }
+        Role::NetworkAdapterIn => {
+            "layers.{owner}.shared_transformer.feed_forward.gate_up_proj_adapter_list.{use}.0.weight"
+        }
+        Role::GateUpAdapterOut => {
+            "layers.{owner}.shared_transformer.feed_forward.gate_up_proj_adapter_list.{use}.1.weight"
+        }
+        Role::GateAdapterOut | Role::UpAdapterOut => "",
         Role::SsmIn => "layers.{i}.mamba.in_proj.weight",
         Role::SsmConv => "layers.{i}.mamba.conv1d.weight",
         Role::SsmConvBias => "layers.{i}.mamba.conv1d.bias",
@@ -123,6 +150,18 @@ pub(super) fn gguf_pattern(role: Role) -> Pattern {
         Role::ConvOut => "blk.{i}.shortconv.out_proj.weight",
         Role::SsmInXbc => "blk.{i}.ssm_in_xbc.weight",
         Role::SsmInDt => "blk.{i}.ssm_in_dt.weight",
+        Role::TransformerNorm => "blk.{i}.shared_norm.weight",
+        Role::TransformerOut => "blk.{i}.shared_out.weight",
+        Role::QAdapterIn => "blk.{i}.adapter_q_in.weight",
+        Role::QAdapterOut => "blk.{i}.adapter_q_out.weight",
+        Role::KAdapterIn => "blk.{i}.adapter_k_in.weight",
+        Role::KAdapterOut => "blk.{i}.adapter_k_out.weight",
+        Role::VAdapterIn => "blk.{i}.adapter_v_in.weight",
+        Role::VAdapterOut => "blk.{i}.adapter_v_out.weight",
+        Role::NetworkAdapterIn => "blk.{i}.adapter_ffn_in.weight",
+        Role::GateAdapterOut => "blk.{i}.adapter_gate_out.weight",
+        Role::UpAdapterOut => "blk.{i}.adapter_up_out.weight",
+        Role::GateUpAdapterOut => "",
         Role::SsmIn => "blk.{i}.ssm_in.weight",
         Role::SsmConv => "blk.{i}.ssm_conv1d.weight",
         Role::SsmConvBias => "blk.{i}.ssm_conv1d.bias",
@@ -203,4 +242,15 @@ pub(super) const ROLES: &[Role] = &[
     Role::ConvTaps,
     Role::ConvBias,
     Role::ConvOut,
+    Role::TransformerNorm,
+    Role::TransformerOut,
+    Role::QAdapterIn,
+    Role::QAdapterOut,
+    Role::KAdapterIn,
+    Role::KAdapterOut,
+    Role::VAdapterIn,
+    Role::VAdapterOut,
+    Role::NetworkAdapterIn,
+    Role::GateAdapterOut,
+    Role::UpAdapterOut,
 ];

@@ -110,6 +110,7 @@ fn conv_kernel(mixer: &MixerSpec) -> Option<usize> {
         MixerSpec::Mamba1(spec) => Some(spec.conv_kernel),
         MixerSpec::Mamba2(spec) => Some(spec.conv_kernel),
         MixerSpec::Parallel(spec) => Some(spec.mamba.conv_kernel),
+        MixerSpec::Shared(spec) => Some(spec.mamba.conv_kernel),
         MixerSpec::GatedDelta(spec) => Some(spec.conv_kernel),
         MixerSpec::ShortConv(spec) => Some(spec.conv_kernel),
         MixerSpec::None | MixerSpec::Attention(_) => None,

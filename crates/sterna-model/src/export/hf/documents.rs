@@ -93,7 +93,7 @@ fn from_gguf(
     config.extend(["bos_token_id", "eos_token_id", "pad_token_id"].map(|id| (id.to_owned(), Value::Null)));
     let document = |name: &str, bytes: Vec<u8>| Document { name: name.to_owned(), bytes: bytes.into() };
     // A file of weights alone is a model too.
-    if metadata.value("tokenizer.ggml.model").is_none() {
+    if matches!(metadata.get::<&str>("tokenizer.ggml.model")?, None | Some("no_vocab")) {
         return Ok(vec![document(CONFIG, pretty(config))]);
     }
     let tokenizer = Tokenizer::from_gguf(metadata)?;

@@ -20,7 +20,7 @@ impl<L: Leaves> Finder<'_, L> {
         })
     }
 
-    fn dense(&self, spec: &DenseSpec) -> Result<DenseWeights<Linear<L>, Vector<L>>> {
+    pub(super) fn dense(&self, spec: &DenseSpec) -> Result<DenseWeights<Linear<L>, Vector<L>>> {
         self.network(spec, |role| role)
     }
 

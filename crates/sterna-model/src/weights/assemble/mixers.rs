@@ -4,35 +4,43 @@ use sterna_formats::RowOrder;
 
 use super::{Finder, Leaves, Linear, LinearTensors, Vector};
 use crate::arch::names::{Names, Role};
-use crate::error::Result;
+use crate::error::{ModelError, Result};
 use crate::spec::{
-    AttentionSpec, GatedDeltaSpec, Mamba1Spec, Mamba2Gate, Mamba2Spec, MixerSpec, ShortConvSpec,
+    AttentionSpec, GatedDeltaSpec, Mamba1Spec, Mamba2Gate, Mamba2Spec, MixerSpec, SharedSpec, ShortConvSpec,
 };
 use crate::weights::{
-    AttentionWeights, GatedDeltaWeights, Mamba1Weights, Mamba2Weights, MixerWeights, ParallelWeights,
-    ShortConvWeights, VectorForm,
+    Adapter, AdapterWeights, AttentionWeights, GatedDeltaWeights, Mamba1Weights, Mamba2Weights, MixerWeights,
+    ParallelWeights, SharedWeights, ShortConvWeights, TransformerWeights, VectorForm,
 };
 
 impl<L: Leaves> Finder<'_, L> {
     pub(super) fn mixer(&self, spec: &MixerSpec) -> Result<MixerWeights<Linear<L>, Vector<L>>> {
         Ok(match spec {
             MixerSpec::None => MixerWeights::None,
-            MixerSpec::Attention(spec) => MixerWeights::Attention(self.attention(spec)?),
+            MixerSpec::Attention(spec) => {
+                MixerWeights::Attention(self.attention(spec, self.spec().hidden_size)?)
+            }
+            MixerSpec::Shared(spec) => MixerWeights::Shared(self.shared(spec)?),
             MixerSpec::Mamba1(spec) => MixerWeights::Mamba1(self.mamba1(spec)?),
             MixerSpec::Mamba2(spec) => MixerWeights::Mamba2(self.mamba2(spec)?),
             MixerSpec::ShortConv(spec) => MixerWeights::ShortConv(self.short_conv(spec)?),
             MixerSpec::GatedDelta(spec) => MixerWeights::GatedDelta(self.gated_delta(spec)?),
             MixerSpec::Parallel(spec) => MixerWeights::Parallel(ParallelWeights {
-                attention: self.attention(&spec.attention)?,
+                attention: self.attention(&spec.attention, self.spec().hidden_size)?,
                 mamba: self.mamba2(&spec.mamba)?,
             }),
         })
     }
 
-    fn attention(&self, spec: &AttentionSpec) -> Result<AttentionWeights<Linear<L>, Vector<L>>> {
+    /// `width` is that of what it reads.
+    fn attention(
+        &self,
+        spec: &AttentionSpec,
+        width: usize,
+    ) -> Result<AttentionWeights<Linear<L>, Vector<L>>> {
         let hidden_size = self.spec().hidden_size;
         let (q_size, kv_size) = (spec.q_size(), spec.kv_size());
-        let mut parts = self.parts(Role::Q, Role::Qkv, q_size + 2 * kv_size, hidden_size, spec.qkv_bias)?;
+        let mut parts = self.parts(Role::Q, Role::Qkv, q_size + 2 * kv_size, width, spec.qkv_bias)?;
         let (mut q, gate) = match spec.output_gate {
             true => {
                 // Each head of the tensor is a query and a gate.
@@ -59,6 +67,47 @@ impl<L: Leaves> Finder<'_, L> {
             q_norm: self.norm_if(spec.qk_norm, Role::QNorm, spec.head_dim)?,
             k_norm: self.norm_if(spec.qk_norm, Role::KNorm, spec.head_dim)?,
             sub_norm: self.norm_if(spec.sub_norm, Role::AttentionSubNorm, q_size)?,
+        })
+    }
+
+    fn shared(&self, spec: &SharedSpec) -> Result<SharedWeights<Linear<L>, Vector<L>>> {
+        let transformer = if spec.owner == self.block { Some(self.transformer(spec)?) } else { None };
+        Ok(SharedWeights { transformer, adapters: self.adapters(spec)?, mamba: self.mamba2(&spec.mamba)? })
+    }
+
+    fn transformer(&self, spec: &SharedSpec) -> Result<TransformerWeights<Linear<L>, Vector<L>>> {
+        let hidden_size = self.spec().hidden_size;
+        Ok(TransformerWeights {
+            norm: self.norm(Role::TransformerNorm, 2 * hidden_size)?,
+            attention: self.attention(&spec.attention, 2 * hidden_size)?,
+            feed_forward_norm: self.norm(Role::FeedForwardNorm, hidden_size)?,
+            feed_forward: self.dense(&spec.feed_forward)?,
+        })
+    }
+
+    fn adapters(&self, spec: &SharedSpec) -> Result<AdapterWeights<Linear<L>>> {
+        let (hidden_size, rank) = (self.spec().hidden_size, spec.adapter_rank);
+        let (q_size, kv_size) = (spec.attention.q_size(), spec.attention.kv_size());
+        let width = spec.feed_forward.intermediate_size;
+        let adapter = |down, up, rows| {
+            let down = self.linear(down, rank, 2 * hidden_size, false)?;
+            Ok::<_, ModelError>(Adapter { down, up: self.linear(up, rows, rank, false)? })
+        };
+        let qkv = match spec.adapts_attention {
+            true => Some([
+                adapter(Role::QAdapterIn, Role::QAdapterOut, q_size)?,
+                adapter(Role::KAdapterIn, Role::KAdapterOut, kv_size)?,
+                adapter(Role::VAdapterIn, Role::VAdapterOut, kv_size)?,
+            ]),
+            false => None,
+        };
+        let mut parts = self.parts(Role::GateAdapterOut, Role::GateUpAdapterOut, 2 * width, rank, false)?;
+        Ok(AdapterWeights {
+            qkv,
+            network_in: self.linear(Role::NetworkAdapterIn, rank, hidden_size, false)?,
+            gate_out: self.leaves.linear(parts.take(Role::GateAdapterOut, width)?)?,
+            up_out: self.leaves.linear(parts.take(Role::UpAdapterOut, width)?)?,
+            out: self.linear(Role::TransformerOut, hidden_size, hidden_size, false)?,
         })
     }
 

@@ -177,6 +177,10 @@ fn mixer(mixer: &MixerSpec) -> String {
             format!("gated delta rule, {n_heads} heads of {} over keys of {key_dim}", spec.value_dim)
         }
         MixerSpec::Parallel(spec) => format!("{} beside {}", attention(&spec.attention), mamba2(&spec.mamba)),
+        MixerSpec::Shared(spec) => {
+            let (owner, recurrence) = (spec.owner, mamba2(&spec.mamba));
+            format!("{} (weights of block {owner}), then {recurrence}", attention(&spec.attention))
+        }
         other => format!("{other:?}"),
     }
 }
