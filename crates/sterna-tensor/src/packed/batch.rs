@@ -5,12 +5,14 @@
 //! registers, so that each register of weights, and each activation that is broadcast to one, is used several times:
 //!
 //! ```text
-//! for some groups of 32 columns, whose weights stay in the first-level cache:
-//!     for each T tokens:
-//!         for each of those groups:
-//!             sum[tile][t] = -zero * (sum of the activation codes of token t)
-//!             for each quad:  TILES loads of weights, T broadcasts, TILES * T dot products
-//!             y[tile][t] += sum[tile][t] * (weight scale * activation scale)
+//! for some tokens, some tiles, and some groups of 32 columns:       these activations stay in the second-level cache
+//!     for each TILES of those tiles:
+//!         write these groups of them out                            they stay in the first-level cache
+//!         for each T of those tokens:
+//!             for each of those groups:
+//!                 sum[tile][t] = -zero * (sum of the activation codes of token t)
+//!                 for each quad:  TILES loads of weights, T broadcasts, TILES * T dot products
+//!                 y[tile][t] += sum[tile][t] * (weight scale * activation scale)
 //! ```
 //!
 //! The numbers and the order of the operations on them are those of [`super::int8`], and so are the bits of the result.
@@ -30,8 +32,15 @@ use crate::{Activations, Isa};
 /// The most that [`tiles_at_once`] says: chunks of so many tiles waste none.
 pub(crate) const MOST_TILES: usize = 3;
 
-/// Weights that are multiplied with all tokens before the next ones: half of a first-level cache.
+/// Weights that are multiplied with some tokens before the next ones: half of a first-level cache.
 const CACHED_BYTES: usize = 24 << 10;
+
+/// Tokens that are gone through with those, in blocks. As many pay for writing weights out; their activations that go with
+/// [`CACHED_BYTES`] of weights, and their results with [`TILES_OF_A_STRIP`], take half a mebibyte of the second-level cache.
+pub(super) const PANEL_BLOCKS: usize = 256 / TOKEN_BLOCK;
+
+/// Tiles that follow one another before the next columns do: each time, activations come from further away.
+const TILES_OF_A_STRIP: usize = 12;
 
 /// With fewer rows of activations, writing tiles out costs more than it saves.
 pub(super) const FEWEST_ROWS: usize = 8;
@@ -56,11 +65,11 @@ pub(super) struct Scratch {
     unpacked: Unpacked,
     /// `[blocks, groups, rows of the block, parts]`: what the integer sums start from.
     starts: Vec<i32>,
-    /// `[rows, tiles]`: results so far.
+    /// `[tiles, rows, tiles at once]`: results so far of a strip.
     y: Vec<Lanes>,
 }
 
-/// Some tiles, written out.
+/// Some groups of some tiles, written out.
 #[derive(Default)]
 struct Unpacked {
     /// `[groups, quads, tiles]`
@@ -105,44 +114,76 @@ impl<C: CodeLayout, B: ScaleBlock> Batch<'_, C, B> {
         }
     }
 
-    /// Writes the tiles from `first` on out, as many as are taken at once.
-    pub(super) fn unpack(&mut self, first: usize) {
-        let unpacked = &mut self.scratch.unpacked;
-        self.isa.run(Unpack::<C, B> { matrix: self.matrix, first, unpacked, format: PhantomData });
-    }
-
-    /// Multiplies the tiles that were written out with the tokens of `blocks`; `sink` says where results of a tile (the first being 0)
-    /// and a block go. Returns how many rows of the last block were taken: the others are fewer than are taken at once.
+    /// Multiplies `tiles`, a multiple of [`tiles_at_once`], with the tokens of `blocks`; `sink` says where results of a tile and a block
+    /// go. Returns how many rows of the last block were taken: the others are fewer than are taken at once.
     ///
     /// # Safety
     /// As [`PackedMatrix::tiles_dot_int8`], for what `sink` returns.
     pub(super) unsafe fn multiply(
         &mut self,
+        tiles: Range<usize>,
         blocks: Range<usize>,
         sink: impl Fn(usize, usize) -> Sink,
     ) -> usize {
-        let (isa, x) = (self.isa, self.x);
-        let Scratch { unpacked, starts, y } = &mut *self.scratch;
+        let at_once = tiles_at_once(self.isa);
+        let (n_groups, n_rows) = (self.matrix.cols / GROUP, blocks.len() * TOKEN_BLOCK);
+        let mut taken = 0;
+        for first_tile in tiles.clone().step_by(TILES_OF_A_STRIP) {
+            let strip = first_tile..(first_tile + TILES_OF_A_STRIP).min(tiles.end);
+            let mut y = std::mem::take(&mut self.scratch.y);
+            y.clear();
+            y.resize(strip.len() * n_rows, Lanes([0.0; LANES]));
+            for groups in cached_groups(n_groups, at_once, B::GROUPS) {
+                for (first, y) in strip.clone().step_by(at_once).zip(y.chunks_exact_mut(at_once * n_rows)) {
+                    self.unpack(first, groups.clone());
+                    taken = self.add_products(blocks.clone(), groups.clone(), y);
+                }
+            }
+            for (first, y) in strip.step_by(at_once).zip(y.chunks_exact(at_once * n_rows)) {
+                let sinks = |i: usize, block| sink(first + i, block);
+                self.isa.run(Store {
+                    y,
+                    first_block: blocks.start,
+                    n_rows: n_rows - TOKEN_BLOCK + taken,
+                    sinks,
+                });
+            }
+            self.scratch.y = y;
+        }
+        taken
+    }
+
+    /// Writes some groups of the tiles from `first` on out, as many as are taken at once.
+    fn unpack(&mut self, first: usize, groups: Range<usize>) {
+        let unpacked = &mut self.scratch.unpacked;
+        self.isa.run(Unpack::<C, B> { matrix: self.matrix, first, groups, unpacked, format: PhantomData });
+    }
+
+    /// Adds the products of what was written out with those groups of the tokens of `blocks` to `y`.
+    fn add_products(&mut self, blocks: Range<usize>, groups: Range<usize>, y: &mut [Lanes]) -> usize {
+        let Scratch { unpacked, starts, .. } = &*self.scratch;
+        let it = Multiply { unpacked, starts, y, x: self.x, blocks, groups };
         match (B::PARTS, B::HAS_MIN, C::BITS > 6) {
-            (1, false, false) => {
-                isa.run(Multiply::<1, false, false, _> { unpacked, starts, y, x, blocks, sink })
-            }
-            (1, false, true) => {
-                isa.run(Multiply::<1, false, true, _> { unpacked, starts, y, x, blocks, sink })
-            }
-            (1, true, false) => {
-                isa.run(Multiply::<1, true, false, _> { unpacked, starts, y, x, blocks, sink })
-            }
-            (1, true, true) => isa.run(Multiply::<1, true, true, _> { unpacked, starts, y, x, blocks, sink }),
-            (_, false, false) => {
-                isa.run(Multiply::<2, false, false, _> { unpacked, starts, y, x, blocks, sink })
-            }
-            (_, false, true) => {
-                isa.run(Multiply::<2, false, true, _> { unpacked, starts, y, x, blocks, sink })
-            }
+            (1, false, false) => self.isa.run(Product::<1, false, false>(it)),
+            (1, false, true) => self.isa.run(Product::<1, false, true>(it)),
+            (1, true, false) => self.isa.run(Product::<1, true, false>(it)),
+            (1, true, true) => self.isa.run(Product::<1, true, true>(it)),
+            (_, false, false) => self.isa.run(Product::<2, false, false>(it)),
+            (_, false, true) => self.isa.run(Product::<2, false, true>(it)),
             (_, true, _) => unreachable!("no format has minima and two scales a group"),
         }
     }
+}
+
+/// Groups whose weights are written out at a time: about as many each time, whole blocks of the format.
+fn cached_groups(
+    n_groups: usize,
+    tiles_at_once: usize,
+    groups_per_block: usize,
+) -> impl Iterator<Item = Range<usize>> {
+    let most = (CACHED_BYTES / (QUADS * tiles_at_once * size_of::<Line>())).max(1);
+    let step = n_groups.div_ceil(n_groups.div_ceil(most).max(1)).max(1).next_multiple_of(groups_per_block);
+    (0..n_groups).step_by(step).map(move |first| first..(first + step).min(n_groups))
 }
 
 /// What the dot product takes off every code.
@@ -160,6 +201,7 @@ impl<C: CodeLayout> Kernel for Offset<C> {
 struct Unpack<'a, C, B> {
     matrix: &'a PackedMatrix,
     first: usize,
+    groups: Range<usize>,
     unpacked: &'a mut Unpacked,
     format: PhantomData<(C, B)>,
 }
@@ -172,14 +214,17 @@ impl<C: CodeLayout, B: ScaleBlock> Kernel for Unpack<'_, C, B> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Unpacked { codes, scales, minima } = self.unpacked;
-        let n_groups = self.matrix.cols / GROUP;
+        let n_groups = self.groups.len();
         codes.resize(n_groups * QUADS * S::TILES, Line([0; 64]));
         scales.resize(n_groups * B::PARTS * S::TILES, Lanes([0.0; LANES]));
         minima.resize(if B::HAS_MIN { n_groups * S::TILES } else { 0 }, Lanes([0.0; LANES]));
+        // As slices: bytes that are stored might otherwise be those of the vectors themselves.
+        let (codes, scales, minima) = (&mut codes[..], &mut scales[..], &mut minima[..]);
+        let blocks = self.groups.start / B::GROUPS..self.groups.end / B::GROUPS;
         for i in 0..S::TILES {
             let tile: Tile<'_, C, B> = self.matrix.tile(self.first + i);
             let mut group = 0;
-            for (block_scales, block) in tile.blocks() {
+            for (block_scales, block) in tile.blocks().skip(blocks.start).take(blocks.len()) {
                 let head = block_scales.head(s);
                 for (g, registers) in block.chunks_exact(C::REGISTERS).enumerate() {
                     for j in 0..QUADS {
@@ -202,15 +247,19 @@ impl<C: CodeLayout, B: ScaleBlock> Kernel for Unpack<'_, C, B> {
     }
 }
 
-/// Some tiles times blocks of tokens. `WIDE` codes have more than six bits.
-struct Multiply<'a, const PARTS: usize, const HAS_MIN: bool, const WIDE: bool, F> {
+/// Some groups of some tiles times blocks of tokens.
+struct Multiply<'a> {
     unpacked: &'a Unpacked,
     starts: &'a [i32],
-    y: &'a mut Vec<Lanes>,
+    /// `[blocks, TOKEN_BLOCK, tiles]`
+    y: &'a mut [Lanes],
     x: &'a Activations,
     blocks: Range<usize>,
-    sink: F,
+    groups: Range<usize>,
 }
+
+/// Which returns as [`Batch::multiply`]. `WIDE` codes have more than six bits.
+struct Product<'a, const PARTS: usize, const HAS_MIN: bool, const WIDE: bool>(Multiply<'a>);
 
 /// [`unroll`] over tiles.
 macro_rules! for_tiles {
@@ -222,9 +271,7 @@ macro_rules! for_tokens {
     ($t:ident < $n:expr => $body:block) => { unroll!($t < $n, of 0 1 2 3 => $body) };
 }
 
-impl<const PARTS: usize, const HAS_MIN: bool, const WIDE: bool, F: Fn(usize, usize) -> Sink> Kernel
-    for Multiply<'_, PARTS, HAS_MIN, WIDE, F>
-{
+impl<const PARTS: usize, const HAS_MIN: bool, const WIDE: bool> Kernel for Product<'_, PARTS, HAS_MIN, WIDE> {
     type Output = usize;
 
     #[inline(always)]
@@ -239,50 +286,59 @@ impl<const PARTS: usize, const HAS_MIN: bool, const WIDE: bool, F: Fn(usize, usi
     }
 }
 
-impl<const PARTS: usize, const HAS_MIN: bool, const WIDE: bool, F: Fn(usize, usize) -> Sink>
-    Multiply<'_, PARTS, HAS_MIN, WIDE, F>
-{
+impl<const PARTS: usize, const HAS_MIN: bool, const WIDE: bool> Product<'_, PARTS, HAS_MIN, WIDE> {
     #[inline(always)]
     fn blocks<S: Simd, const TILES: usize, const T: usize>(self, s: S) -> usize {
-        let Multiply { unpacked, starts, y, x, blocks, sink } = self;
+        let Multiply { unpacked, starts, y, x, blocks, groups } = self.0;
         let n_groups = x.cols() / GROUP;
-        y.clear();
-        y.resize(blocks.len() * TOKEN_BLOCK * TILES, Lanes([0.0; LANES]));
-        let at_once = (CACHED_BYTES / (QUADS * TILES * size_of::<Line>())).max(1);
+        let weights = Weights::<TILES>::of(unpacked);
         let mut taken = 0;
-        for first_group in (0..n_groups).step_by(at_once) {
-            let some = first_group..(first_group + at_once).min(n_groups);
-            let weights = Weights::<TILES>::of(unpacked, some.clone(), PARTS, HAS_MIN);
-            for (i, block) in blocks.clone().enumerate() {
-                let Some(TokenBlock { groups, n_rows }) = x.block(block) else { return 0 };
-                let x = &groups[some.start * n_rows..some.end * n_rows];
-                let starts = &starts[i * TOKEN_BLOCK * n_groups * PARTS..][..n_groups * n_rows * PARTS];
-                let starts = &starts[some.start * n_rows * PARTS..some.end * n_rows * PARTS];
-                let y = &mut y[i * TOKEN_BLOCK * TILES..][..n_rows * TILES];
-                taken = 0;
-                for y in y.as_chunks_mut::<TILES>().0.chunks_exact_mut(T) {
-                    tokens::<S, PARTS, HAS_MIN, WIDE, TILES, T>(s, weights, x, starts, n_rows, taken, y);
-                    taken += T;
-                }
-            }
-        }
-        for (i, block) in blocks.enumerate() {
-            let n_rows = x.block(block).map_or(0, |block| block.n_rows) / T * T;
-            for tile in 0..TILES {
-                let sink = sink(tile, block);
-                for row in 0..n_rows {
-                    let y = s.load(&y[(i * TOKEN_BLOCK + row) * TILES + tile].0);
-                    // SAFETY: `row` is one of the block, and the rows are those of the sink's tile; the caller of `Batch::multiply`
-                    // vouches for them.
-                    unsafe { sink.store(s, row, y) };
-                }
+        for (i, (block, y)) in blocks.zip(y.chunks_exact_mut(TOKEN_BLOCK * TILES)).enumerate() {
+            let Some(TokenBlock { groups: x, n_rows }) = x.block(block) else { return 0 };
+            let x = &x[groups.start * n_rows..groups.end * n_rows];
+            let starts = &starts[i * TOKEN_BLOCK * n_groups * PARTS..][..n_groups * n_rows * PARTS];
+            let starts = &starts[groups.start * n_rows * PARTS..groups.end * n_rows * PARTS];
+            taken = 0;
+            for y in y.as_chunks_mut::<TILES>().0[..n_rows].chunks_exact_mut(T) {
+                tokens::<S, PARTS, HAS_MIN, WIDE, TILES, T>(s, weights, x, starts, n_rows, taken, y);
+                taken += T;
             }
         }
         taken
     }
 }
 
-/// Some groups of what was unpacked.
+/// Puts results where they belong.
+struct Store<'a, F> {
+    /// As [`Multiply::y`].
+    y: &'a [Lanes],
+    first_block: usize,
+    /// Rows that were taken, of all blocks.
+    n_rows: usize,
+    sinks: F,
+}
+
+impl<F: Fn(usize, usize) -> Sink> Kernel for Store<'_, F> {
+    type Output = ();
+    const DOTS: bool = true;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Store { y, first_block, n_rows, sinks } = self;
+        for (i, y) in y[..n_rows * S::TILES].chunks(TOKEN_BLOCK * S::TILES).enumerate() {
+            for tile in 0..S::TILES {
+                let sink = sinks(tile, first_block + i);
+                for (row, y) in y.chunks_exact(S::TILES).enumerate() {
+                    // SAFETY: `row` is one of the block, and the rows are those of the sink's tile; the caller of
+                    // `Batch::multiply` vouches for them.
+                    unsafe { sink.store(s, row, s.load(&y[tile].0)) };
+                }
+            }
+        }
+    }
+}
+
+/// What was written out.
 #[derive(Clone, Copy)]
 struct Weights<'a, const TILES: usize> {
     /// `[groups, quads]`
@@ -295,12 +351,11 @@ struct Weights<'a, const TILES: usize> {
 
 impl<'a, const TILES: usize> Weights<'a, TILES> {
     #[inline(always)]
-    fn of(unpacked: &'a Unpacked, groups: Range<usize>, parts: usize, has_min: bool) -> Self {
-        let part = |lines: &'a [Lanes], n: usize| &lines.as_chunks().0[groups.start * n..groups.end * n];
+    fn of(unpacked: &'a Unpacked) -> Self {
         Weights {
-            codes: &unpacked.codes.as_chunks().0[groups.start * QUADS..groups.end * QUADS],
-            scales: part(&unpacked.scales, parts),
-            minima: part(&unpacked.minima, usize::from(has_min)),
+            codes: unpacked.codes.as_chunks().0,
+            scales: unpacked.scales.as_chunks().0,
+            minima: unpacked.minima.as_chunks().0,
         }
     }
 }

@@ -23,7 +23,7 @@ use super::batch::{self, Batch, Scratch};
 use super::codes::{CodeLayout, QUADS};
 use super::scales::ScaleBlock;
 use super::{PackedMatrix, Tile, Visitor};
-use crate::activation::{Activations, GROUP, Group, TOKEN_BLOCK, TokenBlock};
+use crate::activation::{Activations, Group, TOKEN_BLOCK, TokenBlock};
 use crate::simd::{CodeRegister, Kernel, LANES, Simd, unroll};
 use crate::{Isa, OutputTile};
 
@@ -33,10 +33,6 @@ macro_rules! for_tokens {
         unroll!($t < $n, of 0 1 2 3 => $body)
     };
 }
-
-/// Bytes of activations that are gone through for one tile after another before the next tokens are taken: they and
-/// the weights of a chunk stay in the second-level cache.
-const PANEL_BYTES: usize = 512 << 10;
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
@@ -76,12 +72,9 @@ impl Visitor for Dot<'_> {
     type Output = ();
 
     fn visit<C: CodeLayout, B: ScaleBlock>(self) {
-        let Dot { x, .. } = self;
-        let bytes_per_token = x.cols() / GROUP * size_of::<Group>();
-        let blocks_per_panel = (PANEL_BYTES / (bytes_per_token * TOKEN_BLOCK).max(1)).max(1);
-        let n_blocks = x.n_rows().div_ceil(TOKEN_BLOCK);
-        for first in (0..n_blocks).step_by(blocks_per_panel) {
-            let blocks = first..(first + blocks_per_panel).min(n_blocks);
+        let n_blocks = self.x.n_rows().div_ceil(TOKEN_BLOCK);
+        for first in (0..n_blocks).step_by(batch::PANEL_BLOCKS) {
+            let blocks = first..(first + batch::PANEL_BLOCKS).min(n_blocks);
             let rest = self.many_tokens::<C, B>(blocks.clone());
             for tile in rest {
                 for block in blocks.clone() {
@@ -101,20 +94,18 @@ impl Dot<'_> {
         if x.n_rows() < batch::FEWEST_ROWS || tiles.len() < at_once {
             return tiles;
         }
+        let rest = tiles.end - tiles.len() % at_once..tiles.end;
+        tiles.end = rest.start;
         SCRATCH.with_borrow_mut(|scratch| {
             let mut batch = Batch::<C, B> { matrix, isa, x, scratch, format: PhantomData };
             batch.start(blocks.clone());
-            while tiles.len() >= at_once {
-                let some = tiles.start..tiles.start + at_once;
-                tiles.start = some.end;
-                batch.unpack(some.start);
-                let sink = |i: usize, block| self.sink(some.start + i, block);
-                // SAFETY: the caller of `tiles_dot_int8` vouches for the rows of `self.tiles` and every token.
-                let taken = unsafe { batch.multiply(blocks.clone(), sink) };
-                some.clone().for_each(|tile| self.few_tokens::<C, B>(tile, blocks.end - 1, taken));
-            }
+            // SAFETY: the caller of `tiles_dot_int8` vouches for the rows of `self.tiles` and every token.
+            let taken = unsafe {
+                batch.multiply(tiles.clone(), blocks.clone(), |tile, block| self.sink(tile, block))
+            };
+            tiles.for_each(|tile| self.few_tokens::<C, B>(tile, blocks.end - 1, taken));
         });
-        tiles
+        rest
     }
 
     /// The tokens of `block` from the `done`-th on.
