@@ -1,18 +1,19 @@
-//! Speed of attention of one token to a long context, in bytes of keys and values a second, and of 64 tokens.
+//! Speed of attention of one token to a long context, in bytes of keys and values a second, and of 64 tokens, each beside what the
+//! machine loads from where they lie, and multiplies.
 //!
 //! `cargo run --release -p sterna-tensor --example attention -- [THREADS [DEPTH [ISA]]]`
 
 use std::time::Instant;
 
 use sterna_tensor::ops::{AttentionScratch, AttentionShape, attention};
-use sterna_tensor::{Compute, Isa, KvPage, KvType, KvView, Pool, Precision};
+use sterna_tensor::{Compute, Isa, KvPage, KvType, KvView, Precision, limits};
 
 /// Heads, heads of keys and values, and width.
 const SHAPES: [(usize, usize, usize); 5] = [(9, 3, 64), (12, 2, 128), (16, 2, 128), (20, 4, 128), (8, 8, 64)];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
-    let n_threads = args.next().map_or(Ok(1), |arg| arg.parse())?;
+    let n_threads: usize = args.next().map_or(Ok(1), |arg| arg.parse())?;
     let depth = args.next().map_or(Ok(16384), |arg| arg.parse())?;
     let isa = match args.next() {
         Some(name) => {
@@ -20,20 +21,30 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         None => Isa::best(),
     };
-    let c = Compute { isa, pool: Pool::new(n_threads), precision: Precision::Int8 };
-    println!("{n_threads} threads, {depth} positions, {isa}; GB/s for 1 token, GFLOP/s for 64");
-    println!("| heads | type | 1 token, GB/s | 64 tokens, GFLOP/s |");
-    println!("|---|---|---|---|");
+    let c = Compute { isa, ..Compute::new(n_threads, Precision::Int8) };
+    let multiply_adds = limits::multiply_add_rate(isa, &c.pool);
+    println!(
+        "{n_threads} threads, {depth} positions, {isa}; GB/s for 1 token and share of loads, GFLOP/s for 64 and share of multiply-adds"
+    );
+    println!("| heads | type | 1 token | share | 64 tokens | share |");
+    println!("|---|---|---|---|---|---|");
     for (n_heads, n_kv_heads, head_dim) in SHAPES {
         let scale = (head_dim as f32).sqrt().recip();
         let shape = AttentionShape { n_heads, n_kv_heads, head_dim, scale, window: None, softcap: None };
         for ty in KvType::ALL {
             let pages = pages(&c, &shape, ty, depth);
             let n_bytes: usize = pages.iter().map(KvPage::n_bytes).sum();
-            let decode = n_bytes as f64 / seconds(&c, &shape, &pages, depth, 1) / 1e9;
+            let loads = limits::load_rate(isa, &c.pool, n_bytes / n_threads);
+            let decode = n_bytes as f64 / seconds(&c, &shape, &pages, depth, 1);
             let flops = (4 * 64 * depth * n_heads * head_dim) as f64;
-            let prefill = flops / seconds(&c, &shape, &pages, depth, 64) / 1e9;
-            println!("| {n_heads}/{n_kv_heads} x {head_dim} | {ty} | {decode:.2} | {prefill:.0} |");
+            let prefill = flops / seconds(&c, &shape, &pages, depth, 64);
+            println!(
+                "| {n_heads}/{n_kv_heads} x {head_dim} | {ty} | {:.2} | {:.0} % | {:.0} | {:.0} % |",
+                decode / 1e9,
+                100.0 * decode / loads,
+                prefill / 1e9,
+                100.0 * prefill / multiply_adds,
+            );
         }
     }
     Ok(())
