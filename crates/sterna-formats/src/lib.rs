@@ -19,6 +19,7 @@ pub mod native;
 pub mod state_file;
 pub mod tensor;
 pub mod tokenizer;
+pub mod tuning_profile;
 
 pub use chat_template::{ChatTemplate, Message, RenderOptions};
 pub use checkpoint::{Checkpoint, Config};

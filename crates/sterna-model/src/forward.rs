@@ -105,6 +105,7 @@ impl Run<'_, '_> {
         self.workspace.logits.clear();
         let n_chunks = tokens.len().div_ceil(MAX_CHUNK);
         for (i, chunk) in tokens.chunks(MAX_CHUNK).enumerate() {
+            self.compute.begin_pass(chunk.len());
             self.blocks(chunk);
             let n_logits = match logits {
                 Some(Logits::All) => chunk.len(),

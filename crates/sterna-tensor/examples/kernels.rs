@@ -69,7 +69,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             if wanted_isa.as_ref().is_some_and(|wanted| wanted != isa.name()) {
                 continue;
             }
-            let c = Compute { isa, pool: Pool::new(n_threads), precision: Precision::Int8 };
+            let c = Compute { isa, ..Compute::new(n_threads, Precision::Int8) };
             let decode =
                 measure(&c, &matrices, 1, n_bytes as f64, || limits::load_rate(isa, &c.pool, MEMORY_BYTES));
             let ops = (2 * ROWS * COLS * PROMPT) as f64;

@@ -1,6 +1,6 @@
 //! What a forward pass runs on.
 
-use crate::{Isa, Pool};
+use crate::{Isa, Pool, Tuning};
 
 /// How inputs meet packed weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -12,6 +12,9 @@ pub enum Precision {
     Float,
 }
 
+/// Tokens that make a pass one of a prompt: with fewer, reading the weights takes longer than multiplying with them.
+const PROMPT_TOKENS: usize = 8;
+
 /// Instruction set, threads and precision, passed to every operation.
 pub struct Compute {
     /// Vector instructions in use.
@@ -20,11 +23,27 @@ pub struct Compute {
     pub pool: Pool,
     /// How inputs meet packed weights.
     pub precision: Precision,
+    /// Where other kernels or fewer threads are faster.
+    pub tuning: Tuning,
 }
 
 impl Compute {
     /// `n_threads` threads with the best instruction set of this machine ([`Isa::best`]).
     pub fn new(n_threads: usize, precision: Precision) -> Compute {
-        Compute { isa: Isa::best(), pool: Pool::new(n_threads), precision }
+        Compute { isa: Isa::best(), pool: Pool::new(n_threads), precision, tuning: Tuning::default() }
+    }
+
+    /// Threads of a pass of `n_tokens` tokens.
+    pub fn threads(&self, n_tokens: usize) -> usize {
+        let threads = match n_tokens < PROMPT_TOKENS {
+            true => self.tuning.decode_threads,
+            false => self.tuning.prefill_threads,
+        };
+        threads.unwrap_or(usize::MAX).clamp(1, self.pool.n_threads())
+    }
+
+    /// Gives a pass of `n_tokens` tokens its threads.
+    pub fn begin_pass(&self, n_tokens: usize) {
+        self.pool.limit(self.threads(n_tokens));
     }
 }

@@ -19,6 +19,7 @@ mod packed;
 mod pool;
 mod shape;
 mod simd;
+mod tuning;
 
 pub use activation::Activations;
 pub use bytes::Bytes;
@@ -32,3 +33,4 @@ pub use matrix::Matrix;
 pub use packed::{Block, BlockSource, GroupedCodes, PackedFormat, PackedMatrix, UnknownFormat, UnpackedRows};
 pub use pool::{Disjoint, Pool};
 pub use shape::ShapeError;
+pub use tuning::{CODE_BITS, KernelChoice, Tuning};

@@ -87,7 +87,9 @@ impl Chunks {
         // SAFETY: passed on from the caller.
         unsafe {
             match (w, c.precision) {
-                (Matrix::Packed(w), Precision::Int8) => w.tiles_dot_int8(c.isa, tiles, x, out),
+                (Matrix::Packed(w), Precision::Int8) => {
+                    w.tiles_dot_int8(c.tuning.kernels(w.format(), c.isa), tiles, x, out);
+                }
                 (Matrix::Packed(w), Precision::Float) => w.tiles_dot_f32(c.isa, tiles, x, out),
                 (Matrix::Dense(w), _) => {
                     let rows = tiles.start * LANES..(tiles.end * LANES).min(w.rows());

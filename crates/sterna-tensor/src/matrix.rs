@@ -1,5 +1,6 @@
 //! The weights of a linear layer or an embedding, however they are held.
 
+use crate::tuning::Kernels;
 use crate::{Compute, DenseMatrix, PackedMatrix, Precision};
 
 /// Weights `[rows, cols]`: rows are outputs, columns inputs.
@@ -52,7 +53,9 @@ impl Matrix {
         match (self, c.precision) {
             (Matrix::Dense(m), _) => format!("{} dot, {}", m.dtype(), c.isa),
             (Matrix::Packed(m), Precision::Int8) => {
-                format!("{}-bit x int8 dot, {}, 16x4 tiles", m.format().code_bits(), c.isa)
+                let Kernels { few, many, .. } = c.tuning.kernels(m.format(), c.isa);
+                let prompts = if few == many { String::new() } else { format!(", prompts by {many}") };
+                format!("{}-bit x int8 dot, {few}, 16x4 tiles{prompts}", m.format().code_bits())
             }
             (Matrix::Packed(m), Precision::Float) => {
                 format!("{}-bit x f32, {}, 16x4 tiles", m.format().code_bits(), c.isa)

@@ -48,6 +48,12 @@ impl Pool {
         self.workers.len() + 1
     }
 
+    /// From now on at most `n_threads` threads run the chunks of a region, the caller included; zero counts as one. A
+    /// worker that is just looking for work may still take part in the next one.
+    pub fn limit(&self, n_threads: usize) {
+        self.shared.limit(n_threads.clamp(1, self.n_threads()) - 1);
+    }
+
     /// Calls `f(chunk, worker)` once for every `chunk < n_chunks` and returns when all calls have returned. Chunks
     /// start in ascending order. `worker < n_threads` is held by one thread at a time, so it may index scratch space.
     ///
@@ -58,7 +64,7 @@ impl Pool {
     /// When a chunk panics: the first panic goes on in the caller once no thread runs a chunk any more. Which other
     /// chunks have run is not specified. The pool stays usable.
     pub fn run(&self, n_chunks: usize, f: impl Fn(usize, usize) + Sync) {
-        if n_chunks <= 1 || self.workers.is_empty() || self.busy.swap(true, Ordering::Acquire) {
+        if n_chunks <= 1 || self.shared.is_alone() || self.busy.swap(true, Ordering::Acquire) {
             return (0..n_chunks).for_each(|chunk| f(chunk, 0));
         }
         let panic = self.run_shared(n_chunks, &f);

@@ -7,8 +7,8 @@ use std::sync::Mutex;
 use half::f16;
 use proptest::prelude::*;
 use sterna_tensor::{
-    Activations, Block, BlockSource, Bytes, Compute, GroupedCodes, Isa, Matrix, PackedFormat, PackedMatrix,
-    Pool, Precision, ShapeError, UnpackedRows, linear,
+    Activations, Block, BlockSource, Bytes, Compute, GroupedCodes, Isa, KernelChoice, Matrix, PackedFormat,
+    PackedMatrix, Pool, Precision, ShapeError, UnpackedRows, linear,
 };
 
 /// Formats with run-time groups beside [`PackedFormat::ALL`], which has some.
@@ -158,7 +158,7 @@ enum Input {
 
 fn product(isa: Isa, input: Input, w: &Matrix, x: &[f32], n_threads: usize) -> Vec<f32> {
     let precision = if let Input::Float = input { Precision::Float } else { Precision::Int8 };
-    let c = Compute { isa, pool: Pool::new(n_threads), precision };
+    let c = Compute { isa, ..Compute::new(n_threads, precision) };
     let mut activations = Activations::new();
     match input {
         Input::TwoInt8 => activations.set_refined(x, w.cols(), &c),
@@ -310,12 +310,35 @@ fn bitnet_activations_have_one_scale_per_token() {
     }
     for isa in Isa::available() {
         for precision in [Precision::Int8, Precision::Float] {
-            let c = Compute { isa, pool: Pool::new(1), precision };
+            let c = Compute { isa, ..Compute::new(1, precision) };
             let mut activations = Activations::new();
             activations.set_per_token(&x, cols, &c);
             let mut y = vec![0.0; n_tokens * rows];
             linear(&c, &activations, &mut [(&matrix, &mut y)]);
             check_close(&y, &weights(&source, rows, cols), &seen, rows, cols);
+        }
+    }
+}
+
+#[test]
+fn any_choice_of_kernels_gives_the_same_bits() {
+    let (rows, cols, n_tokens) = (100, 512, 21);
+    let x = activations(8, n_tokens * cols);
+    for (name, format) in formats().into_iter().filter(|(_, format)| cols % columns_per_scale(*format) == 0) {
+        let source = RandomBlocks { format, seed: 9, fill: Fill::Random };
+        let matrix = Matrix::from(PackedMatrix::pack(format, rows, cols, &source, &Pool::new(1)).unwrap());
+        let expected = bits(&product(Isa::Scalar, Input::Int8, &matrix, &x, 1));
+        for few in Isa::available() {
+            for (many, many_from) in Isa::available().into_iter().zip([1, 2, 5, 21, 22].into_iter().cycle()) {
+                let mut c = Compute::new(2, Precision::Int8);
+                let choice = KernelChoice { few: Some(few), many: Some(many), many_from: Some(many_from) };
+                c.tuning.set(format.code_bits(), choice);
+                let mut inputs = Activations::new();
+                inputs.set(&x, cols, &c);
+                let mut y = vec![f32::NAN; n_tokens * rows];
+                linear(&c, &inputs, &mut [(&matrix, &mut y)]);
+                assert_eq!(bits(&y), expected, "{name}: {choice:?}");
+            }
         }
     }
 }

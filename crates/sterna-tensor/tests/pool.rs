@@ -24,6 +24,32 @@ fn every_chunk_runs_once_and_is_finished_on_return() {
 }
 
 #[test]
+fn threads_beyond_the_limit_leave_regions_alone() {
+    let pool = Pool::new(4);
+    for limit in [4, 1, 3, 0, 2, 9, 1, 4] {
+        pool.limit(limit);
+        let mut strays = 0;
+        for _ in 0..200 {
+            let (runs, stray) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            pool.run(16, |_, worker| {
+                std::thread::yield_now();
+                stray.fetch_max(usize::from(worker >= limit.max(1)), Ordering::Relaxed);
+                runs.fetch_add(1, Ordering::Relaxed);
+            });
+            assert_eq!(runs.into_inner(), 16);
+            strays += stray.into_inner();
+        }
+        // Each worker may have been about to claim when the limit came.
+        assert!(strays <= 3, "{strays} of 200 regions at {limit}");
+    }
+    // All of them are there again: each waits for the others.
+    let all_here = std::sync::Barrier::new(4);
+    pool.run(4, |_, _| {
+        all_here.wait();
+    });
+}
+
+#[test]
 fn slices_cover_the_buffer() {
     for n_threads in THREADS {
         let mut data = vec![0usize; 1003];

@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 mod cores;
+mod device;
 mod draft;
 mod engine;
 mod error;
@@ -26,6 +27,7 @@ mod size;
 pub mod synthetic;
 
 pub use cores::physical_cores;
+pub use device::{Tuned, TuningSource, profile_path, this_device};
 pub use engine::Engine;
 pub use error::Error;
 pub use network::{EngineOptions, Network};
@@ -36,7 +38,7 @@ pub use sterna_formats::{
     ChatTemplate, Checkpoint, GgmlType, Message, ModelIdentity, RowOrder, Special, Tensor, TensorType,
     Tokenizer,
 };
-pub use sterna_formats::{native, state_file};
+pub use sterna_formats::{native, state_file, tuning_profile};
 pub use sterna_model::generate::{
     Completion, Event, FinishReason, GenerateError, Request, Session, SessionOptions, Speculation, Timings,
 };
@@ -44,4 +46,4 @@ pub use sterna_model::sampling::{Sampler, SamplingOptions};
 pub use sterna_model::{
     KvType, LoadOptions, Logits, MAX_CHUNK, Model, Spec, State, Workspace, forward, spec,
 };
-pub use sterna_tensor::{Compute, Isa, Matrix, Pool, Precision};
+pub use sterna_tensor::{Compute, Isa, Matrix, Pool, Precision, Tuning};

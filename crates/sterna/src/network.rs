@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use sterna_formats::Checkpoint;
 use sterna_model::{KvType, LoadOptions, Model, Spec};
-use sterna_tensor::{Compute, Isa, Pool, Precision};
+use sterna_tensor::{Compute, Isa, Precision, Tuning};
 
 use crate::{Error, Size, physical_cores};
 
@@ -15,6 +15,8 @@ use crate::{Error, Size, physical_cores};
 pub struct EngineOptions {
     /// Threads to compute with.
     pub threads: usize,
+    /// Where other kernels or fewer threads are faster: no result depends on it.
+    pub tuning: Tuning,
     /// Most tokens of a sequence; `None` is what the model was trained for.
     pub context: Option<usize>,
     /// Storage type of keys and values.
@@ -32,6 +34,7 @@ impl Default for EngineOptions {
     fn default() -> EngineOptions {
         EngineOptions {
             threads: physical_cores(),
+            tuning: Tuning::default(),
             context: None,
             kv: KvType::F16,
             precision: Precision::Int8,
@@ -47,7 +50,8 @@ impl EngineOptions {
     /// # Errors
     /// `STERNA_ISA` names one that this machine has not.
     pub fn compute(&self) -> Result<Compute, Error> {
-        Ok(Compute { isa: Isa::from_env()?, pool: Pool::new(self.threads), precision: self.precision })
+        let tuning = self.tuning.clone();
+        Ok(Compute { isa: Isa::from_env()?, tuning, ..Compute::new(self.threads, self.precision) })
     }
 
     /// Most tokens of a sequence over `spec`.

@@ -7,6 +7,8 @@ use std::process::{Command, Stdio};
 
 use common::{Home, checkpoint};
 use serde_json::Value;
+use sterna::{Isa, Tuning};
+use sterna_tensor::KernelChoice;
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).expect("JSON")
@@ -49,6 +51,43 @@ fn inspect_describes_a_network() {
     assert!(!text.contains("model.norm.weight"));
     let text = home.ok(&["inspect", &checkpoint("qwen3_moe"), "--tensors"], "");
     assert!(text.contains("model.norm.weight"), "{text}");
+}
+
+#[test]
+fn kernels_are_those_of_the_profile_and_a_bad_one_is_told() {
+    let home = Home::new();
+    let inspect = |isa: Option<&str>| {
+        let mut command = home.sterna(&["inspect", &checkpoint("bitnet_packed"), "--json"]);
+        isa.map(|isa| command.env("STERNA_ISA", isa));
+        let output = command.output().expect("sterna starts");
+        assert!(output.status.success(), "{output:?}");
+        let report = json(&String::from_utf8_lossy(&output.stdout));
+        let groups = report["groups"].as_array().expect("groups").clone();
+        let group =
+            groups.into_iter().find(|group| group["chosen_by"] != "only choice").expect("packed weights");
+        (group, String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert_eq!(inspect(None).0["chosen_by"], "default");
+
+    let device = sterna::this_device();
+    let path = sterna::profile_path(&home.path().join("cache"), &device);
+    std::fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
+    let mut tuning = Tuning::default();
+    tuning.set(2, KernelChoice { few: Some(Isa::Scalar), ..KernelChoice::default() });
+    let json = sterna::tuning_profile::to_json(&tuning, &device).expect("JSON");
+    std::fs::write(&path, &json).expect("a profile");
+    let (group, _) = inspect(None);
+    assert_eq!(group["chosen_by"], "profile");
+    assert!(group["kernel"].to_string().contains("2-bit x int8 dot, scalar"), "{group}");
+    assert_eq!(inspect(Some("scalar")).0["chosen_by"], "STERNA_ISA");
+
+    std::fs::write(&path, json.replace("\"version\": 1", "\"version\": 7")).expect("a profile");
+    let (group, told) = inspect(None);
+    assert_eq!(group["chosen_by"], "default");
+    assert!(
+        told.contains("ignoring what was tuned") && told.contains("version: expected 1, found 7"),
+        "{told}"
+    );
 }
 
 #[test]

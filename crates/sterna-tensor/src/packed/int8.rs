@@ -23,9 +23,10 @@ use super::batch::{self, Batch, Scratch};
 use super::codes::{CodeLayout, QUADS};
 use super::scales::ScaleBlock;
 use super::{PackedMatrix, Tile, Visitor};
+use crate::OutputTile;
 use crate::activation::{Activations, Group, TOKEN_BLOCK, TokenBlock};
 use crate::simd::{CodeRegister, Kernel, LANES, Simd, unroll};
-use crate::{Isa, OutputTile};
+use crate::tuning::Kernels;
 
 /// [`unroll`] over tokens.
 macro_rules! for_tokens {
@@ -49,20 +50,20 @@ impl PackedMatrix {
     /// When `x` has no int8 groups or other columns, or there are no such tiles.
     pub(crate) unsafe fn tiles_dot_int8(
         &self,
-        isa: Isa,
+        kernels: Kernels,
         tiles: Range<usize>,
         x: &Activations,
         out: OutputTile,
     ) {
         assert_eq!(self.cols, x.cols(), "columns of the weights and of the activations");
-        self.format.visit(Dot { matrix: self, isa, tiles, x, out });
+        self.format.visit(Dot { matrix: self, kernels, tiles, x, out });
     }
 }
 
 /// Finds the types of the format; then [`DotTile`] finds those of the instruction set.
 struct Dot<'a> {
     matrix: &'a PackedMatrix,
-    isa: Isa,
+    kernels: Kernels,
     tiles: Range<usize>,
     x: &'a Activations,
     out: OutputTile,
@@ -88,10 +89,10 @@ impl Visitor for Dot<'_> {
 impl Dot<'_> {
     /// As many tiles as can be multiplied several at once with the tokens of `blocks`. Returns those that are left.
     fn many_tokens<C: CodeLayout, B: ScaleBlock>(&self, blocks: Range<usize>) -> Range<usize> {
-        let Dot { matrix, isa, x, .. } = *self;
+        let Dot { matrix, kernels: Kernels { many: isa, many_from, .. }, x, .. } = *self;
         let at_once = batch::tiles_at_once(isa);
         let mut tiles = self.tiles.clone();
-        if x.n_rows() < batch::FEWEST_ROWS || tiles.len() < at_once {
+        if x.n_rows() < many_from || tiles.len() < at_once {
             return tiles;
         }
         let rest = tiles.end - tiles.len() % at_once..tiles.end;
@@ -116,7 +117,7 @@ impl Dot<'_> {
         }
         let zero = i32::from(self.matrix.format.zero);
         let sink = self.sink(tile, block);
-        self.isa.run(DotTile::<C, B> { tile: self.matrix.tile(tile), zero, tokens, done, sink });
+        self.kernels.few.run(DotTile::<C, B> { tile: self.matrix.tile(tile), zero, tokens, done, sink });
     }
 
     fn sink(&self, tile: usize, block: usize) -> Sink {

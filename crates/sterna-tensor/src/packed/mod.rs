@@ -16,7 +16,7 @@ mod unpack;
 
 use std::marker::PhantomData;
 
-pub(crate) use batch::MOST_TILES;
+pub(crate) use batch::{FEWEST_ROWS, MOST_TILES};
 use codes::CodeLayout;
 use format::{Codes, Scales};
 use layout::TileLayout;

@@ -3,15 +3,17 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use anyhow::Context;
 use clap::ValueEnum;
-use sterna::{EngineOptions, KvType, Precision, SamplingOptions, physical_cores, synthetic};
+use sterna::{EngineOptions, KvType, Precision, SamplingOptions, Tuned, Tuning, physical_cores, synthetic};
 use sterna_tensor::PackedFormat;
 
 use super::inspect::Memory;
 use super::memory::MemoryArgs;
-use super::model_arg;
+use super::terminal::note;
+use super::{model_arg, own_files};
 
 /// Flags of the verbs that compute.
 #[derive(Debug, Clone, clap::Args)]
@@ -76,7 +78,7 @@ impl GenerateArgs {
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Computing")]
 pub(super) struct ThreadsArg {
-    /// Threads to compute with [default: physical cores]
+    /// Threads to compute with [default: what `bench --tune` found fastest, or physical cores]
     #[arg(short, long, value_name = "N", value_parser = threads)]
     pub(super) threads: Option<usize>,
 }
@@ -134,16 +136,37 @@ impl From<PrecisionArg> for Precision {
 }
 
 impl ComputeArgs {
-    /// With `threads`, or as many as there are physical cores.
+    /// With `threads`, or as many as were found to be fastest here.
     pub(super) fn engine_options(&self, threads: Option<usize>) -> EngineOptions {
+        let mut tuning = tuned().tuning;
+        let Tuning { decode_threads, prefill_threads, .. } = tuning;
+        let threads = threads.inspect(|_| (tuning.decode_threads, tuning.prefill_threads) = (None, None));
         EngineOptions {
-            threads: threads.unwrap_or_else(physical_cores),
+            threads: threads.or(decode_threads.max(prefill_threads)).unwrap_or_else(physical_cores),
+            tuning,
             context: self.context,
             kv: self.kv.into(),
             precision: self.precision.into(),
             ..EngineOptions::default()
         }
     }
+}
+
+/// What was found to be fastest on this machine. A profile that cannot be used is told of once, and then not there.
+pub(super) fn tuned() -> Tuned {
+    static TUNED: OnceLock<Tuned> = OnceLock::new();
+    let find = || {
+        let found = own_files::cache().map(|cache| Tuned::find(&cache)).transpose();
+        let tuned = found.unwrap_or_else(|error| {
+            note(format_args!(
+                "ignoring what was tuned for this machine: {error}; `sterna bench --tune` measures it again"
+            ));
+            None
+        });
+        // Whoever computes says what is wrong with STERNA_ISA.
+        tuned.unwrap_or_default().as_asked().unwrap_or_default()
+    };
+    TUNED.get_or_init(find).clone()
 }
 
 /// More threads than any machine has would only exhaust it.

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ops::testing::{assert_close, on_every_isa, ramp};
-use crate::{Isa, KvType, Pool, Precision};
+use crate::{Isa, KvType, Precision};
 
 /// Keys, values and queries of a sequence, and what attention should make of them.
 struct Case {
@@ -79,7 +79,7 @@ impl Case {
 
     /// What attention to `pages` gives for the last `n_tokens` tokens.
     fn attend(&self, pages: &[KvPage], isa: Isa, n_threads: usize, n_tokens: usize) -> Vec<f32> {
-        let c = Compute { isa, pool: Pool::new(n_threads), precision: Precision::Float };
+        let c = Compute { isa, ..Compute::new(n_threads, Precision::Float) };
         let first = self.n_positions - n_tokens;
         // Pages that the window has left behind may be gone.
         let gone = self.shape.seen_from(first).start / KvPage::LEN;
@@ -177,7 +177,7 @@ fn a_few_tokens_together_get_the_bits_of_single_ones() {
         let case = Case::new(AttentionShape { window, ..shape }, 3 * KvPage::LEN);
         let token_len = shape.n_heads * shape.head_dim;
         on_every_isa(|isa| {
-            let c = Compute { isa, pool: Pool::new(1), precision: Precision::Float };
+            let c = Compute { isa, ..Compute::new(1, Precision::Float) };
             for ty in [KvType::F16, KvType::Int8] {
                 let pages = case.pages(isa, ty);
                 let run = |first: usize, n_tokens: usize| {
@@ -200,7 +200,7 @@ fn a_few_tokens_together_get_the_bits_of_single_ones() {
 fn scores_beyond_the_range_of_exp() {
     let case = Case::new(AttentionShape { scale: 40.0, ..shape(2, 1, 16) }, 90);
     on_every_isa(|isa| {
-        let c = Compute { isa, pool: Pool::new(1), precision: Precision::Float };
+        let c = Compute { isa, ..Compute::new(1, Precision::Float) };
         let pages = case.pages(isa, KvType::F32);
         let mut out = vec![f32::NAN; case.q.len()];
         let kv = KvView { pages: &pages, start: 0 };

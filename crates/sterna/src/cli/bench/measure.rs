@@ -93,7 +93,13 @@ pub(super) fn run(
     for &threads in thread_counts {
         let compute = match threads == network.compute.pool.n_threads() {
             true => Arc::clone(&network.compute),
-            false => Arc::new(Compute::new(threads, network.compute.precision)),
+            false => {
+                let Compute { isa, precision, ref tuning, .. } = *network.compute;
+                let mut tuning = tuning.clone();
+                // As many as were asked for, whatever was found to be faster.
+                (tuning.decode_threads, tuning.prefill_threads) = (None, None);
+                Arc::new(Compute { isa, tuning, ..Compute::new(threads, precision) })
+            }
         };
         let mut bench = Bench::new(network, compute, context, meter);
         for &test in tests {
@@ -111,6 +117,7 @@ pub(super) fn run(
                     test.name()
                 ));
             }
+            let threads = bench.compute.threads(if test.kind == Kind::Prompt { test.n_tokens } else { 1 });
             results.push(Timed { test, threads, samples, rss, joules });
         }
     }

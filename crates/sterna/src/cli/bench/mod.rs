@@ -10,6 +10,7 @@ mod limits;
 mod measure;
 mod report;
 mod speculation;
+mod tune;
 mod weights;
 
 use std::io::{Write, stdout};
@@ -17,11 +18,11 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use sterna::synthetic::Shape;
-use sterna::{Engine, EngineOptions, Isa, Network, physical_cores};
+use sterna::{Engine, EngineOptions, Isa, Network};
 
 use super::inspect::Memory;
 use super::memory::MemoryArgs;
-use super::settings::{ComputeArgs, SyntheticArgs, positive, threads};
+use super::settings::{ComputeArgs, SyntheticArgs, positive, threads, tuned};
 use super::{memory, model_arg, terminal};
 use energy::Meter;
 use limits::Limits;
@@ -32,7 +33,7 @@ use report::{About, Report};
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// A name from the catalogue or the store, a GGUF file, or a Hugging Face directory
-    #[arg(required_unless_present_any = ["limits", "synthetic"])]
+    #[arg(required_unless_present_any = ["limits", "synthetic", "tune"])]
     model: Option<String>,
     #[command(flatten)]
     synthetic: SyntheticArgs,
@@ -44,6 +45,9 @@ pub(super) struct Args {
     /// the speed that they allow it and the share that it reaches
     #[arg(long)]
     limits: bool,
+    /// Measure which kernels and how many threads are fastest on this machine, and use them from now on (docs/tuning.md)
+    #[arg(long)]
+    tune: bool,
     /// Measure instead what guessing ahead is worth: `-n` tokens of answers that repeat their input and of others, token by
     /// token and with guesses by turns
     #[arg(long, requires = "model")]
@@ -63,7 +67,7 @@ pub(super) struct Args {
     /// Repetitions of each test
     #[arg(short = 'r', long, value_name = "N", default_value = "5", value_parser = positive)]
     repetitions: usize,
-    /// Numbers of threads to measure with [default: physical cores]
+    /// Numbers of threads to measure with [default: what `--tune` found fastest, or physical cores]
     #[arg(short, long, value_name = "N", value_delimiter = ',', value_parser = threads)]
     threads: Vec<usize>,
     /// Form of the result
@@ -83,16 +87,20 @@ enum Format {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let cores = physical_cores();
+    let tuned = args.tune.then(tune::run).transpose()?;
+    let cores = args.compute.engine_options(None).threads;
     let thread_counts = match (args.threads.is_empty(), args.limits) {
         (false, _) => args.threads.clone(),
         (true, true) if cores > 1 => vec![1, cores],
         (true, _) => vec![cores],
     };
     let isa = Isa::from_env()?;
+    if let Some(tuned) = tuned {
+        stdout().write_all(tuned.as_bytes())?;
+    }
     let limits = args.limits.then(|| Limits::measure(isa, &thread_counts));
     let text = match (args.model.as_ref().or(args.synthetic.synthetic.as_ref()), limits) {
-        (Some(model), _) if args.speculation => speculate(model, &args, &thread_counts)?,
+        (Some(model), _) if args.speculation => speculate(model, &args)?,
         (Some(model), limits) => bench(model, &args, &thread_counts, limits)?,
         (None, Some(limits)) => match args.output {
             Format::Json => serde_json::to_string_pretty(&limits)? + "\n",
@@ -112,7 +120,8 @@ fn bench(
     limits: Option<Limits>,
 ) -> anyhow::Result<String> {
     let most_threads = thread_counts.iter().copied().max().unwrap_or(1);
-    let options = args.compute.engine_options(Some(most_threads));
+    let asked = (!args.threads.is_empty()).then_some(most_threads);
+    let options = args.compute.engine_options(asked);
     let tests = Test::all(&args.n_prompt, &args.n_gen, &args.depth);
     terminal::note(format_args!("loading {model}"));
     let longest = tests.iter().map(|test| test.depth + test.n_tokens).max().unwrap_or(1);
@@ -145,7 +154,8 @@ fn bench(
     let bandwidth =
         bandwidth::read_bandwidth(&network.compute.pool, weights::bytes_per_token(&network.model));
     let predicted_rss = predicted.map(|predicted| predicted.total_bytes);
-    let about = About { model, context, peak_rss, predicted_rss, bandwidth, meter };
+    let kernels = &tuned().source;
+    let about = About { model, context, peak_rss, predicted_rss, bandwidth, meter, kernels };
     let report = Report::new(about, &network, results, limits);
     Ok(match args.output {
         Format::Md => report.markdown(),
@@ -155,9 +165,9 @@ fn bench(
 }
 
 /// Times answers of `model` with guesses and without.
-fn speculate(model: &str, args: &Args, thread_counts: &[usize]) -> anyhow::Result<String> {
+fn speculate(model: &str, args: &Args) -> anyhow::Result<String> {
     let draft = args.draft.as_deref().map(model_arg::resolve).transpose()?;
-    let options = EngineOptions { draft, ..args.compute.engine_options(thread_counts.first().copied()) };
+    let options = EngineOptions { draft, ..args.compute.engine_options(args.threads.first().copied()) };
     let engine = Engine::load(model_arg::resolve(model)?, &options)?;
     let n_tokens = args.n_gen.first().copied().unwrap_or(1).max(1);
     let report = speculation::measure(&engine, n_tokens, args.repetitions)?;

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use serde::Serialize;
-use sterna::{Network, Precision};
+use sterna::{Network, Precision, TuningSource};
 
 use super::energy::Meter;
 use super::limits::{Limits, PerToken};
@@ -21,6 +21,8 @@ pub(super) struct Report {
     params: u64,
     isa: &'static str,
     precision: &'static str,
+    /// Who says which kernels and how many threads are fastest.
+    kernels: String,
     /// Opening, mapping and packing the weights.
     load_seconds: f64,
     /// `None` where the system does not say.
@@ -78,6 +80,7 @@ pub(super) struct About<'a> {
     /// Bytes per second.
     pub(super) bandwidth: f64,
     pub(super) meter: Meter,
+    pub(super) kernels: &'a TuningSource,
 }
 
 impl Report {
@@ -87,7 +90,7 @@ impl Report {
         results: Vec<Timed>,
         limits: Option<Limits>,
     ) -> Report {
-        let About { model, context, peak_rss, predicted_rss, bandwidth, meter } = about;
+        let About { model, context, peak_rss, predicted_rss, bandwidth, meter, kernels } = about;
         let weight_bytes_per_token = bytes_per_token(&network.model) as u64;
         let row = |timed: Timed| {
             let kv_bytes = network.model.spec().kv_bytes_read(network.kv, timed.test.depth) as u64;
@@ -108,6 +111,7 @@ impl Report {
                 Precision::Int8 => "int8",
                 Precision::Float => "float",
             },
+            kernels: kernels.to_string(),
             load_seconds: network.load_time.as_secs_f64(),
             peak_rss_bytes: peak_rss,
             predicted_rss_bytes: predicted_rss,
@@ -166,6 +170,7 @@ impl Report {
             "\nload {:.2} s · peak memory {peak}{predicted} · memory reads {:.1} GB/s · {} · {} activations · {} keys and values",
             self.load_seconds, self.memory_bandwidth_gb_per_second, self.isa, self.precision, self.kv_type
         );
+        let _ = writeln!(text, "kernels and threads: {}", self.kernels);
         if self.context == "made up" && self.tests.iter().any(|row| row.depth > 0) {
             let _ = writeln!(text, "Keys and values of the context are made up, not computed.");
         }
@@ -301,6 +306,7 @@ mod tests {
             params: 134_515_008,
             isa: "avx2",
             precision: "int8",
+            kernels: TuningSource::Asked.to_string(),
             load_seconds: 0.25,
             peak_rss_bytes: None,
             predicted_rss_bytes: Some(3 << 20),
@@ -326,6 +332,7 @@ mod tests {
 | tiny, \"mine\" | 93.8 MiB |  135 M |       2 | tg100 |    100.00 ± 0.00 |      - | 10.00 |      50 % | 3.00 MiB |   0.256 |
 
 load 0.25 s · peak memory unknown (3.00 MiB expected) · memory reads 20.0 GB/s · avx2 · int8 activations · f16 keys and values
+kernels and threads: STERNA_ISA
 energy: a test
 ";
         assert_eq!(text, expected);

@@ -1,7 +1,7 @@
 //! Which kernel would multiply with a tensor on this machine, found by packing a few of its rows.
 
 use sterna::spec::{Projections, TernaryStorage};
-use sterna::{Compute, GgmlType, Matrix, Precision, RowOrder, Spec, Tensor, TensorType};
+use sterna::{Compute, GgmlType, Isa, Matrix, Precision, RowOrder, Spec, Tensor, TensorType};
 
 /// As many rows as one tile of the packed layout has.
 const SAMPLE_ROWS: usize = 16;
@@ -13,6 +13,8 @@ pub(super) struct Use {
     pub(super) kernel: String,
     /// Why that one.
     pub(super) why: &'static str,
+    /// Whether there are several that give the same results.
+    pub(super) is_choice: bool,
     /// Multiplied where it is mapped.
     pub(super) is_mapped: bool,
     /// Bytes in memory for each byte in the file.
@@ -26,7 +28,7 @@ impl Use {
     }
 
     fn plain(kernel: &str, why: &'static str) -> Use {
-        Use { kernel: kernel.to_owned(), why, is_mapped: false, growth: 1.0 }
+        Use { kernel: kernel.to_owned(), why, is_choice: false, is_mapped: false, growth: 1.0 }
     }
 }
 
@@ -42,8 +44,9 @@ pub(super) fn of(tensor: &Tensor, spec: &Spec, compute: &Compute) -> Use {
     if rounds_per_token && !matches!(tensor.ty, TensorType::Ggml(_)) {
         let why = "weights are -1, 0 or 1 times a scale: packed in 2 bits at load, inputs rounded per token";
         return Use {
-            kernel: format!("2-bit x int8 dot, {}", compute.isa),
+            kernel: format!("2-bit x int8 dot, {}", compute.tuning.choice(2).few.unwrap_or(compute.isa)),
             why,
+            is_choice: has_choice(compute),
             is_mapped: false,
             growth: ternary_growth(tensor),
         };
@@ -51,6 +54,7 @@ pub(super) fn of(tensor: &Tensor, spec: &Spec, compute: &Compute) -> Use {
     match sample(tensor, compute) {
         Some(matrix) => Use {
             kernel: matrix.kernel(compute),
+            is_choice: matches!(matrix, Matrix::Packed(_)) && has_choice(compute),
             why: match rounds_per_token {
                 true => "weights are -1, 0 or 1 times scales as stored, in tiles; inputs rounded per token",
                 false => why(tensor, &matrix, compute),
@@ -60,6 +64,11 @@ pub(super) fn of(tensor: &Tensor, spec: &Spec, compute: &Compute) -> Use {
         },
         None => Use::plain("none", "not a type of weights"),
     }
+}
+
+/// Whether there is more than one kernel for packed weights.
+fn has_choice(compute: &Compute) -> bool {
+    compute.precision == Precision::Int8 && Isa::available().len() > 1
 }
 
 fn is_vector(tensor: &Tensor) -> bool {

@@ -12,7 +12,7 @@ use sterna::synthetic::Shape;
 use sterna::{Checkpoint, MAX_CHUNK, Spec};
 
 use super::model_arg;
-use super::settings::{ComputeArgs, SyntheticArgs};
+use super::settings::{ComputeArgs, SyntheticArgs, tuned};
 pub(in crate::cli) use memory::Memory;
 use memory::USUAL_CONTEXT;
 use report::Report;
@@ -50,7 +50,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let options = args.compute.engine_options(Some(1));
     let context = options.context_of(&spec)?;
     let compute = options.compute()?;
-    let mut report = Report::new(&checkpoint, &spec, &compute, context, options.kv, args.tensors);
+    let kernels = &tuned().source;
+    let mut report = Report::new(&checkpoint, &spec, &compute, context, options.kv, args.tensors, kernels);
     report.native = native::About::new(&checkpoint, args.verify)?;
     let text = if args.json { serde_json::to_string_pretty(&report)? + "\n" } else { report.text() };
     stdout().write_all(text.as_bytes())?;

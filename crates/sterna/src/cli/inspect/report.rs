@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 use sterna::spec::{AttentionSpec, FeedForwardSpec, Mamba2Spec, MixerSpec};
-use sterna::{Checkpoint, Compute, Isa, KvType, Size, Spec, Tensor};
+use sterna::{Checkpoint, Compute, Isa, KvType, Size, Spec, Tensor, TuningSource};
 
 use super::kernels;
 use super::memory::Memory;
@@ -29,6 +29,8 @@ pub(super) struct Report {
     blocks: Vec<Blocks>,
     isa: &'static str,
     available_isas: Vec<&'static str>,
+    /// Who says which of several kernels is fastest.
+    kernels: String,
     groups: Vec<Group>,
     memory: Memory,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -52,6 +54,8 @@ struct Group {
     size_bytes: u64,
     bits_per_weight: f64,
     kernel: String,
+    /// `profile`, `default`, `STERNA_ISA`, or `only choice`.
+    chosen_by: &'static str,
     why: &'static str,
 }
 
@@ -73,6 +77,7 @@ impl Report {
         context: usize,
         kv: KvType,
         with_tensors: bool,
+        kernels: &TuningSource,
     ) -> Report {
         let size = Size::of(checkpoint);
         let rows: Vec<(Row, kernels::Use)> = checkpoint
@@ -96,7 +101,8 @@ impl Report {
             blocks: blocks(spec),
             isa: compute.isa.name(),
             available_isas: Isa::available().into_iter().map(Isa::name).collect(),
-            groups: groups(&rows),
+            kernels: kernels.to_string(),
+            groups: groups(&rows, kernels),
             memory,
             tensors: with_tensors.then(|| rows.into_iter().map(|(row, _)| row).collect()),
         }
@@ -128,8 +134,10 @@ impl Report {
         }
         self.memory.write(out)?;
         writeln!(out, "instructions   {}, of {}", self.isa, self.available_isas.join(", "))?;
+        writeln!(out, "kernels        {}", self.kernels)?;
         writeln!(out)?;
-        let mut cells = vec![["type", "tensors", "params", "size", "bits", "kernel"].map(str::to_owned)];
+        let titles = ["type", "tensors", "params", "size", "bits", "kernel", "chosen by"];
+        let mut cells = vec![titles.map(str::to_owned)];
         cells.extend(self.groups.iter().map(Group::cells));
         out.push_str(&table::aligned(&cells, &[1, 2, 3, 4]));
         writeln!(out)?;
@@ -205,7 +213,7 @@ fn feed_forward(feed_forward: &FeedForwardSpec) -> String {
     }
 }
 
-fn groups(rows: &[(Row, kernels::Use)]) -> Vec<Group> {
+fn groups(rows: &[(Row, kernels::Use)], source: &TuningSource) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for (row, used) in rows {
         let same = |group: &&mut Group| group.r#type == row.r#type && group.kernel == row.kernel;
@@ -218,6 +226,7 @@ fn groups(rows: &[(Row, kernels::Use)]) -> Vec<Group> {
                 size_bytes: 0,
                 bits_per_weight: 0.0,
                 kernel: row.kernel.clone(),
+                chosen_by: if used.is_choice { source.name() } else { "only choice" },
                 why: used.why,
             }),
         };
@@ -231,7 +240,7 @@ fn groups(rows: &[(Row, kernels::Use)]) -> Vec<Group> {
 }
 
 impl Group {
-    fn cells(&self) -> [String; 6] {
+    fn cells(&self) -> [String; 7] {
         [
             self.r#type.clone(),
             self.tensors.to_string(),
@@ -239,6 +248,7 @@ impl Group {
             units::bytes(self.size_bytes),
             format!("{:.2}", self.bits_per_weight),
             self.kernel.clone(),
+            self.chosen_by.to_owned(),
         ]
     }
 }

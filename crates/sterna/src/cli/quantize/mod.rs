@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use sterna::{Checkpoint, Compute, Isa, Pool, Precision, Size, physical_cores};
+use sterna::{Checkpoint, Compute, Isa, Precision, Size, physical_cores};
 use sterna_model::{Layerwise, native};
 use sterna_quant::Cost;
 use sterna_quant::calibration::hold_out;
@@ -43,7 +43,7 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         ));
     }
     let n_threads = args.threads.threads.unwrap_or_else(physical_cores);
-    let compute = Compute { isa: Isa::from_env()?, pool: Pool::new(n_threads), precision: Precision::Float };
+    let compute = Compute { isa: Isa::from_env()?, ..Compute::new(n_threads, Precision::Float) };
     handle_interrupts()?;
     let interruptible = Interruptible::start();
     let job = Job {

@@ -1,0 +1,184 @@
+//! Instructions for each width of weights, with one token and with many, and how many are many.
+
+use std::time::Instant;
+
+use sterna::synthetic::weight_format;
+use sterna::{Compute, Isa, Matrix, Pool, Precision, Tuning};
+use sterna_tensor::{
+    Activations, Block, BlockSource, CODE_BITS, KernelChoice, PackedFormat, PackedMatrix, linear,
+};
+
+use super::{LEAST_GAIN, best, compare};
+use crate::cli::{table, terminal};
+
+/// Shape of every matrix, as in a model of some 1.5 G weights.
+const ROWS: usize = 1536;
+const COLS: usize = 1536;
+/// Enough of them for more than second-level caches hold.
+const N_MATRICES: usize = 12;
+/// Tokens of a prompt.
+const PROMPT: usize = 64;
+/// Tokens from which on there may be many.
+const FEW: [usize; 8] = [2, 3, 4, 6, 8, 12, 16, 24];
+/// What [`Tuning`] takes for many unless told.
+const USUAL_MANY: usize = 8;
+/// So many that there are never many.
+const NEVER: usize = 512;
+
+/// Weights of one width, and how they are multiplied.
+struct Subject {
+    bits: usize,
+    matrices: Vec<Matrix>,
+    compute: Compute,
+    /// Inputs of as many tokens as were asked for, and room for outputs.
+    x: Activations,
+    y: Vec<f32>,
+}
+
+/// Sets the kernels of `tuning` to the fastest where `isa` is the best there is, and returns a table of what was measured.
+pub(super) fn measure(isa: Isa, pool: Pool, tuning: &mut Tuning) -> String {
+    let others = Isa::available().into_iter().rev().filter(|other| *other != isa && *other != Isa::Scalar);
+    let isas: Vec<Isa> = [isa].into_iter().chain(others).collect();
+    let mut compute = Compute { isa, pool, ..Compute::new(1, Precision::Int8) };
+    let titles = ["bits", "tokens"].into_iter().map(str::to_owned);
+    let mut rows = vec![titles.chain(isas.iter().map(|isa| isa.to_string())).collect::<Vec<_>>()];
+    rows[0].push("many from".to_owned());
+    for bits in CODE_BITS {
+        terminal::note(format_args!("measuring kernels · {bits} bits"));
+        let Some(format) = format(bits) else { continue };
+        let mut subject = Subject::new(bits, format, compute);
+        let few = subject.isas(&isas, 1);
+        let many = subject.isas(&isas, PROMPT);
+        let (few_isa, many_isa) = (isas[best(&few)], isas[best(&many)]);
+        let many_from = subject.many_from(few_isa, many_isa);
+        let departure = |chosen: Isa| (chosen != isa).then_some(chosen);
+        tuning.set(
+            bits,
+            KernelChoice {
+                few: departure(few_isa),
+                many: departure(many_isa),
+                many_from: (many_from != USUAL_MANY).then_some(many_from),
+            },
+        );
+        let n_bytes: usize = subject.matrices.iter().map(Matrix::n_bytes).sum();
+        let gigabytes = |(_, seconds): &(f64, f64)| format!("{:.1} GB/s", n_bytes as f64 / seconds / 1e9);
+        let n_ops = (2 * ROWS * COLS * PROMPT) as f64;
+        let operations = |(_, seconds): &(f64, f64)| format!("{:.0} GOP/s", n_ops / seconds / 1e9);
+        let row = |tokens: usize, cells: Vec<String>, many_from: String| {
+            [bits.to_string(), tokens.to_string()].into_iter().chain(cells).chain([many_from]).collect()
+        };
+        let many_from = if many_from == NEVER { "never".to_owned() } else { many_from.to_string() };
+        rows.push(row(1, marked(&few, gigabytes), String::new()));
+        rows.push(row(PROMPT, marked(&many, operations), many_from));
+        compute = subject.compute;
+    }
+    table::markdown(&rows)
+}
+
+/// A cell for each candidate, with a star at the one that was taken.
+fn marked(compared: &[(f64, f64)], cell: impl Fn(&(f64, f64)) -> String) -> Vec<String> {
+    let best = best(compared);
+    let star = |i| if i == best { " *" } else { "" };
+    compared.iter().enumerate().map(|(i, candidate)| cell(candidate) + star(i)).collect()
+}
+
+/// A format with codes of `bits`.
+fn format(bits: usize) -> Option<PackedFormat> {
+    if bits == 1 { PackedFormat::symmetric(1, 128) } else { weight_format(bits) }
+}
+
+impl Subject {
+    fn new(bits: usize, format: PackedFormat, compute: Compute) -> Subject {
+        let matrix = |_| {
+            let packed = PackedMatrix::pack(format, ROWS, COLS, &Pattern(format), &compute.pool);
+            packed.ok().map(Matrix::from)
+        };
+        let matrices = (0..N_MATRICES).filter_map(matrix).collect();
+        Subject { bits, matrices, compute, x: Activations::new(), y: Vec::new() }
+    }
+
+    /// Takes inputs of `n_tokens` tokens.
+    fn set_tokens(&mut self, n_tokens: usize) {
+        let values: Vec<f32> = (0..n_tokens * COLS).map(|i| (i % 17) as f32 - 8.0).collect();
+        self.x.set(&values, COLS, &self.compute);
+        self.y = vec![0.0; n_tokens * ROWS];
+    }
+
+    /// Compares `isas` with `n_tokens` tokens.
+    fn isas(&mut self, isas: &[Isa], n_tokens: usize) -> Vec<(f64, f64)> {
+        self.set_tokens(n_tokens);
+        let (n_matrices, many_from) = if n_tokens == 1 { (N_MATRICES, NEVER) } else { (1, 1) };
+        compare(isas.len(), |i| self.time(isas[i], many_from, n_matrices))
+    }
+
+    /// Rows from which on `many` is faster than `few`.
+    fn many_from(&mut self, few: Isa, many: Isa) -> usize {
+        let shares = FEW.map(|n_tokens| {
+            self.set_tokens(n_tokens);
+            let choices = [(few, NEVER), (many, 1)];
+            compare(2, |i| self.time(choices[i].0, choices[i].1, 2))[1].0
+        });
+        border(&shares)
+    }
+
+    /// Seconds of the products with `n_matrices`.
+    fn time(&mut self, isa: Isa, many_from: usize, n_matrices: usize) -> f64 {
+        let choice = KernelChoice { few: Some(isa), many: Some(isa), many_from: Some(many_from) };
+        self.compute.tuning.set(self.bits, choice);
+        let start = Instant::now();
+        for matrix in &self.matrices[..n_matrices] {
+            linear(&self.compute, &self.x, &mut [(matrix, &mut self.y)]);
+        }
+        start.elapsed().as_secs_f64()
+    }
+}
+
+/// From which of [`FEW`] tokens on to use the kernel for many, whose times there are `shares` of those of the one for few: where
+/// all of them together take least, unless the usual border is about as good.
+fn border(shares: &[f64; FEW.len()]) -> usize {
+    let cost = |first: usize| first as f64 + shares[first..].iter().sum::<f64>();
+    let candidates = 0..=FEW.len();
+    let best = candidates.min_by(|a, b| cost(*a).total_cmp(&cost(*b))).unwrap_or(0);
+    let usual = FEW.iter().position(|n| *n == USUAL_MANY).unwrap_or(0);
+    match cost(best) < cost(usual) - LEAST_GAIN {
+        true => FEW.get(best).copied().unwrap_or(NEVER),
+        false => USUAL_MANY,
+    }
+}
+
+/// Weights that mean nothing.
+struct Pattern(PackedFormat);
+
+impl BlockSource for Pattern {
+    fn block(&self, row: usize, block: usize, out: &mut Block) {
+        let largest = self.0.largest_code();
+        for (i, code) in out.codes[..self.0.block_len()].iter_mut().enumerate() {
+            *code = (row * 7 + block * 13 + i * 5) as u8 & largest;
+        }
+        out.d = self.0.stored_scale(0.01);
+        out.zero = largest / 2;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_border_is_where_the_time_is_least() {
+        assert_eq!(border(&[2.0, 1.5, 1.2, 1.1, 0.8, 0.7, 0.6, 0.6]), 8);
+        assert_eq!(border(&[2.0, 0.8, 0.7, 0.7, 0.7, 0.7, 0.6, 0.6]), 3);
+        assert_eq!(border(&[2.0, 1.5, 1.2, 0.99, 0.8, 0.7, 0.6, 0.6]), 8);
+        assert_eq!(border(&[1.1; FEW.len()]), NEVER);
+    }
+
+    #[test]
+    fn every_width_is_measured() {
+        let mut tuning = Tuning::default();
+        for bits in CODE_BITS {
+            let format = format(bits).expect("a format of each width");
+            assert_eq!(format.code_bits(), bits);
+            tuning.set(bits, KernelChoice::default());
+        }
+    }
+}
