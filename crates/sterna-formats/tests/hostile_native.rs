@@ -26,7 +26,7 @@ const MAX_BYTES: usize = 1 << 21;
 /// Types with the bytes of a matrix `[3, 64]`, a tile with three rows.
 fn types() -> Vec<(String, usize)> {
     let own = ["a2g32", "a3g64", "a4g128", "s2g32", "s3g64", "s4g128", "s6g32", "s8g64"];
-    let packed = own.into_iter().chain(["Q4_1", "Q5_0", "Q5_1", "t2g32", "s1g128"]).map(|name| {
+    let packed = own.into_iter().chain(["Q4_1", "Q5_0", "Q5_1", "t1g32", "t2g32", "s1g128"]).map(|name| {
         let format: PackedFormat = name.parse().unwrap();
         (name.to_owned(), format.n_bytes(3, 64).unwrap())
     });

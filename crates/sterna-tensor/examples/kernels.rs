@@ -28,7 +28,7 @@ struct Pattern(PackedFormat);
 
 impl BlockSource for Pattern {
     fn block(&self, row: usize, block: usize, out: &mut Block) {
-        let largest = ((1u32 << self.0.code_bits()) - 1) as u8;
+        let largest = self.0.largest_code();
         for (i, code) in out.codes[..self.0.block_len()].iter_mut().enumerate() {
             *code = (row * 7 + block * 13 + i * 5) as u8 & largest;
         }
@@ -51,7 +51,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     );
     println!("| format | bits | ISA | pack GB/s | decode | share | prefill | share |");
     println!("|---|---|---|---|---|---|---|---|");
-    let own = ["a2g128", "a3g128", "a4g128", "a4g32", "s3g128", "s4g128", "s6g128", "s8g128"];
+    let own = [
+        "s1g128", "t1g256", "t2g256", "a2g128", "a3g128", "a4g128", "a4g32", "s3g128", "s4g128", "s6g128",
+        "s8g128",
+    ];
     let formats = match wanted {
         Some(name) => vec![name],
         None => PackedFormat::ALL.iter().map(|(name, _)| *name).chain(own).map(str::to_owned).collect(),

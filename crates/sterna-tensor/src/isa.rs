@@ -14,6 +14,8 @@ pub enum Isa {
     AvxVnni,
     /// AVX-512 F, BW, DQ, VL and VNNI.
     Avx512,
+    /// [`Isa::Avx512`] with tables of bytes in registers (AVX-512 VBMI).
+    Avx512Vbmi,
     /// Advanced SIMD of every 64-bit Arm.
     Neon,
     /// [`Isa::Neon`] with the byte dot product (FEAT_DotProd).
@@ -49,8 +51,16 @@ fn list(isas: &[Isa]) -> String {
 
 impl Isa {
     /// Every instruction set, worst first within its architecture.
-    pub const ALL: [Isa; 7] =
-        [Isa::Scalar, Isa::Avx2, Isa::AvxVnni, Isa::Avx512, Isa::Neon, Isa::NeonDot, Isa::NeonI8mm];
+    pub const ALL: [Isa; 8] = [
+        Isa::Scalar,
+        Isa::Avx2,
+        Isa::AvxVnni,
+        Isa::Avx512,
+        Isa::Avx512Vbmi,
+        Isa::Neon,
+        Isa::NeonDot,
+        Isa::NeonI8mm,
+    ];
 
     /// The name that `STERNA_ISA` understands.
     pub fn name(self) -> &'static str {
@@ -59,6 +69,7 @@ impl Isa {
             Isa::Avx2 => "avx2",
             Isa::AvxVnni => "avxvnni",
             Isa::Avx512 => "avx512",
+            Isa::Avx512Vbmi => "avx512vbmi",
             Isa::Neon => "neon",
             Isa::NeonDot => "dotprod",
             Isa::NeonI8mm => "i8mm",
@@ -83,14 +94,9 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Isa::AvxVnni => has_avx2() && is_x86_feature_detected!("avxvnni"),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => {
-                has_avx2()
-                    && is_x86_feature_detected!("avx512f")
-                    && is_x86_feature_detected!("avx512bw")
-                    && is_x86_feature_detected!("avx512dq")
-                    && is_x86_feature_detected!("avx512vl")
-                    && is_x86_feature_detected!("avx512vnni")
-            }
+            Isa::Avx512 => has_avx512(),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vbmi => has_avx512() && is_x86_feature_detected!("avx512vbmi"),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => true,
             #[cfg(target_arch = "aarch64")]
@@ -148,6 +154,16 @@ fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
 }
 
+#[cfg(target_arch = "x86_64")]
+fn has_avx512() -> bool {
+    has_avx2()
+        && is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512vnni")
+}
+
 impl fmt::Display for Isa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -173,7 +189,7 @@ mod tests {
         let unknown = Isa::from_name("mmx").unwrap_err();
         assert_eq!(
             unknown.to_string(),
-            "STERNA_ISA=mmx: expected one of scalar, avx2, avxvnni, avx512, neon, dotprod, i8mm"
+            "STERNA_ISA=mmx: expected one of scalar, avx2, avxvnni, avx512, avx512vbmi, neon, dotprod, i8mm"
         );
         let foreign = if cfg!(target_arch = "aarch64") { "avx2" } else { "neon" };
         assert!(matches!(Isa::from_name(foreign), Err(IsaError::Unavailable { .. })));

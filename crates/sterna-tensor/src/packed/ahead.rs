@@ -25,10 +25,9 @@ pub(super) struct Ahead {
 impl Ahead {
     #[inline(always)]
     pub(super) fn of<C: CodeLayout, B: ScaleBlock>(tile: &Tile<'_, C, B>) -> Ahead {
-        let n_blocks = tile.codes.len() / (B::GROUPS * C::REGISTERS);
         let start = tile.scales.as_ptr().cast::<u8>();
         let n_bytes = tile.codes.as_ptr_range().end.addr() - start.addr();
-        Ahead { tile: start, bytes_per_block: n_bytes.div_ceil(n_blocks.max(1)), reached: 0, asked: 0 }
+        Ahead { tile: start, bytes_per_block: n_bytes.div_ceil(tile.n_blocks.max(1)), reached: 0, asked: 0 }
     }
 
     /// Asks for as much as a block takes.

@@ -210,6 +210,7 @@ impl<C: CodeLayout, B: ScaleBlock> Kernel for Unpack<'_, C, B> {
     type Output = ();
     // Not that it takes any: instruction sets that differ in them may differ in how many tiles they take at once.
     const DOTS: bool = true;
+    const TRITS: bool = C::TRITS;
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -224,9 +225,15 @@ impl<C: CodeLayout, B: ScaleBlock> Kernel for Unpack<'_, C, B> {
         for i in 0..S::TILES {
             let tile: Tile<'_, C, B> = self.matrix.tile(self.first + i);
             let mut group = 0;
-            for (block_scales, block) in tile.blocks().skip(blocks.start).take(blocks.len()) {
+            let mut groups = tile.groups();
+            // No `skip`, which would call `next` in code without the instruction set.
+            for _ in 0..blocks.start * B::GROUPS {
+                groups.next();
+            }
+            for block_scales in tile.blocks().skip(blocks.start).take(blocks.len()) {
                 let head = block_scales.head(s);
-                for (g, registers) in block.chunks_exact(C::REGISTERS).enumerate() {
+                for g in 0..B::GROUPS {
+                    let Some(registers) = groups.next() else { return };
                     for j in 0..QUADS {
                         s.store_bytes(
                             C::quad(s, registers, j),

@@ -12,6 +12,7 @@
 //! | 4 bits | 4 | low (even `j`) or high half of register `j / 2` |
 //! | 5 bits | 4 + 1 | as 4 bits; bit 4 is bit `j` of the fifth register |
 //! | 6 bits | 4 + 2 | as 4 bits; bits 4 and 5 as 2 bits of the last two registers |
+//! | trits | 8 for 5 groups | `trits.rs` |
 
 use crate::activation::GROUP;
 use crate::simd::{CodeRegister, LANES, Simd};
@@ -24,16 +25,25 @@ pub(super) type GroupCodes = [[u8; GROUP]; LANES];
 
 /// One width of code.
 pub(super) trait CodeLayout {
-    /// Registers that a group takes.
-    const REGISTERS: usize;
+    /// The registers that hold the codes of one group.
+    type Group<'a>: Copy;
     /// Bits of a code as it is multiplied.
     const BITS: u32;
+    /// Whether codes are trits of bytes.
+    const TRITS: bool = false;
+
+    /// Registers of the first `n_groups` groups of a tile.
+    fn n_registers(n_groups: usize) -> usize;
+
+    /// The groups of a tile.
+    fn groups(tile: &[CodeRegister]) -> impl Iterator<Item = Self::Group<'_>>;
 
     /// Quad `j` of a group, `j` being a constant after inlining.
-    fn quad<S: Simd>(s: S, group: &[CodeRegister], j: usize) -> S::U8;
+    fn quad<S: Simd>(s: S, group: Self::Group<'_>, j: usize) -> S::U8;
 
-    /// Lays out a group; codes have at most [`CodeLayout::BITS`] bits.
-    fn pack(codes: &GroupCodes, group: &mut [CodeRegister]);
+    /// Lays out group `index` of a tile that was zeros, after those before it; codes are of [`CodeLayout::BITS`] bits, and those of
+    /// more are cut or are other codes then.
+    fn pack(codes: &GroupCodes, index: usize, tile: &mut [CodeRegister]);
 
     /// Sums of products with quads, exact: see [`Simd::dot_u6`].
     #[inline(always)]
@@ -48,9 +58,44 @@ pub(super) trait CodeLayout {
     }
 }
 
+/// A width of code whose groups have registers of their own.
+pub(super) trait Planes {
+    /// Registers that a group takes.
+    const REGISTERS: usize;
+    /// Bits of a code as it is multiplied.
+    const BITS: u32;
+
+    /// Quad `j` of a group, `j` being a constant after inlining.
+    fn quad<S: Simd>(s: S, group: &[CodeRegister], j: usize) -> S::U8;
+
+    /// Lays out a group.
+    fn pack(codes: &GroupCodes, group: &mut [CodeRegister]);
+}
+
+impl<P: Planes> CodeLayout for P {
+    type Group<'a> = &'a [CodeRegister];
+    const BITS: u32 = P::BITS;
+
+    fn n_registers(n_groups: usize) -> usize {
+        n_groups.saturating_mul(P::REGISTERS)
+    }
+    #[inline(always)]
+    fn groups(tile: &[CodeRegister]) -> impl Iterator<Item = &[CodeRegister]> {
+        tile.chunks_exact(P::REGISTERS)
+    }
+    #[inline(always)]
+    fn quad<S: Simd>(s: S, group: &[CodeRegister], j: usize) -> S::U8 {
+        P::quad(s, group, j)
+    }
+    #[inline(always)]
+    fn pack(codes: &GroupCodes, index: usize, tile: &mut [CodeRegister]) {
+        P::pack(codes, &mut tile[index * P::REGISTERS..][..P::REGISTERS]);
+    }
+}
+
 /// The eight quads of row `row`, as words of four codes in memory order.
 #[inline(always)]
-fn words(codes: &GroupCodes, row: usize) -> [u32; QUADS] {
+pub(super) fn words(codes: &GroupCodes, row: usize) -> [u32; QUADS] {
     bytemuck::cast(codes[row])
 }
 
@@ -68,7 +113,7 @@ pub(super) struct U5;
 pub(super) struct U6;
 pub(super) struct U8;
 
-impl CodeLayout for U1 {
+impl Planes for U1 {
     const REGISTERS: usize = 1;
     const BITS: u32 = 2;
 
@@ -91,7 +136,7 @@ impl CodeLayout for U1 {
     }
 }
 
-impl CodeLayout for U2 {
+impl Planes for U2 {
     const REGISTERS: usize = 2;
     const BITS: u32 = 2;
 
@@ -110,7 +155,7 @@ impl CodeLayout for U2 {
     }
 }
 
-impl CodeLayout for U3 {
+impl Planes for U3 {
     const REGISTERS: usize = 3;
     const BITS: u32 = 3;
 
@@ -121,11 +166,11 @@ impl CodeLayout for U3 {
             0..2 => s.shl_and(plane, 2 - j as u32, 0x04),
             _ => s.shr_and(plane, j as u32 - 2, 0x04),
         };
-        s.or(U2::quad(s, group, j), high)
+        s.or(<U2 as Planes>::quad(s, group, j), high)
     }
     #[inline(always)]
     fn pack(codes: &GroupCodes, group: &mut [CodeRegister]) {
-        U2::pack(codes, group);
+        <U2 as Planes>::pack(codes, group);
         for row in 0..LANES {
             let w = words(codes, row);
             let bit = |j: usize| (w[j] >> 2 & 0x0101_0101) << j;
@@ -134,7 +179,7 @@ impl CodeLayout for U3 {
     }
 }
 
-impl CodeLayout for U4 {
+impl Planes for U4 {
     const REGISTERS: usize = 4;
     const BITS: u32 = 4;
 
@@ -154,7 +199,7 @@ impl CodeLayout for U4 {
     }
 }
 
-impl CodeLayout for U5 {
+impl Planes for U5 {
     const REGISTERS: usize = 5;
     const BITS: u32 = 5;
 
@@ -165,11 +210,11 @@ impl CodeLayout for U5 {
             0..4 => s.shl_and(plane, 4 - j as u32, 0x10),
             _ => s.shr_and(plane, j as u32 - 4, 0x10),
         };
-        s.or(U4::quad(s, group, j), high)
+        s.or(<U4 as Planes>::quad(s, group, j), high)
     }
     #[inline(always)]
     fn pack(codes: &GroupCodes, group: &mut [CodeRegister]) {
-        U4::pack(codes, group);
+        <U4 as Planes>::pack(codes, group);
         for row in 0..LANES {
             let w = words(codes, row);
             let bit = |j: usize| (w[j] >> 4 & 0x0101_0101) << j;
@@ -178,7 +223,7 @@ impl CodeLayout for U5 {
     }
 }
 
-impl CodeLayout for U6 {
+impl Planes for U6 {
     const REGISTERS: usize = 6;
     const BITS: u32 = 6;
 
@@ -191,11 +236,11 @@ impl CodeLayout for U6 {
             2 => s.and(plane, 0x30),
             _ => s.shr_and(plane, 2, 0x30),
         };
-        s.or(U4::quad(s, group, j), high)
+        s.or(<U4 as Planes>::quad(s, group, j), high)
     }
     #[inline(always)]
     fn pack(codes: &GroupCodes, group: &mut [CodeRegister]) {
-        U4::pack(codes, group);
+        <U4 as Planes>::pack(codes, group);
         for row in 0..LANES {
             let w = words(codes, row).map(|w| w >> 4 & 0x0303_0303);
             for (plane, w) in w.as_chunks::<4>().0.iter().enumerate() {
@@ -205,7 +250,7 @@ impl CodeLayout for U6 {
     }
 }
 
-impl CodeLayout for U8 {
+impl Planes for U8 {
     const REGISTERS: usize = 8;
     const BITS: u32 = 8;
 

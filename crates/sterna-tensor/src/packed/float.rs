@@ -7,7 +7,7 @@ use super::int8::Sink;
 use super::scales::ScaleBlock;
 use super::{PackedMatrix, Tile, Visitor};
 use crate::activation::{Activations, GROUP};
-use crate::simd::{CodeRegister, Kernel, LANES, Simd};
+use crate::simd::{Kernel, LANES, Simd};
 use crate::{Isa, OutputTile};
 
 /// Tokens taken at once.
@@ -101,15 +101,17 @@ struct RowOfTile<'a, C, B> {
 impl<C: CodeLayout, B: ScaleBlock> Kernel for RowOfTile<'_, C, B> {
     type Output = ();
     const DOTS: bool = false;
+    const TRITS: bool = C::TRITS;
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let mut out = self.out.as_chunks_mut::<GROUP>().0.iter_mut();
         let mut columns = [[0.0; LANES]; GROUP];
-        for (scales, codes) in self.tile.blocks() {
+        let mut groups = self.tile.groups();
+        for scales in self.tile.blocks() {
             let head = scales.head(s);
-            for (g, codes) in codes.chunks_exact(C::REGISTERS).enumerate() {
-                let Some(out) = out.next() else { return };
+            for g in 0..B::GROUPS {
+                let (Some(codes), Some(out)) = (groups.next(), out.next()) else { return };
                 group_weights::<S, C, B>(s, scales, head, g, codes, self.zero, &mut columns);
                 for (out, column) in out.iter_mut().zip(&columns) {
                     *out = column[self.lane];
@@ -132,6 +134,7 @@ struct DotTile<'a, C, B> {
 impl<C: CodeLayout, B: ScaleBlock> Kernel for DotTile<'_, C, B> {
     type Output = ();
     const DOTS: bool = false;
+    const TRITS: bool = C::TRITS;
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -139,9 +142,11 @@ impl<C: CodeLayout, B: ScaleBlock> Kernel for DotTile<'_, C, B> {
         let mut columns = [[0.0; LANES]; GROUP];
         let mut y = [s.splat(0.0); TOKENS];
         let mut first = 0;
-        for (scales, codes) in self.tile.blocks() {
+        let mut groups = self.tile.groups();
+        for scales in self.tile.blocks() {
             let head = scales.head(s);
-            for (g, codes) in codes.chunks_exact(C::REGISTERS).enumerate() {
+            for g in 0..B::GROUPS {
+                let Some(codes) = groups.next() else { return };
                 group_weights::<S, C, B>(s, scales, head, g, codes, self.zero, &mut columns);
                 for (t, y) in y.iter_mut().enumerate().take(self.n_tokens) {
                     let x = &self.x[t * cols + first..][..GROUP];
@@ -169,7 +174,7 @@ fn group_weights<S: Simd, C: CodeLayout, B: ScaleBlock>(
     scales: &B,
     head: (S::F32, S::F32),
     g: usize,
-    codes: &[CodeRegister],
+    codes: C::Group<'_>,
     zero: f32,
     columns: &mut [[f32; LANES]; GROUP],
 ) {

@@ -14,6 +14,8 @@ pub(crate) enum Codes {
     U1,
     /// Two bits, four to a byte.
     U2,
+    /// Three values, five to a byte: the codes 0, 1 and 2.
+    Trits,
     /// A plane of two bits and one of one bit.
     U3,
     /// Four bits, two to a byte.
@@ -72,7 +74,7 @@ pub(super) const fn byte_scale(byte: u8) -> u16 {
 /// How quantized weights are held in memory.
 ///
 /// Weights of one bit are `d` or `-d`, and have the codes 2 and 0; ternary ones ([`PackedFormat::ternary`]) have 0, 1 and 2 and are called
-/// `t2g256`. Formats of our own quantizer come from [`PackedFormat::symmetric`] and [`PackedFormat::affine`] and are called
+/// `t2g256` in two bits and `t1g256` five to a byte ([`PackedFormat::trits`]). Formats of our own quantizer come from [`PackedFormat::symmetric`] and [`PackedFormat::affine`] and are called
 /// `s8g32` or `a4g128`: bits, and columns that share a scale. [`PackedFormat::with_byte_scales`] makes `a4b128` of the
 /// latter, which takes 8 bits less for each group. Those of other tools may need [`PackedFormat::minimum`]
 /// or [`PackedFormat::wide`], such as `m4g64`. The constants carry the names of the GGUF types whose integers and
@@ -149,6 +151,14 @@ impl PackedFormat {
     pub const fn ternary(group_size: usize) -> Option<PackedFormat> {
         let Some(format) = PackedFormat::symmetric(2, group_size) else { return None };
         Some(PackedFormat { zero: 1, ..format })
+    }
+
+    /// Weights -1, 0 and 1 as the codes 0, 1 and 2 in 1.6 bits, five to a byte, and a scale for every `group_size` columns of a row.
+    ///
+    /// `None` where there is no such format, as for [`PackedFormat::symmetric`].
+    pub const fn trits(group_size: usize) -> Option<PackedFormat> {
+        let Some(format) = PackedFormat::ternary(group_size) else { return None };
+        Some(PackedFormat { codes: Codes::Trits, ..format })
     }
 
     /// `bits` of 2, 3 or 4, and a scale and a zero point for every `group_size` columns of a row.
@@ -277,7 +287,7 @@ impl PackedFormat {
 
     /// Bits for each weight, scales included, padding not.
     pub fn bits_per_weight(self) -> f64 {
-        let bits = self.code_bits() as f64;
+        let bits = if self.codes == Codes::Trits { 1.6 } else { self.code_bits() as f64 };
         match self.scales {
             Scales::Group { size } => bits + 16.0 / f64::from(size),
             Scales::ByteGroup { size } => bits + 8.0 / f64::from(size),
@@ -290,11 +300,11 @@ impl PackedFormat {
         }
     }
 
-    /// Bits of one code as stored.
+    /// Bits of one code as stored; 2 for one of three values, of which five share a byte.
     pub const fn code_bits(self) -> usize {
         match self.codes {
             Codes::U1 => 1,
-            Codes::U2 => 2,
+            Codes::U2 | Codes::Trits => 2,
             Codes::U3 => 3,
             Codes::U4 => 4,
             Codes::U5 => 5,
@@ -306,8 +316,16 @@ impl PackedFormat {
     /// The largest code.
     pub fn largest_code(self) -> u8 {
         match self.codes {
-            Codes::U1 => 2,
+            Codes::U1 | Codes::Trits => 2,
             _ => u8::MAX >> (8 - self.code_bits()),
+        }
+    }
+
+    /// Whether `code` is one.
+    pub(super) fn has_code(self, code: u8) -> bool {
+        match self.codes {
+            Codes::U1 => code & !2 == 0,
+            _ => code <= self.largest_code(),
         }
     }
 
@@ -333,6 +351,7 @@ impl fmt::Display for PackedFormat {
             Scales::ByteGroup { size } => f.pad(&format!("s{bits}b{size}")),
             Scales::Min { size } => f.pad(&format!("m{bits}g{size}")),
             Scales::WideMin { size } => f.pad(&format!("w{bits}g{size}")),
+            Scales::Group { size } if self.codes == Codes::Trits => f.pad(&format!("t1g{size}")),
             Scales::Group { size } if self.zero == 1 << (bits - 1) => f.pad(&format!("s{bits}g{size}")),
             Scales::Group { size } if self.codes == Codes::U2 => f.pad(&format!("t{bits}g{size}")),
             _ => {
@@ -346,7 +365,7 @@ impl fmt::Display for PackedFormat {
 /// A name that no packed format has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "no packed format is called {0:?}; symmetric ones are called such as s8g32, ternary ones such as t2g256, affine ones such as a4g128 or, with scales \
+    "no packed format is called {0:?}; symmetric ones are called such as s8g32, ternary ones such as t2g256 or, five to a byte, t1g256, affine ones such as a4g128 or, with scales \
      of a byte, a4b32, those with minima such as m4g64 or w4g64"
 )]
 pub struct UnknownFormat(pub String);
@@ -372,6 +391,7 @@ fn parse(name: &str) -> Option<PackedFormat> {
     let (bits, size) = (number(&digits[..at])?, number(&digits[at + 1..])?);
     let format = match name.as_bytes()[0] {
         b's' => PackedFormat::symmetric(bits, size),
+        b't' if bits == 1 => PackedFormat::trits(size),
         b't' if bits == 2 => PackedFormat::ternary(size),
         b'a' => PackedFormat::affine(bits, size),
         b'm' => PackedFormat::minimum(bits, size),
@@ -395,8 +415,8 @@ mod tests {
             assert_eq!(name.parse::<PackedFormat>().unwrap().to_string(), name);
         }
         for name in [
-            "s1g128", "t2g64", "a4g128", "a2g32", "a3g576", "s8g32", "s3g128", "s6g64", "m4g32", "m8g64",
-            "w5g96",
+            "s1g128", "t2g64", "t1g2560", "a4g128", "a2g32", "a3g576", "s8g32", "s3g128", "s6g64", "m4g32",
+            "m8g64", "w5g96",
         ] {
             assert_eq!(name.parse::<PackedFormat>().unwrap().to_string(), name);
         }

@@ -25,7 +25,7 @@ use super::scales::ScaleBlock;
 use super::{PackedMatrix, Tile, Visitor};
 use crate::OutputTile;
 use crate::activation::{Activations, Group, TOKEN_BLOCK, TokenBlock};
-use crate::simd::{CodeRegister, Kernel, LANES, Simd, unroll};
+use crate::simd::{Kernel, LANES, Simd, unroll};
 use crate::tuning::Kernels;
 
 /// [`unroll`] over tokens.
@@ -179,6 +179,7 @@ struct DotTile<'a, C, B> {
 
 impl<C: CodeLayout, B: ScaleBlock> Kernel for DotTile<'_, C, B> {
     type Output = ();
+    const TRITS: bool = C::TRITS;
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -209,12 +210,14 @@ impl<C: CodeLayout, B: ScaleBlock> DotTile<'_, C, B> {
         let mut activations = self.tokens.groups.chunks_exact(self.tokens.n_rows);
         let mut y = [s.splat(0.0); T];
         let mut ahead = Ahead::of(&self.tile);
-        for (scales, codes) in self.tile.blocks() {
+        let mut groups = self.tile.groups();
+        for scales in self.tile.blocks() {
             let head = scales.head(s);
             if first == 0 {
                 ahead.block();
             }
-            for (g, codes) in codes.chunks_exact(C::REGISTERS).enumerate() {
+            for g in 0..B::GROUPS {
+                let Some(codes) = groups.next() else { return };
                 let Some(x) = activations.next().and_then(|x| x[first..].first_chunk::<T>()) else {
                     return;
                 };
@@ -240,7 +243,7 @@ impl<C: CodeLayout, B: ScaleBlock> DotTile<'_, C, B> {
 #[inline(always)]
 fn part_sums<S: Simd, C: CodeLayout, B: ScaleBlock, const T: usize>(
     s: S,
-    codes: &[CodeRegister],
+    codes: C::Group<'_>,
     x: &[Group; T],
     offset: i32,
     part: usize,

@@ -60,7 +60,7 @@ impl Visitor for Measure {
         let n_scales = (n_groups / B::GROUPS).div_ceil(self.blocks_per_scale);
         TileLayout {
             scale_lines: n_scales.saturating_mul(size_of::<B>()).div_ceil(size_of::<CodeRegister>()),
-            code_lines: n_groups.saturating_mul(C::REGISTERS),
+            code_lines: C::n_registers(n_groups),
         }
     }
 }

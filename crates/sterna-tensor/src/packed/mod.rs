@@ -12,6 +12,7 @@ mod memory;
 mod pack;
 mod scales;
 mod source;
+mod trits;
 mod unpack;
 
 use std::marker::PhantomData;
@@ -47,29 +48,36 @@ pub struct PackedMatrix {
 struct Tile<'a, C, B> {
     /// One for every block of columns.
     scales: &'a [B],
-    /// [`CodeLayout::REGISTERS`] for every group of columns.
+    /// Those of all groups of columns.
     codes: &'a [CodeRegister],
+    n_blocks: usize,
     blocks_per_scale: usize,
     layout: PhantomData<C>,
 }
 
 impl<'a, C: CodeLayout, B: ScaleBlock> Tile<'a, C, B> {
-    /// The scales and the codes of each block of columns.
+    /// The scales of each block of columns.
     #[inline(always)]
-    fn blocks(&self) -> impl Iterator<Item = (&'a B, &'a [CodeRegister])> {
+    fn blocks(&self) -> impl Iterator<Item = &'a B> {
         let (mut index, mut left) = (0, self.blocks_per_scale);
-        self.codes.chunks_exact(B::GROUPS * C::REGISTERS).map(move |codes| {
+        (0..self.n_blocks).map(move |_| {
             let scales = &self.scales[index];
             if const { !B::SHARED } {
                 index += 1;
-                return (scales, codes);
+                return scales;
             }
             left -= 1;
             if left == 0 {
                 (index, left) = (index + 1, self.blocks_per_scale);
             }
-            (scales, codes)
+            scales
         })
+    }
+
+    /// The codes of each group of columns.
+    #[inline(always)]
+    fn groups(&self) -> impl Iterator<Item = C::Group<'a>> {
+        C::groups(self.codes)
     }
 }
 
@@ -144,9 +152,9 @@ impl PackedMatrix {
         let lines = &self.memory.lines()[index * self.layout.lines()..][..self.layout.lines()];
         let (scales, codes) = lines.split_at(self.layout.scale_lines);
         let blocks_per_scale = self.format.blocks_per_scale();
-        let n_scales = (self.cols / (B::GROUPS * GROUP)).div_ceil(blocks_per_scale);
-        let scales = &scales.as_flattened()[..n_scales * size_of::<B>()];
-        Tile { scales: bytemuck::cast_slice(scales), codes, blocks_per_scale, layout: PhantomData }
+        let n_blocks = self.cols / (B::GROUPS * GROUP);
+        let scales = &scales.as_flattened()[..n_blocks.div_ceil(blocks_per_scale) * size_of::<B>()];
+        Tile { scales: bytemuck::cast_slice(scales), codes, n_blocks, blocks_per_scale, layout: PhantomData }
     }
 }
 
@@ -161,8 +169,10 @@ impl PackedFormat {
     fn visit<V: Visitor>(self, visitor: V) -> V::Output {
         use codes::{U1, U2, U3, U4, U5, U6, U8};
         use scales::{Affine, ByteAffine, ByteGroup, Group, Min, SuperMin, SuperSigned, WideMin};
+        use trits::Trits;
         match (self.codes, self.scales) {
             (Codes::U1, Scales::Group { .. }) => visitor.visit::<U1, Group>(),
+            (Codes::Trits, Scales::Group { .. }) => visitor.visit::<Trits, Group>(),
             (Codes::U2, Scales::Group { .. }) => visitor.visit::<U2, Group>(),
             (Codes::U2, Scales::Affine { .. }) => visitor.visit::<U2, Affine>(),
             (Codes::U2, Scales::ByteAffine { .. }) => visitor.visit::<U2, ByteAffine>(),

@@ -30,7 +30,7 @@ impl PackedMatrix {
         let n_lines = layout.lines_of_rows(rows).ok_or_else(too_large)?;
         let mut memory = OwnedLines::zeroed(n_lines).map_err(|_| too_large())?;
         if n_lines > 0 {
-            format.visit(Fill { format, rows, layout, memory: &mut memory, source, pool });
+            format.visit(Fill { format, rows, cols, layout, memory: &mut memory, source, pool });
         }
         Ok(PackedMatrix { format, rows, cols, layout, memory: Memory::Owned(memory) })
     }
@@ -52,6 +52,7 @@ impl PackedMatrix {
 struct Fill<'a, Source> {
     format: PackedFormat,
     rows: usize,
+    cols: usize,
     layout: TileLayout,
     memory: &'a mut OwnedLines,
     source: &'a Source,
@@ -64,6 +65,7 @@ impl<Source: BlockSource> Visitor for Fill<'_, Source> {
     fn visit<C: CodeLayout, B: ScaleBlock>(self) {
         let Fill { format, rows, layout, memory, .. } = self;
         let n_tiles = rows.div_ceil(LANES);
+        let n_blocks = self.cols / (B::GROUPS * GROUP);
         let tile_lines = layout.lines();
         let lines = Disjoint::new(memory.lines_mut());
         let pack = |tile: usize| {
@@ -73,7 +75,7 @@ impl<Source: BlockSource> Visitor for Fill<'_, Source> {
             let first_row = tile * LANES;
             let n_rows = (rows - first_row).min(LANES);
             let (source, scales) = (self.source, scales.as_flattened_mut());
-            pack_tile::<C, B>(format, source, first_row, n_rows, scales, codes);
+            pack_tile::<C, B>(format, source, first_row, n_rows, n_blocks, scales, codes);
         };
         let tiles_per_band = (BAND_BYTES / (tile_lines * size_of::<CodeRegister>()).max(1)).max(1);
         for first in (0..n_tiles).step_by(tiles_per_band) {
@@ -90,14 +92,14 @@ fn pack_tile<C: CodeLayout, B: ScaleBlock>(
     source: &impl BlockSource,
     first_row: usize,
     n_rows: usize,
+    n_blocks: usize,
     scales: &mut [u8],
     codes: &mut [CodeRegister],
 ) {
     let mut rows: [Block; LANES] = std::array::from_fn(|_| Block::default());
     let blocks_per_scale = format.blocks_per_scale();
     let mut scales = scales.chunks_exact_mut(size_of::<B>());
-    let codes = codes.chunks_exact_mut(B::GROUPS * C::REGISTERS);
-    for (block, codes) in codes.enumerate() {
+    for block in 0..n_blocks {
         for (row, out) in rows[..n_rows].iter_mut().enumerate() {
             source.block(first_row + row, block, out);
         }
@@ -106,12 +108,12 @@ fn pack_tile<C: CodeLayout, B: ScaleBlock>(
         {
             scales.copy_from_slice(bytemuck::bytes_of(&B::pack(&rows)));
         }
-        for (g, group) in codes.chunks_exact_mut(C::REGISTERS).enumerate() {
+        for g in 0..B::GROUPS {
             let mut transposed: GroupCodes = [[0; GROUP]; LANES];
             for (row, codes) in rows.iter().zip(&mut transposed) {
                 codes.copy_from_slice(&row.codes[g * GROUP..][..GROUP]);
             }
-            C::pack(&transposed, group);
+            C::pack(&transposed, block * B::GROUPS + g, codes);
         }
     }
 }

@@ -104,7 +104,7 @@ impl<'a> GroupedCodes<'a> {
             }
         }
         let largest = format.largest_code();
-        if let Some(&found) = codes.iter().chain(zero_points).find(|&&code| code & !largest != 0) {
+        if let Some(&found) = codes.iter().chain(zero_points).find(|&&code| !format.has_code(code)) {
             return Err(ShapeError::Code { largest, found });
         }
         let fits =

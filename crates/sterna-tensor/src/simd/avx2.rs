@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{CodeRegister, Kernel, LANES, Simd};
+use super::{CodeRegister, Kernel, LANES, Simd, TRITS};
 use crate::Isa;
 
 /// Proof that the CPU has AVX2, FMA and F16C, and AVX-VNNI if `VNNI`.
@@ -317,6 +317,24 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
         self.and(each!(|a| _mm256_sll_epi16(a, _mm_cvtsi32_si128(n as i32))), mask)
     }
     #[inline(always)]
+    fn trit(self, a: Pair<__m256i>, place: usize) -> Pair<__m256i> {
+        each!(|a| top_trit(times_power_of_3(a, place)))
+    }
+    #[inline(always)]
+    fn trits(self, a: Pair<__m256i>) -> [Pair<__m256i>; TRITS] {
+        let b = each!(|a| times_3(a));
+        let c = each!(|b| times_3(b));
+        let d = each!(|c| times_3(c));
+        let e = each!(|d| times_3(d));
+        [
+            each!(|a| top_trit(a)),
+            each!(|b| top_trit(b)),
+            each!(|c| top_trit(c)),
+            each!(|d| top_trit(d)),
+            each!(|e| top_trit(e)),
+        ]
+    }
+    #[inline(always)]
     fn byte_to_f32(self, a: Pair<__m256i>, i: u32) -> Pair<__m256> {
         each!(|a| {
             let low = _mm256_srl_epi32(a, _mm_cvtsi32_si128(8 * i as i32));
@@ -351,4 +369,32 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
             _mm256_add_epi32(acc, _mm256_madd_epi16(high, one))
         })
     }
+}
+
+/// `bytes * 3`, bytewise.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn times_3(bytes: __m256i) -> __m256i {
+    _mm256_add_epi8(bytes, _mm256_add_epi8(bytes, bytes))
+}
+
+/// `bytes * 3^place`, bytewise.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn times_power_of_3(bytes: __m256i, place: usize) -> __m256i {
+    let power = _mm256_set1_epi16(3i16.pow(place as u32));
+    let high = _mm256_set1_epi16(0xff00u16 as i16);
+    let odd = _mm256_mullo_epi16(_mm256_and_si256(bytes, high), power);
+    _mm256_or_si256(odd, _mm256_andnot_si256(high, _mm256_mullo_epi16(bytes, power)))
+}
+
+/// `3 * byte / 256`: the upper two bits of the mean of a byte and its half, all rounded down; instructions round means up, so
+/// they are taken of complements.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn top_trit(bytes: __m256i) -> __m256i {
+    let ones = _mm256_set1_epi8(-1);
+    let complement = _mm256_xor_si256(bytes, ones);
+    let mean = _mm256_avg_epu8(complement, _mm256_avg_epu8(complement, ones));
+    _mm256_andnot_si256(_mm256_srli_epi16::<6>(mean), _mm256_set1_epi8(3))
 }

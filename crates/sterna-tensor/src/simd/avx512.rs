@@ -1,16 +1,17 @@
-//! [`Simd`] in one AVX-512 register, with the byte dot product of AVX-512 VNNI.
+//! [`Simd`] in one AVX-512 register, with the byte dot product of AVX-512 VNNI, and with or without the tables of bytes of
+//! AVX-512 VBMI.
 
 use std::arch::x86_64::*;
 
-use super::{CodeRegister, Kernel, LANES, Simd};
+use super::{CodeRegister, Kernel, LANES, Simd, TRITS};
 use crate::Isa;
 
-/// Proof that the CPU has AVX-512 F, BW, DQ, VL and VNNI, and AVX2, FMA and F16C.
+/// Proof that the CPU has AVX-512 F, BW, DQ, VL and VNNI, and AVX2, FMA and F16C, and AVX-512 VBMI if `VBMI`.
 #[derive(Clone, Copy)]
-pub(super) struct Avx512(());
+pub(super) struct Avx512<const VBMI: bool>(());
 
-impl Avx512 {
-    pub(super) fn new() -> Option<Avx512> {
+impl Avx512<false> {
+    pub(super) fn new() -> Option<Self> {
         Isa::Avx512.is_available().then_some(Avx512(()))
     }
 
@@ -20,14 +21,80 @@ impl Avx512 {
     }
 }
 
+impl Avx512<true> {
+    pub(super) fn new() -> Option<Self> {
+        Isa::Avx512Vbmi.is_available().then_some(Avx512(()))
+    }
+
+    pub(super) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        if const { K::TRITS } {
+            // SAFETY: holding an `Avx512<true>` proves that the CPU has these.
+            unsafe { enter_vbmi(self, kernel) }
+        } else {
+            Avx512::<false>(()).run(kernel)
+        }
+    }
+}
+
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-fn enter<K: Kernel>(simd: Avx512, kernel: K) -> K::Output {
+fn enter<K: Kernel>(simd: Avx512<false>, kernel: K) -> K::Output {
     kernel.run(simd)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx2,fma,f16c")]
+fn enter_vbmi<K: Kernel>(simd: Avx512<true>, kernel: K) -> K::Output {
+    kernel.run(simd)
+}
+
+/// A table of a byte for each byte, as the instructions take it: by the lowest six bits in a register of 64 entries.
+#[repr(align(64))]
+struct Table([[u8; 64]; 4]);
+
+const fn trit_of(byte: usize, place: u32) -> u8 {
+    ((byte * 3usize.pow(place) % 256 * 3) >> 8) as u8
+}
+
+/// The trits of each place.
+const TRIT: [Table; TRITS] = {
+    let mut tables = [const { Table([[0; 64]; 4]) }; TRITS];
+    let mut at = 0;
+    while at < TRITS * 256 {
+        let (place, byte) = (at / 256, at % 256);
+        tables[place].0[byte / 64][byte % 64] = trit_of(byte, place as u32);
+        at += 1;
+    }
+    tables
+};
+
+/// The last four trits, two bits each, the second trit lowest.
+const LAST_TRITS: Table = {
+    let mut table = Table([[0; 64]; 4]);
+    let mut byte = 0;
+    while byte < 256 {
+        table.0[byte / 64][byte % 64] =
+            trit_of(byte, 1) | trit_of(byte, 2) << 2 | trit_of(byte, 3) << 4 | trit_of(byte, 4) << 6;
+        byte += 1;
+    }
+    table
+};
+
+/// The entry of `table` for each byte.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+fn look_up(table: &Table, bytes: __m512i) -> __m512i {
+    let high = _mm512_movepi8_mask(bytes);
+    // SAFETY: the pointers are to whole registers, and a table is aligned to them.
+    unsafe {
+        let part = table.0.as_ptr().cast::<__m512i>();
+        // Bytes that the lower half has no entry for stay as they are, for the upper one.
+        let low = _mm512_mask2_permutex2var_epi8(*part, bytes, !high, *part.add(1));
+        _mm512_mask2_permutex2var_epi8(*part.add(2), low, high, *part.add(3))
+    }
 }
 
 // SAFETY (for every block below): an `Avx512` exists only where the CPU has the instructions, and loads and stores go
 // through references to arrays of the full length.
-impl Simd for Avx512 {
+impl<const VBMI: bool> Simd for Avx512<VBMI> {
     type F32 = __m512;
     type I32 = __m512i;
     type U8 = __m512i;
@@ -232,6 +299,31 @@ impl Simd for Avx512 {
         unsafe { self.and(_mm512_sll_epi16(a, _mm_cvtsi32_si128(n as i32)), mask) }
     }
     #[inline(always)]
+    fn trit(self, a: __m512i, place: usize) -> __m512i {
+        // SAFETY: see the impl.
+        unsafe {
+            if VBMI {
+                return look_up(&TRIT[place], a);
+            }
+            top_trit(times_power_of_3(a, place))
+        }
+    }
+    #[inline(always)]
+    fn trits(self, a: __m512i) -> [__m512i; TRITS] {
+        // SAFETY: see the impl.
+        unsafe {
+            if VBMI {
+                let last = look_up(&LAST_TRITS, a);
+                let field = |i: u32| self.shr_and(last, 2 * i, 3);
+                return [top_trit(a), field(0), field(1), field(2), field(3)];
+            }
+            let b = times_3(a);
+            let c = times_3(b);
+            let d = times_3(c);
+            [top_trit(a), top_trit(b), top_trit(c), top_trit(d), top_trit(times_3(d))]
+        }
+    }
+    #[inline(always)]
     fn byte_to_f32(self, a: __m512i, i: u32) -> __m512 {
         // SAFETY: see the impl.
         unsafe {
@@ -248,4 +340,33 @@ impl Simd for Avx512 {
         // SAFETY: see the impl.
         unsafe { _mm512_dpbusd_epi32(acc, codes, _mm512_set1_epi32(x)) }
     }
+}
+
+/// `bytes * 3`, bytewise.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn times_3(bytes: __m512i) -> __m512i {
+    _mm512_add_epi8(bytes, _mm512_add_epi8(bytes, bytes))
+}
+
+/// `bytes * 3^place`, bytewise.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn times_power_of_3(bytes: __m512i, place: usize) -> __m512i {
+    let power = _mm512_set1_epi16(3i16.pow(place as u32));
+    let high = _mm512_set1_epi16(0xff00u16 as i16);
+    let odd = _mm512_mullo_epi16(_mm512_and_si512(bytes, high), power);
+    // Odd bytes from `odd`, even ones from the product of both.
+    _mm512_ternarylogic_epi32::<0xca>(high, odd, _mm512_mullo_epi16(bytes, power))
+}
+
+/// `3 * byte / 256`: the upper two bits of the mean of a byte and its half, all rounded down; instructions round means up, so
+/// they are taken of complements.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn top_trit(bytes: __m512i) -> __m512i {
+    let ones = _mm512_set1_epi8(-1);
+    let complement = _mm512_xor_si512(bytes, ones);
+    let mean = _mm512_avg_epu8(complement, _mm512_avg_epu8(complement, ones));
+    _mm512_andnot_si512(_mm512_srli_epi16::<6>(mean), _mm512_set1_epi8(3))
 }

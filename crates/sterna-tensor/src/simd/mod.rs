@@ -23,6 +23,9 @@ pub(crate) const LANES: usize = 16;
 /// Codes in one register: four neighbouring columns of sixteen rows.
 pub(crate) type CodeRegister = [u8; 64];
 
+/// Trits in a byte: 3^5 is 243.
+pub(crate) const TRITS: usize = 5;
+
 /// Asks for a line of memory that will be read soon. A hint, so any address will do.
 #[inline(always)]
 pub(crate) fn prefetch(line: *const CodeRegister) {
@@ -64,6 +67,8 @@ pub(crate) trait Kernel {
     type Output;
     /// Whether it takes dot products of bytes; if not, instruction sets that differ only in those share its code.
     const DOTS: bool = true;
+    /// Whether it takes trits of bytes; if not, instruction sets that differ only in tables of bytes share its code.
+    const TRITS: bool = false;
     /// The computation.
     fn run<S: Simd>(self, simd: S) -> Self::Output;
 }
@@ -73,7 +78,9 @@ impl Isa {
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 if let Some(simd) = avx512::Avx512::new() => simd.run(kernel),
+            Isa::Avx512Vbmi if let Some(simd) = avx512::Avx512::<true>::new() => simd.run(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 if let Some(simd) = avx512::Avx512::<false>::new() => simd.run(kernel),
             #[cfg(target_arch = "x86_64")]
             Isa::AvxVnni if let Some(simd) = avx2::Avx2::<true>::new() => simd.run(kernel),
             #[cfg(target_arch = "x86_64")]
@@ -185,6 +192,14 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn shr_and(self, a: Self::U8, n: u32, mask: u8) -> Self::U8;
     /// Bytewise `(a << n) & mask`, for constant `n < 8` and `mask` with `n` zeros at the low end.
     fn shl_and(self, a: Self::U8, n: u32, mask: u8) -> Self::U8;
+    /// Trit `place < 5` of every byte, the highest first: with the byte as a fraction of 256, what comes before the point when it is
+    /// multiplied by 3 for the `place + 1`-th time, each time without what came before the point.
+    fn trit(self, a: Self::U8, place: usize) -> Self::U8;
+    /// All of [`Simd::trit`].
+    #[inline(always)]
+    fn trits(self, a: Self::U8) -> [Self::U8; TRITS] {
+        std::array::from_fn(|place| self.trit(a, place))
+    }
     /// Byte `i < 4` (a constant) of every group of four, as a number.
     fn byte_to_f32(self, a: Self::U8, i: u32) -> Self::F32;
     /// `acc[i] + sum over j < 4 of codes[4 i + j] * x[j]`, exactly, for codes of at most 63; `x` holds

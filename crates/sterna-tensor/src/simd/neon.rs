@@ -334,6 +334,15 @@ impl<const EXTENSION: u8> Simd for Neon<EXTENSION> {
         self.and(each!(|a| shift!(vshlq_n_u8, a, n, 1 2 3 4 5 6 7)), mask)
     }
     #[inline(always)]
+    fn trit(self, a: Self::U8, place: usize) -> Self::U8 {
+        // The upper two bits of the mean of a byte and its half, both rounded down.
+        let power = 3u8.pow(place as u32);
+        each!(|a| {
+            let rest = vmulq_u8(a, vdupq_n_u8(power));
+            vshrq_n_u8::<6>(vhaddq_u8(rest, vshrq_n_u8::<1>(rest)))
+        })
+    }
+    #[inline(always)]
     fn byte_to_f32(self, a: Self::U8, i: u32) -> Self::F32 {
         each!(|a| {
             let words = vreinterpretq_u32_u8(a);

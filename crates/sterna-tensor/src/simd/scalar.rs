@@ -5,7 +5,7 @@
 
 use half::{bf16, f16};
 
-use super::{CodeRegister, LANES, Simd};
+use super::{CodeRegister, LANES, Simd, TRITS};
 
 /// Needs nothing of the CPU.
 #[derive(Clone, Copy)]
@@ -167,6 +167,11 @@ impl Simd for Scalar {
     #[inline]
     fn shl_and(self, a: Self::U8, n: u32, mask: u8) -> Self::U8 {
         a.map(|a| (a << n) & mask)
+    }
+    #[inline(never)]
+    fn trit(self, a: Self::U8, place: usize) -> Self::U8 {
+        const POWERS: [u8; TRITS] = [1, 3, 9, 27, 81];
+        a.map(|a| (u16::from(a.wrapping_mul(POWERS[place])) * 3 >> 8) as u8)
     }
     #[inline]
     fn byte_to_f32(self, a: Self::U8, i: u32) -> Self::F32 {
