@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use half::f16;
 use sterna_tensor::{
-    Activations, Block, BlockSource, Compute, Isa, Matrix, PackedFormat, PackedMatrix, Pool, Precision,
-    limits, linear,
+    Activations, Block, BlockSource, Compute, Isa, KernelFamily, Matrix, PackedFormat, PackedMatrix, Pool,
+    Precision, limits, linear,
 };
 
 /// Shape of every matrix, as in a model of some 1.5 G weights.
@@ -19,6 +19,8 @@ const COLS: usize = 1536;
 const N_MATRICES: usize = 160;
 /// Tokens of a pass of prefill, over one matrix.
 const PROMPT: usize = 512;
+/// Tokens of a small batch, over several matrices.
+const BATCH: usize = 16;
 /// Measurements of which the median counts.
 const ROUNDS: usize = 7;
 /// Bytes read by each thread where memory is measured.
@@ -46,11 +48,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let wanted = args.next();
     let wanted_isa = args.next();
     println!(
-        "{n_threads} threads; decode of 1 token in GB/s of weights and share of what memory reads, prefill of {PROMPT} tokens in \
-         GOP/s and share of what int8 dot products do"
+        "{n_threads} threads; decode of 1 token in GB/s of weights, 10^9 weights/s and share of what memory reads; {BATCH} and {PROMPT} \
+         tokens in GOP/s, and share of what int8 dot products do"
     );
-    println!("| format | bits | ISA | pack GB/s | decode | share | prefill | share |");
-    println!("|---|---|---|---|---|---|---|---|");
+    println!(
+        "| format | bits | ISA | kernels | pack GB/s | decode | weights | share | {BATCH} | {PROMPT} | share |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|---|---|");
     let own = [
         "s1g128", "t1g256", "t2g256", "a2g128", "a3g128", "a4g128", "a4g32", "s3g128", "s4g128", "s6g128",
         "s8g128",
@@ -63,28 +67,39 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let format: PackedFormat = name.parse()?;
         let pool = Pool::new(n_threads);
         let start = Instant::now();
-        let matrices: Vec<Matrix> = (0..N_MATRICES)
+        let mut matrices: Vec<Matrix> = (0..N_MATRICES)
             .map(|_| PackedMatrix::pack(format, ROWS, COLS, &Pattern(format), &pool).map(Matrix::from))
             .collect::<Result<_, _>>()?;
         let n_bytes: usize = matrices.iter().map(Matrix::n_bytes).sum();
         let pack = n_bytes as f64 / start.elapsed().as_secs_f64() / 1e9;
-        for isa in Isa::available() {
-            if wanted_isa.as_ref().is_some_and(|wanted| wanted != isa.name()) {
-                continue;
+        let isas = Isa::available().into_iter();
+        for isa in isas.filter(|isa| wanted_isa.as_ref().is_none_or(|wanted| wanted == isa.name())) {
+            for family in KernelFamily::ALL.into_iter().filter(|family| family.has(format)) {
+                for matrix in &mut matrices {
+                    if let Matrix::Packed(packed) = matrix {
+                        packed.set_family(Some(family));
+                    }
+                }
+                let c = Compute { isa, ..Compute::new(n_threads, Precision::Int8) };
+                let memory = || limits::load_rate(isa, &c.pool, MEMORY_BYTES);
+                let decode = measure(&c, &matrices, 1, n_bytes as f64, memory);
+                let weights = decode.rate / n_bytes as f64 * (N_MATRICES * ROWS * COLS) as f64;
+                let ops = |n_tokens: usize| (2 * ROWS * COLS * n_tokens) as f64;
+                let dots = || limits::dot_rate(isa, &c.pool);
+                let some = &matrices[..PROMPT / BATCH];
+                let batch = measure(&c, some, BATCH, ops(BATCH) * some.len() as f64, dots);
+                let prefill = measure(&c, &matrices[..1], PROMPT, ops(PROMPT), dots);
+                println!(
+                    "| {name} | {:.3} | {isa} | {family} | {pack:.2} | {:.1} | {:.0} | {:.0} % | {:.0} | {:.0} | {:.0} % |",
+                    format.bits_per_weight(),
+                    decode.rate / 1e9,
+                    weights / 1e9,
+                    100.0 * decode.share,
+                    batch.rate / 1e9,
+                    prefill.rate / 1e9,
+                    100.0 * prefill.share,
+                );
             }
-            let c = Compute { isa, ..Compute::new(n_threads, Precision::Int8) };
-            let decode =
-                measure(&c, &matrices, 1, n_bytes as f64, || limits::load_rate(isa, &c.pool, MEMORY_BYTES));
-            let ops = (2 * ROWS * COLS * PROMPT) as f64;
-            let prefill = measure(&c, &matrices[..1], PROMPT, ops, || limits::dot_rate(isa, &c.pool));
-            println!(
-                "| {name} | {:.3} | {isa} | {pack:.2} | {:.1} | {:.0} % | {:.0} | {:.0} % |",
-                format.bits_per_weight(),
-                decode.rate / 1e9,
-                100.0 * decode.share,
-                prefill.rate / 1e9,
-                100.0 * prefill.share,
-            );
         }
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! The input of linear layers: kept as `f32`, and rounded to int8 once for all matrices that read it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use bytemuck::{Pod, Zeroable};
 
 use crate::simd::{Kernel, LANES, Simd};
@@ -11,6 +13,9 @@ pub(crate) const GROUP: usize = 32;
 /// Int8 rows whose groups lie side by side, so that a kernel that takes several tokens reads one stream. Even, so that
 /// the two terms of a token stay together.
 pub(crate) const TOKEN_BLOCK: usize = 16;
+
+/// The next [`Activations::generation`]; 0 is that of no contents.
+static GENERATIONS: AtomicU64 = AtomicU64::new(1);
 
 /// Thirty-two activations of one token: `x ≈ scale * code`. A cache line.
 #[derive(Debug, Clone, Copy, Default)]
@@ -42,6 +47,8 @@ pub struct Activations {
     cols: usize,
     /// Int8 rows for each token: 1, or 2 of which the second rounds what the first left over.
     terms: usize,
+    /// Of all activations of the process, only copies have the same.
+    generation: u64,
 }
 
 /// How a group of activations is rounded.
@@ -119,6 +126,16 @@ impl Activations {
         self.n_tokens * self.terms
     }
 
+    /// Changes whenever the contents do; no two different contents have the same.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// All blocks of int8 rows, and their numbers.
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = (usize, TokenBlock<'_>)> {
+        (0..self.n_rows().div_ceil(TOKEN_BLOCK)).filter_map(|block| Some((block, self.block(block)?)))
+    }
+
     /// The groups of the int8 rows from `block * TOKEN_BLOCK` on: `[cols / 32, rows in this block]`.
     /// `None` when they were not made.
     pub(crate) fn block(&self, block: usize) -> Option<TokenBlock<'_>> {
@@ -142,6 +159,7 @@ impl Activations {
         let rounds = c.precision == Precision::Int8 && cols.is_multiple_of(GROUP);
         (self.n_tokens, self.cols, self.terms) = (x.len() / cols, cols, terms);
         let (n_rows, n_groups) = (self.n_rows(), if rounds { cols / GROUP } else { 0 });
+        self.generation = GENERATIONS.fetch_add(1, Ordering::Relaxed);
         self.lines.resize(x.len().div_ceil(LANES), Line::default());
         // What is there already is written over.
         self.groups.resize(n_rows * n_groups, Group::default());

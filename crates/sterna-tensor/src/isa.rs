@@ -14,7 +14,7 @@ pub enum Isa {
     AvxVnni,
     /// AVX-512 F, BW, DQ, VL and VNNI.
     Avx512,
-    /// [`Isa::Avx512`] with tables of bytes in registers (AVX-512 VBMI).
+    /// [`Isa::Avx512`] with tables of bytes in registers (AVX-512 VBMI) and GFNI.
     Avx512Vbmi,
     /// Advanced SIMD of every 64-bit Arm.
     Neon,
@@ -96,7 +96,9 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => has_avx512(),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vbmi => has_avx512() && is_x86_feature_detected!("avx512vbmi"),
+            Isa::Avx512Vbmi => {
+                has_avx512() && is_x86_feature_detected!("avx512vbmi") && is_x86_feature_detected!("gfni")
+            }
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => true,
             #[cfg(target_arch = "aarch64")]

@@ -54,8 +54,9 @@ impl Matrix {
             (Matrix::Dense(m), _) => format!("{} dot, {}", m.dtype(), c.isa),
             (Matrix::Packed(m), Precision::Int8) => {
                 let Kernels { few, many, .. } = c.tuning.kernels(m.format(), c.isa);
+                let family = m.family(few, 1);
                 let prompts = if few == many { String::new() } else { format!(", prompts by {many}") };
-                format!("{}-bit x int8 dot, {few}, 16x4 tiles{prompts}", m.format().code_bits())
+                format!("{}-bit x int8 {family}, {few}, 16x4 tiles{prompts}", m.format().code_bits())
             }
             (Matrix::Packed(m), Precision::Float) => {
                 format!("{}-bit x f32, {}, 16x4 tiles", m.format().code_bits(), c.isa)

@@ -7,8 +7,8 @@ use std::sync::Mutex;
 use half::f16;
 use proptest::prelude::*;
 use sterna_tensor::{
-    Activations, Block, BlockSource, Bytes, Compute, GroupedCodes, Isa, KernelChoice, Matrix, PackedFormat,
-    PackedMatrix, Pool, Precision, ShapeError, UnpackedRows, linear,
+    Activations, Block, BlockSource, Bytes, Compute, GroupedCodes, Isa, KernelChoice, KernelFamily, Matrix,
+    PackedFormat, PackedMatrix, Pool, Precision, ShapeError, UnpackedRows, linear,
 };
 
 /// Formats with run-time groups beside [`PackedFormat::ALL`], which has some.
@@ -174,6 +174,12 @@ fn product(isa: Isa, input: Input, w: &Matrix, x: &[f32], n_threads: usize) -> V
     y
 }
 
+/// Has kernels of `family` multiply with `matrix`.
+fn choose(matrix: &mut Matrix, family: KernelFamily) {
+    let Matrix::Packed(packed) = matrix else { panic!("a packed matrix") };
+    packed.set_family(Some(family));
+}
+
 /// Each result against `f64`, with the room that `f32` sums need.
 fn check_close(y: &[f32], w: &[f32], x: &[f32], rows: usize, cols: usize) {
     for (i, y) in y.iter().enumerate() {
@@ -219,16 +225,19 @@ proptest! {
             prop_assert_eq!(&row, w);
         }
 
-        let matrix = Matrix::from(packed);
+        let mut matrix = Matrix::from(packed);
         let x = activations(!seed, n_tokens * cols);
         for (input, seen) in
             [(Input::Int8, rounded(&x)), (Input::TwoInt8, x.clone()), (Input::Float, x.clone())]
         {
             let scalar = product(Isa::Scalar, input, &matrix, &x, 1);
             check_close(&scalar, &w, &seen, rows, cols);
-            for isa in Isa::available() {
-                let y = product(isa, input, &matrix, &x, 2);
-                prop_assert_eq!(bits(&y), bits(&scalar), "{} {:?}", isa, input);
+            for family in KernelFamily::ALL {
+                choose(&mut matrix, family);
+                for isa in Isa::available() {
+                    let y = product(isa, input, &matrix, &x, 2);
+                    prop_assert_eq!(bits(&y), bits(&scalar), "{} {} {:?}", isa, family, input);
+                }
             }
         }
     }
@@ -256,14 +265,19 @@ fn integer_extremes_are_exact() {
     for (name, format) in formats() {
         let (rows, cols, n_tokens) = (16, 256, 13);
         let source = RandomBlocks { format, seed: 1, fill: Fill::Largest };
-        let matrix = Matrix::from(PackedMatrix::pack(format, rows, cols, &source, &Pool::new(1)).unwrap());
+        let packed = PackedMatrix::pack(format, rows, cols, &source, &Pool::new(1)).unwrap();
+        let mut matrix = Matrix::from(packed);
         for x in [127.0, -127.0] {
             let x = vec![x; n_tokens * cols];
+            choose(&mut matrix, KernelFamily::DotProduct);
             let scalar = product(Isa::Scalar, Input::Int8, &matrix, &x, 1);
             check_close(&scalar, &weights(&source, rows, cols), &x, rows, cols);
-            for isa in Isa::available() {
-                let y = product(isa, Input::Int8, &matrix, &x, 1);
-                assert_eq!(bits(&y), bits(&scalar), "{name} {isa}");
+            for family in KernelFamily::ALL {
+                choose(&mut matrix, family);
+                for isa in Isa::available() {
+                    let y = product(isa, Input::Int8, &matrix, &x, 1);
+                    assert_eq!(bits(&y), bits(&scalar), "{name} {isa} {family}");
+                }
             }
         }
     }
@@ -371,6 +385,19 @@ fn several_matrices_share_a_region() {
     for (matrix, y) in matrices.iter().zip(&results) {
         assert_eq!(*y, product(c.isa, Input::Int8, matrix, &x, 1));
     }
+}
+
+#[test]
+fn only_plain_narrow_codes_are_looked_up() {
+    let looked_up = |name: &str| KernelFamily::Lookup.has(name.parse().unwrap());
+    assert!(
+        ["s1g128", "t2g256", "a2g128", "s3g64", "Q4_0", "Q4_K", "a4b32", "w4g64"].into_iter().all(looked_up)
+    );
+    assert!(!["t1g256", "Q3_K", "Q5_0", "Q6_K", "Q8_0", "IQ4_NL"].into_iter().any(looked_up));
+    let source = RandomBlocks { format: PackedFormat::Q8_0, seed: 1, fill: Fill::Random };
+    let mut packed = PackedMatrix::pack(PackedFormat::Q8_0, 16, 32, &source, &Pool::new(1)).unwrap();
+    packed.set_family(Some(KernelFamily::Lookup));
+    assert_eq!(packed.family(Isa::Scalar, 1), KernelFamily::DotProduct);
 }
 
 #[test]

@@ -210,7 +210,7 @@ impl<C: CodeLayout, B: ScaleBlock> Kernel for Unpack<'_, C, B> {
     type Output = ();
     // Not that it takes any: instruction sets that differ in them may differ in how many tiles they take at once.
     const DOTS: bool = true;
-    const TRITS: bool = C::TRITS;
+    const TABLES: bool = C::TRITS;
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -225,7 +225,7 @@ impl<C: CodeLayout, B: ScaleBlock> Kernel for Unpack<'_, C, B> {
         for i in 0..S::TILES {
             let tile: Tile<'_, C, B> = self.matrix.tile(self.first + i);
             let mut group = 0;
-            let mut groups = tile.groups();
+            let mut groups = tile.groups(s);
             // No `skip`, which would call `next` in code without the instruction set.
             for _ in 0..blocks.start * B::GROUPS {
                 groups.next();

@@ -25,21 +25,28 @@ pub(super) type GroupCodes = [[u8; GROUP]; LANES];
 
 /// One width of code.
 pub(super) trait CodeLayout {
-    /// The registers that hold the codes of one group.
-    type Group<'a>: Copy;
+    /// What holds the codes of one group.
+    type Group<'a, S: Simd>: Copy;
     /// Bits of a code as it is multiplied.
     const BITS: u32;
     /// Whether codes are trits of bytes.
     const TRITS: bool = false;
+    /// Registers of a group whose bits each stand for a power of two of one code, so that products can be looked up; else 0.
+    const LOOKUP: usize = 0;
+
+    /// The quad that bit `bit` of the bytes of a register belongs to, and the power of two that it stands for.
+    fn meaning(register: usize, bit: usize) -> Bit {
+        unreachable!("bit {bit} of register {register} of codes that are not looked up")
+    }
 
     /// Registers of the first `n_groups` groups of a tile.
     fn n_registers(n_groups: usize) -> usize;
 
     /// The groups of a tile.
-    fn groups(tile: &[CodeRegister]) -> impl Iterator<Item = Self::Group<'_>>;
+    fn groups<S: Simd>(s: S, tile: &[CodeRegister]) -> impl Iterator<Item = Self::Group<'_, S>>;
 
     /// Quad `j` of a group, `j` being a constant after inlining.
-    fn quad<S: Simd>(s: S, group: Self::Group<'_>, j: usize) -> S::U8;
+    fn quad<S: Simd>(s: S, group: Self::Group<'_, S>, j: usize) -> S::U8;
 
     /// Lays out group `index` of a tile that was zeros, after those before it; codes are of [`CodeLayout::BITS`] bits, and those of
     /// more are cut or are other codes then.
@@ -58,12 +65,22 @@ pub(super) trait CodeLayout {
     }
 }
 
+/// What a bit of all bytes of a register is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bit {
+    pub(super) quad: usize,
+    pub(super) power: u32,
+}
+
 /// A width of code whose groups have registers of their own.
 pub(super) trait Planes {
     /// Registers that a group takes.
     const REGISTERS: usize;
     /// Bits of a code as it is multiplied.
     const BITS: u32;
+
+    /// See [`CodeLayout::meaning`].
+    fn meaning(register: usize, bit: usize) -> Bit;
 
     /// Quad `j` of a group, `j` being a constant after inlining.
     fn quad<S: Simd>(s: S, group: &[CodeRegister], j: usize) -> S::U8;
@@ -73,14 +90,19 @@ pub(super) trait Planes {
 }
 
 impl<P: Planes> CodeLayout for P {
-    type Group<'a> = &'a [CodeRegister];
+    type Group<'a, S: Simd> = &'a [CodeRegister];
     const BITS: u32 = P::BITS;
+    // Sums of codes of more bits do not fit `i16`, and are far from worth looking up.
+    const LOOKUP: usize = if P::BITS <= 4 { P::REGISTERS } else { 0 };
 
+    fn meaning(register: usize, bit: usize) -> Bit {
+        P::meaning(register, bit)
+    }
     fn n_registers(n_groups: usize) -> usize {
         n_groups.saturating_mul(P::REGISTERS)
     }
     #[inline(always)]
-    fn groups(tile: &[CodeRegister]) -> impl Iterator<Item = &[CodeRegister]> {
+    fn groups<S: Simd>(_: S, tile: &[CodeRegister]) -> impl Iterator<Item = &[CodeRegister]> {
         tile.chunks_exact(P::REGISTERS)
     }
     #[inline(always)]
@@ -117,6 +139,9 @@ impl Planes for U1 {
     const REGISTERS: usize = 1;
     const BITS: u32 = 2;
 
+    fn meaning(_: usize, bit: usize) -> Bit {
+        Bit { quad: bit, power: 1 }
+    }
     #[inline(always)]
     fn quad<S: Simd>(s: S, group: &[CodeRegister], j: usize) -> S::U8 {
         let plane = s.load_bytes(&group[0]);
@@ -140,6 +165,9 @@ impl Planes for U2 {
     const REGISTERS: usize = 2;
     const BITS: u32 = 2;
 
+    fn meaning(register: usize, bit: usize) -> Bit {
+        Bit { quad: 4 * register + bit / 2, power: bit as u32 % 2 }
+    }
     #[inline(always)]
     fn quad<S: Simd>(s: S, group: &[CodeRegister], j: usize) -> S::U8 {
         s.shr_and(s.load_bytes(&group[j / 4]), 2 * (j as u32 % 4), 0x03)
@@ -159,6 +187,9 @@ impl Planes for U3 {
     const REGISTERS: usize = 3;
     const BITS: u32 = 3;
 
+    fn meaning(register: usize, bit: usize) -> Bit {
+        if register < 2 { <U2 as Planes>::meaning(register, bit) } else { Bit { quad: bit, power: 2 } }
+    }
     #[inline(always)]
     fn quad<S: Simd>(s: S, group: &[CodeRegister], j: usize) -> S::U8 {
         let plane = s.load_bytes(&group[2]);
@@ -183,6 +214,9 @@ impl Planes for U4 {
     const REGISTERS: usize = 4;
     const BITS: u32 = 4;
 
+    fn meaning(register: usize, bit: usize) -> Bit {
+        Bit { quad: 2 * register + bit / 4, power: bit as u32 % 4 }
+    }
     #[inline(always)]
     fn quad<S: Simd>(s: S, group: &[CodeRegister], j: usize) -> S::U8 {
         let register = s.load_bytes(&group[j / 2]);
@@ -203,6 +237,9 @@ impl Planes for U5 {
     const REGISTERS: usize = 5;
     const BITS: u32 = 5;
 
+    fn meaning(register: usize, bit: usize) -> Bit {
+        if register < 4 { <U4 as Planes>::meaning(register, bit) } else { Bit { quad: bit, power: 4 } }
+    }
     #[inline(always)]
     fn quad<S: Simd>(s: S, group: &[CodeRegister], j: usize) -> S::U8 {
         let plane = s.load_bytes(&group[4]);
@@ -227,6 +264,12 @@ impl Planes for U6 {
     const REGISTERS: usize = 6;
     const BITS: u32 = 6;
 
+    fn meaning(register: usize, bit: usize) -> Bit {
+        match register {
+            0..4 => <U4 as Planes>::meaning(register, bit),
+            _ => Bit { quad: 4 * (register - 4) + bit / 2, power: 4 + bit as u32 % 2 },
+        }
+    }
     #[inline(always)]
     fn quad<S: Simd>(s: S, group: &[CodeRegister], j: usize) -> S::U8 {
         let plane = s.load_bytes(&group[4 + j / 4]);
@@ -254,6 +297,9 @@ impl Planes for U8 {
     const REGISTERS: usize = 8;
     const BITS: u32 = 8;
 
+    fn meaning(register: usize, bit: usize) -> Bit {
+        Bit { quad: register, power: bit as u32 }
+    }
     #[inline(always)]
     fn quad<S: Simd>(s: S, group: &[CodeRegister], j: usize) -> S::U8 {
         s.load_bytes(&group[j])

@@ -101,13 +101,13 @@ struct RowOfTile<'a, C, B> {
 impl<C: CodeLayout, B: ScaleBlock> Kernel for RowOfTile<'_, C, B> {
     type Output = ();
     const DOTS: bool = false;
-    const TRITS: bool = C::TRITS;
+    const TABLES: bool = C::TRITS;
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let mut out = self.out.as_chunks_mut::<GROUP>().0.iter_mut();
         let mut columns = [[0.0; LANES]; GROUP];
-        let mut groups = self.tile.groups();
+        let mut groups = self.tile.groups(s);
         for scales in self.tile.blocks() {
             let head = scales.head(s);
             for g in 0..B::GROUPS {
@@ -134,7 +134,7 @@ struct DotTile<'a, C, B> {
 impl<C: CodeLayout, B: ScaleBlock> Kernel for DotTile<'_, C, B> {
     type Output = ();
     const DOTS: bool = false;
-    const TRITS: bool = C::TRITS;
+    const TABLES: bool = C::TRITS;
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -142,7 +142,7 @@ impl<C: CodeLayout, B: ScaleBlock> Kernel for DotTile<'_, C, B> {
         let mut columns = [[0.0; LANES]; GROUP];
         let mut y = [s.splat(0.0); TOKENS];
         let mut first = 0;
-        let mut groups = self.tile.groups();
+        let mut groups = self.tile.groups(s);
         for scales in self.tile.blocks() {
             let head = scales.head(s);
             for g in 0..B::GROUPS {
@@ -174,7 +174,7 @@ fn group_weights<S: Simd, C: CodeLayout, B: ScaleBlock>(
     scales: &B,
     head: (S::F32, S::F32),
     g: usize,
-    codes: C::Group<'_>,
+    codes: C::Group<'_, S>,
     zero: f32,
     columns: &mut [[f32; LANES]; GROUP],
 ) {

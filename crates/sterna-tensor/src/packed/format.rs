@@ -300,6 +300,12 @@ impl PackedFormat {
         }
     }
 
+    /// Whether there are lookup kernels for it: plain codes of up to four bits, with a scale for 32 columns or more.
+    pub(crate) fn can_be_looked_up(self) -> bool {
+        let plain = matches!(self.codes, Codes::U1 | Codes::U2 | Codes::U3 | Codes::U4);
+        plain && self.scales != Scales::SuperSigned
+    }
+
     /// Bits of one code as stored; 2 for one of three values, of which five share a byte.
     pub const fn code_bits(self) -> usize {
         match self.codes {

@@ -23,10 +23,10 @@ use super::batch::{self, Batch, Scratch};
 use super::codes::{CodeLayout, QUADS};
 use super::scales::ScaleBlock;
 use super::{PackedMatrix, Tile, Visitor};
-use crate::OutputTile;
 use crate::activation::{Activations, Group, TOKEN_BLOCK, TokenBlock};
 use crate::simd::{Kernel, LANES, Simd, unroll};
 use crate::tuning::Kernels;
+use crate::{KernelFamily, OutputTile};
 
 /// [`unroll`] over tokens.
 macro_rules! for_tokens {
@@ -61,11 +61,11 @@ impl PackedMatrix {
 }
 
 /// Finds the types of the format; then [`DotTile`] finds those of the instruction set.
-struct Dot<'a> {
-    matrix: &'a PackedMatrix,
-    kernels: Kernels,
-    tiles: Range<usize>,
-    x: &'a Activations,
+pub(super) struct Dot<'a> {
+    pub(super) matrix: &'a PackedMatrix,
+    pub(super) kernels: Kernels,
+    pub(super) tiles: Range<usize>,
+    pub(super) x: &'a Activations,
     out: OutputTile,
 }
 
@@ -73,7 +73,13 @@ impl Visitor for Dot<'_> {
     type Output = ();
 
     fn visit<C: CodeLayout, B: ScaleBlock>(self) {
-        let n_blocks = self.x.n_rows().div_ceil(TOKEN_BLOCK);
+        let Dot { matrix, kernels, x, .. } = self;
+        if const { B::PARTS == 1 && C::LOOKUP > 0 }
+            && matrix.family(kernels.few, x.n_rows()) == KernelFamily::Lookup
+        {
+            return self.look_up::<C, B>();
+        }
+        let n_blocks = x.n_rows().div_ceil(TOKEN_BLOCK);
         for first in (0..n_blocks).step_by(batch::PANEL_BLOCKS) {
             let blocks = first..(first + batch::PANEL_BLOCKS).min(n_blocks);
             let rest = self.many_tokens::<C, B>(blocks.clone());
@@ -120,7 +126,7 @@ impl Dot<'_> {
         self.kernels.few.run(DotTile::<C, B> { tile: self.matrix.tile(tile), zero, tokens, done, sink });
     }
 
-    fn sink(&self, tile: usize, block: usize) -> Sink {
+    pub(super) fn sink(&self, tile: usize, block: usize) -> Sink {
         Sink {
             out: self.out,
             terms: self.x.terms(),
@@ -179,7 +185,7 @@ struct DotTile<'a, C, B> {
 
 impl<C: CodeLayout, B: ScaleBlock> Kernel for DotTile<'_, C, B> {
     type Output = ();
-    const TRITS: bool = C::TRITS;
+    const TABLES: bool = C::TRITS;
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -210,7 +216,7 @@ impl<C: CodeLayout, B: ScaleBlock> DotTile<'_, C, B> {
         let mut activations = self.tokens.groups.chunks_exact(self.tokens.n_rows);
         let mut y = [s.splat(0.0); T];
         let mut ahead = Ahead::of(&self.tile);
-        let mut groups = self.tile.groups();
+        let mut groups = self.tile.groups(s);
         for scales in self.tile.blocks() {
             let head = scales.head(s);
             if first == 0 {
@@ -243,7 +249,7 @@ impl<C: CodeLayout, B: ScaleBlock> DotTile<'_, C, B> {
 #[inline(always)]
 fn part_sums<S: Simd, C: CodeLayout, B: ScaleBlock, const T: usize>(
     s: S,
-    codes: C::Group<'_>,
+    codes: C::Group<'_, S>,
     x: &[Group; T],
     offset: i32,
     part: usize,

@@ -8,6 +8,7 @@ mod float;
 mod format;
 mod int8;
 mod layout;
+mod lookup;
 mod memory;
 mod pack;
 mod scales;
@@ -19,7 +20,8 @@ use std::marker::PhantomData;
 
 pub(crate) use batch::{FEWEST_ROWS, MOST_TILES};
 use codes::CodeLayout;
-use format::{Codes, Scales};
+pub(crate) use format::Codes;
+use format::Scales;
 use layout::TileLayout;
 use memory::Memory;
 use scales::ScaleBlock;
@@ -30,9 +32,9 @@ pub use format::{PackedFormat, UnknownFormat};
 pub use source::{Block, BlockSource, GroupedCodes};
 pub use unpack::UnpackedRows;
 
-use crate::ShapeError;
 use crate::activation::GROUP;
-use crate::simd::{CodeRegister, LANES};
+use crate::simd::{CodeRegister, LANES, Simd};
+use crate::{Isa, KernelFamily, ShapeError};
 
 /// A quantized matrix `[rows, cols]` with exactly the integers and scales that it was given.
 #[derive(Debug)]
@@ -42,6 +44,7 @@ pub struct PackedMatrix {
     cols: usize,
     layout: TileLayout,
     memory: Memory,
+    family: Option<KernelFamily>,
 }
 
 /// One tile of sixteen rows.
@@ -76,8 +79,8 @@ impl<'a, C: CodeLayout, B: ScaleBlock> Tile<'a, C, B> {
 
     /// The codes of each group of columns.
     #[inline(always)]
-    fn groups(&self) -> impl Iterator<Item = C::Group<'a>> {
-        C::groups(self.codes)
+    fn groups<S: Simd>(&self, s: S) -> impl Iterator<Item = C::Group<'a, S>> {
+        C::groups(s, self.codes)
     }
 }
 
@@ -111,6 +114,18 @@ impl PackedMatrix {
         size_of_val(self.memory.lines())
     }
 
+    /// Has kernels of `family` multiply with this matrix, where there are some for its format; `None` for those that are thought to be
+    /// fastest.
+    pub fn set_family(&mut self, family: Option<KernelFamily>) {
+        self.family = family;
+    }
+
+    /// The kernels that multiply with this matrix for `n_tokens` tokens.
+    pub fn family(&self, isa: Isa, n_tokens: usize) -> KernelFamily {
+        let chosen = self.family.filter(|family| family.has(self.format));
+        chosen.unwrap_or_else(|| KernelFamily::default_for(isa, self.format, n_tokens))
+    }
+
     /// A matrix over `bytes` that [`PackedMatrix::as_bytes`] gave. They are shared where they are aligned to 64 bytes,
     /// as in a mapped file, and copied where they are not.
     ///
@@ -136,7 +151,7 @@ impl PackedMatrix {
             return Err(ShapeError::Length { rows, cols, kind, expected, found });
         }
         let memory = Memory::from_bytes(bytes).map_err(|_| too_large())?;
-        Ok(PackedMatrix { format, rows, cols, layout, memory })
+        Ok(PackedMatrix { format, rows, cols, layout, memory, family: None })
     }
 
     /// The weights as they lie in memory, tile after tile; `docs/kernels.md` says how.

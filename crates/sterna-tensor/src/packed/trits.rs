@@ -23,23 +23,58 @@ const SHARED: usize = 3;
 
 pub(super) struct Trits;
 
-/// Group `place` of a span.
+/// A group of a span.
 #[derive(Clone, Copy)]
-pub(super) struct TritGroup<'a> {
-    span: &'a [CodeRegister],
+pub(super) struct TritGroup<'a, S: Simd> {
+    own: &'a CodeRegister,
+    /// Its quads of the shared registers.
+    shared: [S::U8; SHARED],
+}
+
+/// Takes a tile apart, the registers that groups share once for all of them.
+struct TritGroups<'a, S: Simd> {
+    s: S,
+    /// Registers of the groups of this span that are to come.
+    own: std::slice::Iter<'a, CodeRegister>,
+    /// Spans after this one.
+    rest: &'a [CodeRegister],
+    /// `[place, shared register]`
+    shared: [[S::U8; SHARED]; TRITS],
+    /// That of the next group.
     place: usize,
 }
 
-impl TritGroup<'_> {
-    /// The register that holds quad `j`, and the place of its trit there.
+impl<'a, S: Simd> Iterator for TritGroups<'a, S> {
+    type Item = TritGroup<'a, S>;
+
+    // A function of its own would be one without the instruction set.
+    #[expect(clippy::needless_range_loop, reason = "an index of both arrays")]
     #[inline(always)]
-    fn find(self, j: usize) -> (usize, usize) {
-        if j < TRITS { (self.place, j) } else { (self.span.len() - SHARED + j - TRITS, self.place) }
+    fn next(&mut self) -> Option<TritGroup<'a, S>> {
+        if self.own.len() == 0 {
+            let (span, rest) = self.rest.split_at(self.rest.len().min(SPAN + SHARED));
+            let registers: &[CodeRegister; SHARED] = span.last_chunk()?;
+            (self.own, self.rest, self.place) = (span[..span.len() - SHARED].iter(), rest, 0);
+            for i in 0..SHARED {
+                let trits = self.s.trits(self.s.load_bytes(&registers[i]));
+                for place in 0..TRITS {
+                    self.shared[place][i] = trits[place];
+                }
+            }
+        }
+        let group = TritGroup { own: self.own.next()?, shared: self.shared[self.place] };
+        self.place += 1;
+        Some(group)
     }
 }
 
+/// The register of a span of `len` registers that holds quad `j` of group `place`, and the place of its trit there.
+fn find(len: usize, place: usize, j: usize) -> (usize, usize) {
+    if j < TRITS { (place, j) } else { (len - SHARED + j - TRITS, place) }
+}
+
 impl CodeLayout for Trits {
-    type Group<'a> = TritGroup<'a>;
+    type Group<'a, S: Simd> = TritGroup<'a, S>;
     const BITS: u32 = 2;
     const TRITS: bool = true;
 
@@ -47,24 +82,13 @@ impl CodeLayout for Trits {
         n_groups.saturating_add(n_groups.div_ceil(SPAN).saturating_mul(SHARED))
     }
     #[inline(always)]
-    fn groups(tile: &[CodeRegister]) -> impl Iterator<Item = TritGroup<'_>> {
-        let (mut span, mut rest) = (&tile[..0], tile);
-        let mut place = 0;
-        std::iter::from_fn(move || {
-            if place + SHARED >= span.len() {
-                (span, rest) = rest.split_at(rest.len().min(SPAN + SHARED));
-                place = 0;
-            }
-            let group = TritGroup { span, place };
-            place += 1;
-            (!span.is_empty()).then_some(group)
-        })
+    fn groups<S: Simd>(s: S, tile: &[CodeRegister]) -> impl Iterator<Item = TritGroup<'_, S>> {
+        let none = s.load_bytes(&[0; 64]);
+        TritGroups { s, own: [].iter(), rest: tile, shared: [[none; SHARED]; TRITS], place: 0 }
     }
     #[inline(always)]
-    fn quad<S: Simd>(s: S, group: TritGroup<'_>, j: usize) -> S::U8 {
-        let (register, place) = group.find(j);
-        let bytes = s.load_bytes(&group.span[register]);
-        if j < TRITS { s.trits(bytes)[place] } else { s.trit(bytes, place) }
+    fn quad<S: Simd>(s: S, group: TritGroup<'_, S>, j: usize) -> S::U8 {
+        if j < TRITS { s.trits(s.load_bytes(group.own))[j] } else { group.shared[j - TRITS] }
     }
     #[inline(always)]
     fn pack(codes: &GroupCodes, index: usize, tile: &mut [CodeRegister]) {
@@ -74,7 +98,7 @@ impl CodeLayout for Trits {
         let len = span.len().min(SPAN + SHARED);
         for row in 0..LANES {
             for (j, word) in words(codes, row).into_iter().enumerate() {
-                let (register, place) = TritGroup { span: &span[..len], place }.find(j);
+                let (register, place) = find(len, place, j);
                 for (byte, code) in span[register][4 * row..][..4].iter_mut().zip(word.to_ne_bytes()) {
                     *byte = with_trit(*byte, place, code.min(2));
                 }

@@ -99,12 +99,12 @@ struct TileCodes<'a, C, B> {
 impl<C: CodeLayout, B: ScaleBlock> Kernel for TileCodes<'_, C, B> {
     type Output = ();
     const DOTS: bool = false;
-    const TRITS: bool = C::TRITS;
+    const TABLES: bool = C::TRITS;
 
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
         let mut column = [0.0; LANES];
-        for (group, codes) in self.tile.groups().enumerate() {
+        for (group, codes) in self.tile.groups(s).enumerate() {
             for j in 0..QUADS {
                 let quad = C::quad(s, codes, j);
                 for i in 0..4 {

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{CodeRegister, Kernel, LANES, Simd, TRITS};
+use super::{CodeRegister, Kernel, LANES, NibbleTable, Simd, TRITS};
 use crate::Isa;
 
 /// Proof that the CPU has AVX2, FMA and F16C, and AVX-VNNI if `VNNI`.
@@ -113,6 +113,8 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     type F32 = Pair<__m256>;
     type I32 = Pair<__m256i>;
     type U8 = Pair<__m256i>;
+    /// `i16` sums of rows 0 to 7, and of rows 8 to 15; those of bytes 0 and 1 of a group in the first half.
+    type LookedUp = Pair<__m256i>;
 
     const TOKENS: usize = 4;
     const TILES: usize = 1;
@@ -317,10 +319,6 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
         self.and(each!(|a| _mm256_sll_epi16(a, _mm_cvtsi32_si128(n as i32))), mask)
     }
     #[inline(always)]
-    fn trit(self, a: Pair<__m256i>, place: usize) -> Pair<__m256i> {
-        each!(|a| top_trit(times_power_of_3(a, place)))
-    }
-    #[inline(always)]
     fn trits(self, a: Pair<__m256i>) -> [Pair<__m256i>; TRITS] {
         let b = each!(|a| times_3(a));
         let c = each!(|b| times_3(b));
@@ -333,6 +331,39 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
             each!(|d| top_trit(d)),
             each!(|e| top_trit(e)),
         ]
+    }
+    #[inline(always)]
+    fn nothing_looked_up(self) -> Pair<__m256i> {
+        // SAFETY: see the impl.
+        unsafe { Pair(_mm256_setzero_si256(), _mm256_setzero_si256()) }
+    }
+    #[inline(always)]
+    fn look_up(
+        self,
+        sums: Pair<__m256i>,
+        codes: &CodeRegister,
+        [low, high]: &[NibbleTable; 2],
+    ) -> Pair<__m256i> {
+        // SAFETY: see the impl; the pointers are to whole registers, tables of 64 bytes being two.
+        unsafe {
+            let Pair(even, odd) = by_byte_of_group(self.load_bytes(codes));
+            let sums = add_entries(sums, even, low.low.as_ptr(), low.high.as_ptr());
+            let sums = add_entries(sums, odd, low.low.as_ptr().add(32), low.high.as_ptr().add(32));
+            let (even, odd) = (_mm256_srli_epi16::<4>(even), _mm256_srli_epi16::<4>(odd));
+            let sums = add_entries(sums, even, high.low.as_ptr(), high.high.as_ptr());
+            add_entries(sums, odd, high.low.as_ptr().add(32), high.high.as_ptr().add(32))
+        }
+    }
+    #[inline(always)]
+    fn looked_up(self, sums: Pair<__m256i>) -> Pair<__m256i> {
+        each!(|sums| {
+            let first = _mm256_cvtepi16_epi32(_mm256_castsi256_si128(sums));
+            _mm256_add_epi32(first, _mm256_cvtepi16_epi32(_mm256_extracti128_si256::<1>(sums)))
+        })
+    }
+    #[inline(always)]
+    fn add_i32(self, a: Pair<__m256i>, b: Pair<__m256i>) -> Pair<__m256i> {
+        each!(|a, b| _mm256_add_epi32(a, b))
     }
     #[inline(always)]
     fn byte_to_f32(self, a: Pair<__m256i>, i: u32) -> Pair<__m256> {
@@ -378,16 +409,6 @@ fn times_3(bytes: __m256i) -> __m256i {
     _mm256_add_epi8(bytes, _mm256_add_epi8(bytes, bytes))
 }
 
-/// `bytes * 3^place`, bytewise.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn times_power_of_3(bytes: __m256i, place: usize) -> __m256i {
-    let power = _mm256_set1_epi16(3i16.pow(place as u32));
-    let high = _mm256_set1_epi16(0xff00u16 as i16);
-    let odd = _mm256_mullo_epi16(_mm256_and_si256(bytes, high), power);
-    _mm256_or_si256(odd, _mm256_andnot_si256(high, _mm256_mullo_epi16(bytes, power)))
-}
-
 /// `3 * byte / 256`: the upper two bits of the mean of a byte and its half, all rounded down; instructions round means up, so
 /// they are taken of complements.
 #[inline]
@@ -397,4 +418,42 @@ fn top_trit(bytes: __m256i) -> __m256i {
     let complement = _mm256_xor_si256(bytes, ones);
     let mean = _mm256_avg_epu8(complement, _mm256_avg_epu8(complement, ones));
     _mm256_andnot_si256(_mm256_srli_epi16::<6>(mean), _mm256_set1_epi8(3))
+}
+
+/// Bytes 0 and 2 of all groups, sixteen each, and then bytes 1 and 3.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn by_byte_of_group(Pair(low, high): Pair<__m256i>) -> Pair<__m256i> {
+    let words = _mm256_set_epi64x(
+        0x0f0b_0703_0e0a_0602,
+        0x0d09_0501_0c08_0400,
+        0x0f0b_0703_0e0a_0602,
+        0x0d09_0501_0c08_0400,
+    );
+    let halves = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    let low = _mm256_permutevar8x32_epi32(_mm256_shuffle_epi8(low, words), halves);
+    let high = _mm256_permutevar8x32_epi32(_mm256_shuffle_epi8(high, words), halves);
+    Pair(_mm256_unpacklo_epi64(low, high), _mm256_unpackhi_epi64(low, high))
+}
+
+/// Adds the entries that the low halves of `codes` have in tables of low and of high bytes, sixteen for each half of the register.
+///
+/// # Safety
+/// 32 bytes must be readable at each pointer.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn add_entries(
+    Pair(first, last): Pair<__m256i>,
+    codes: __m256i,
+    low: *const u8,
+    high: *const u8,
+) -> Pair<__m256i> {
+    let entries = _mm256_and_si256(codes, _mm256_set1_epi8(15));
+    // SAFETY: passed on from the caller.
+    let (low, high) = unsafe { (_mm256_loadu_si256(low.cast()), _mm256_loadu_si256(high.cast())) };
+    let (low, high) = (_mm256_shuffle_epi8(low, entries), _mm256_shuffle_epi8(high, entries));
+    Pair(
+        _mm256_add_epi16(first, _mm256_unpacklo_epi8(low, high)),
+        _mm256_add_epi16(last, _mm256_unpackhi_epi8(low, high)),
+    )
 }

@@ -1,12 +1,12 @@
 //! [`Simd`] in one AVX-512 register, with the byte dot product of AVX-512 VNNI, and with or without the tables of bytes of
-//! AVX-512 VBMI.
+//! AVX-512 VBMI and the matrices of bits of GFNI.
 
 use std::arch::x86_64::*;
 
-use super::{CodeRegister, Kernel, LANES, Simd, TRITS};
+use super::{CodeRegister, Kernel, LANES, NibbleTable, Simd, TRITS};
 use crate::Isa;
 
-/// Proof that the CPU has AVX-512 F, BW, DQ, VL and VNNI, and AVX2, FMA and F16C, and AVX-512 VBMI if `VBMI`.
+/// Proof that the CPU has AVX-512 F, BW, DQ, VL and VNNI, and AVX2, FMA and F16C, and AVX-512 VBMI and GFNI if `VBMI`.
 #[derive(Clone, Copy)]
 pub(super) struct Avx512<const VBMI: bool>(());
 
@@ -27,7 +27,7 @@ impl Avx512<true> {
     }
 
     pub(super) fn run<K: Kernel>(self, kernel: K) -> K::Output {
-        if const { K::TRITS } {
+        if const { K::TABLES } {
             // SAFETY: holding an `Avx512<true>` proves that the CPU has these.
             unsafe { enter_vbmi(self, kernel) }
         } else {
@@ -41,7 +41,7 @@ fn enter<K: Kernel>(simd: Avx512<false>, kernel: K) -> K::Output {
     kernel.run(simd)
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx2,fma,f16c")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,gfni,avx2,fma,f16c")]
 fn enter_vbmi<K: Kernel>(simd: Avx512<true>, kernel: K) -> K::Output {
     kernel.run(simd)
 }
@@ -53,18 +53,6 @@ struct Table([[u8; 64]; 4]);
 const fn trit_of(byte: usize, place: u32) -> u8 {
     ((byte * 3usize.pow(place) % 256 * 3) >> 8) as u8
 }
-
-/// The trits of each place.
-const TRIT: [Table; TRITS] = {
-    let mut tables = [const { Table([[0; 64]; 4]) }; TRITS];
-    let mut at = 0;
-    while at < TRITS * 256 {
-        let (place, byte) = (at / 256, at % 256);
-        tables[place].0[byte / 64][byte % 64] = trit_of(byte, place as u32);
-        at += 1;
-    }
-    tables
-};
 
 /// The last four trits, two bits each, the second trit lowest.
 const LAST_TRITS: Table = {
@@ -98,6 +86,9 @@ impl<const VBMI: bool> Simd for Avx512<VBMI> {
     type F32 = __m512;
     type I32 = __m512i;
     type U8 = __m512i;
+    /// VBMI: sums of low bytes, and of high bytes. Else `i16` sums of rows 0 to 7, and of rows 8 to 15, those of each byte of a group
+    /// in a quarter.
+    type LookedUp = [__m512i; 2];
 
     const TOKENS: usize = 8;
     const TILES: usize = 3;
@@ -299,29 +290,57 @@ impl<const VBMI: bool> Simd for Avx512<VBMI> {
         unsafe { self.and(_mm512_sll_epi16(a, _mm_cvtsi32_si128(n as i32)), mask) }
     }
     #[inline(always)]
-    fn trit(self, a: __m512i, place: usize) -> __m512i {
-        // SAFETY: see the impl.
-        unsafe {
-            if VBMI {
-                return look_up(&TRIT[place], a);
-            }
-            top_trit(times_power_of_3(a, place))
-        }
-    }
-    #[inline(always)]
     fn trits(self, a: __m512i) -> [__m512i; TRITS] {
         // SAFETY: see the impl.
         unsafe {
             if VBMI {
                 let last = look_up(&LAST_TRITS, a);
-                let field = |i: u32| self.shr_and(last, 2 * i, 3);
-                return [top_trit(a), field(0), field(1), field(2), field(3)];
+                return [top_trit(a), field::<0>(last), field::<1>(last), field::<2>(last), field::<3>(last)];
             }
             let b = times_3(a);
             let c = times_3(b);
             let d = times_3(c);
             [top_trit(a), top_trit(b), top_trit(c), top_trit(d), top_trit(times_3(d))]
         }
+    }
+    #[inline(always)]
+    fn nothing_looked_up(self) -> [__m512i; 2] {
+        // SAFETY: see the impl.
+        unsafe { [_mm512_setzero_si512(); 2] }
+    }
+    #[inline(always)]
+    fn look_up(
+        self,
+        sums: [__m512i; 2],
+        codes: &CodeRegister,
+        [low, high]: &[NibbleTable; 2],
+    ) -> [__m512i; 2] {
+        // SAFETY: see the impl.
+        unsafe {
+            let codes = _mm512_loadu_si512(codes.as_ptr().cast());
+            if VBMI {
+                let sums = add_entries_of_nibbles(sums, codes, low);
+                return add_entries_of_nibbles(sums, _mm512_srli_epi16::<4>(codes), high);
+            }
+            let codes = by_byte_of_group(codes);
+            let sums = add_entries_by_quarter(sums, codes, low);
+            add_entries_by_quarter(sums, _mm512_srli_epi16::<4>(codes), high)
+        }
+    }
+    #[inline(always)]
+    fn looked_up(self, [a, b]: [__m512i; 2]) -> __m512i {
+        // SAFETY: see the impl.
+        unsafe {
+            if VBMI {
+                return _mm512_add_epi32(a, _mm512_slli_epi32::<8>(b));
+            }
+            _mm512_inserti64x4::<1>(_mm512_castsi256_si512(sum_of_quarters(a)), sum_of_quarters(b))
+        }
+    }
+    #[inline(always)]
+    fn add_i32(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: see the impl.
+        unsafe { _mm512_add_epi32(a, b) }
     }
     #[inline(always)]
     fn byte_to_f32(self, a: __m512i, i: u32) -> __m512 {
@@ -349,17 +368,6 @@ fn times_3(bytes: __m512i) -> __m512i {
     _mm512_add_epi8(bytes, _mm512_add_epi8(bytes, bytes))
 }
 
-/// `bytes * 3^place`, bytewise.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-fn times_power_of_3(bytes: __m512i, place: usize) -> __m512i {
-    let power = _mm512_set1_epi16(3i16.pow(place as u32));
-    let high = _mm512_set1_epi16(0xff00u16 as i16);
-    let odd = _mm512_mullo_epi16(_mm512_and_si512(bytes, high), power);
-    // Odd bytes from `odd`, even ones from the product of both.
-    _mm512_ternarylogic_epi32::<0xca>(high, odd, _mm512_mullo_epi16(bytes, power))
-}
-
 /// `3 * byte / 256`: the upper two bits of the mean of a byte and its half, all rounded down; instructions round means up, so
 /// they are taken of complements.
 #[inline]
@@ -369,4 +377,64 @@ fn top_trit(bytes: __m512i) -> __m512i {
     let complement = _mm512_xor_si512(bytes, ones);
     let mean = _mm512_avg_epu8(complement, _mm512_avg_epu8(complement, ones));
     _mm512_andnot_si512(_mm512_srli_epi16::<6>(mean), _mm512_set1_epi8(3))
+}
+
+/// Bits `2 I` and `2 I + 1` of every byte, by a product with a matrix of bits: byte `7 - i` of that says which bits make bit `i`.
+#[inline]
+#[target_feature(enable = "avx512f,gfni")]
+fn field<const I: u32>(bytes: __m512i) -> __m512i {
+    _mm512_gf2p8affine_epi64_epi8::<0>(bytes, _mm512_set1_epi64(0x0102_0000_0000_0000 << (2 * I)))
+}
+
+/// Adds the entries that the low halves of `codes` have in `table`: one register of 64 entries serves all bytes, so what is looked
+/// up for the four bytes of a group lies side by side, and a dot product with ones adds it to 32 bits.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni,avx512vbmi")]
+fn add_entries_of_nibbles([low, high]: [__m512i; 2], codes: __m512i, table: &NibbleTable) -> [__m512i; 2] {
+    // Of each byte of a group, 16 times `TABLE_OF_BYTE`.
+    let tables = _mm512_set1_epi32(0x3010_2000);
+    let entries = _mm512_ternarylogic_epi32::<0xf8>(tables, codes, _mm512_set1_epi8(15));
+    let ones = _mm512_set1_epi8(1);
+    // SAFETY: the pointers are to whole registers.
+    unsafe {
+        let low_bytes = _mm512_permutexvar_epi8(entries, _mm512_loadu_si512(table.low.as_ptr().cast()));
+        let high_bytes = _mm512_permutexvar_epi8(entries, _mm512_loadu_si512(table.high.as_ptr().cast()));
+        [_mm512_dpbusd_epi32(low, low_bytes, ones), _mm512_dpbusd_epi32(high, ones, high_bytes)]
+    }
+}
+
+/// The first bytes of all groups in the first quarter, the third ones in the second, then the second and the fourth.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn by_byte_of_group(bytes: __m512i) -> __m512i {
+    let words = _mm512_set4_epi32(0x0f0b_0703, 0x0d09_0501, 0x0e0a_0602, 0x0c08_0400);
+    let quarters = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    _mm512_permutexvar_epi32(quarters, _mm512_shuffle_epi8(bytes, words))
+}
+
+/// Adds the entries that the low halves of `codes`, in the order of [`by_byte_of_group`], have in `table`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn add_entries_by_quarter([first, last]: [__m512i; 2], codes: __m512i, table: &NibbleTable) -> [__m512i; 2] {
+    let entries = _mm512_and_si512(codes, _mm512_set1_epi8(15));
+    // SAFETY: the pointers are to whole registers.
+    unsafe {
+        let low = _mm512_shuffle_epi8(_mm512_loadu_si512(table.low.as_ptr().cast()), entries);
+        let high = _mm512_shuffle_epi8(_mm512_loadu_si512(table.high.as_ptr().cast()), entries);
+        [
+            _mm512_add_epi16(first, _mm512_unpacklo_epi8(low, high)),
+            _mm512_add_epi16(last, _mm512_unpackhi_epi8(low, high)),
+        ]
+    }
+}
+
+/// Sums over the quarters of `i16`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn sum_of_quarters(v: __m512i) -> __m256i {
+    let halves = _mm512_add_epi32(
+        _mm512_cvtepi16_epi32(_mm512_castsi512_si256(v)),
+        _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64::<1>(v)),
+    );
+    _mm256_add_epi32(_mm512_castsi512_si256(halves), _mm512_extracti64x4_epi64::<1>(halves))
 }

@@ -26,6 +26,23 @@ pub(crate) type CodeRegister = [u8; 64];
 /// Trits in a byte: 3^5 is 243.
 pub(crate) const TRITS: usize = 5;
 
+/// What the sixteen values of four bits stand for, for each byte of every group of four: low and high bytes of `i16`. The tables of
+/// the four bytes lie in the order of [`TABLE_OF_BYTE`].
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+pub(crate) struct NibbleTable {
+    pub(crate) low: [u8; 64],
+    pub(crate) high: [u8; 64],
+}
+
+impl NibbleTable {
+    pub(crate) const ZERO: NibbleTable = NibbleTable { low: [0; 64], high: [0; 64] };
+}
+
+/// Which sixteen entries of a [`NibbleTable`] are those of byte `i` of a group: in this order a half of the table is what AVX2 wants in
+/// the halves of a register.
+pub(crate) const TABLE_OF_BYTE: [usize; 4] = [0, 2, 1, 3];
+
 /// Asks for a line of memory that will be read soon. A hint, so any address will do.
 #[inline(always)]
 pub(crate) fn prefetch(line: *const CodeRegister) {
@@ -67,8 +84,9 @@ pub(crate) trait Kernel {
     type Output;
     /// Whether it takes dot products of bytes; if not, instruction sets that differ only in those share its code.
     const DOTS: bool = true;
-    /// Whether it takes trits of bytes; if not, instruction sets that differ only in tables of bytes share its code.
-    const TRITS: bool = false;
+    /// Whether it looks bytes up; if not, instruction sets that differ only in tables of bytes share its code.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "others have tables in all of theirs"))]
+    const TABLES: bool = false;
     /// The computation.
     fn run<S: Simd>(self, simd: S) -> Self::Output;
 }
@@ -107,6 +125,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     type I32: Copy;
     /// Sixty-four `u8`: sixteen groups of four.
     type U8: Copy;
+    /// Sixteen sums of what was looked up.
+    type LookedUp: Copy;
 
     /// How many tokens a product with int8 activations takes at once, at most: 1, 4 or 8.
     const TOKENS: usize;
@@ -192,14 +212,19 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn shr_and(self, a: Self::U8, n: u32, mask: u8) -> Self::U8;
     /// Bytewise `(a << n) & mask`, for constant `n < 8` and `mask` with `n` zeros at the low end.
     fn shl_and(self, a: Self::U8, n: u32, mask: u8) -> Self::U8;
-    /// Trit `place < 5` of every byte, the highest first: with the byte as a fraction of 256, what comes before the point when it is
-    /// multiplied by 3 for the `place + 1`-th time, each time without what came before the point.
-    fn trit(self, a: Self::U8, place: usize) -> Self::U8;
-    /// All of [`Simd::trit`].
-    #[inline(always)]
-    fn trits(self, a: Self::U8) -> [Self::U8; TRITS] {
-        std::array::from_fn(|place| self.trit(a, place))
-    }
+    /// The trits of every byte, the highest first: with the byte as a fraction of 256, what comes before the point when it is multiplied
+    /// by 3 again and again, each time without what came before the point.
+    fn trits(self, a: Self::U8) -> [Self::U8; TRITS];
+    /// Sums of nothing.
+    fn nothing_looked_up(self) -> Self::LookedUp;
+    /// Adds what `tables` say of the low and of the high half of each byte to the sum of its group of four; exact as long as the sum over
+    /// two bytes of a group fits `i16`.
+    fn look_up(self, sums: Self::LookedUp, codes: &CodeRegister, tables: &[NibbleTable; 2])
+    -> Self::LookedUp;
+    /// The sums as numbers.
+    fn looked_up(self, sums: Self::LookedUp) -> Self::I32;
+    /// `a + b`, wrapping.
+    fn add_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
     /// Byte `i < 4` (a constant) of every group of four, as a number.
     fn byte_to_f32(self, a: Self::U8, i: u32) -> Self::F32;
     /// `acc[i] + sum over j < 4 of codes[4 i + j] * x[j]`, exactly, for codes of at most 63; `x` holds

@@ -7,7 +7,7 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use super::{CodeRegister, Kernel, LANES, Simd};
+use super::{CodeRegister, Kernel, LANES, NibbleTable, Simd, TABLE_OF_BYTE, TRITS};
 use crate::Isa;
 
 /// Plain NEON: products are made with 16-bit multiplications.
@@ -143,6 +143,8 @@ impl<const EXTENSION: u8> Simd for Neon<EXTENSION> {
     type F32 = Quad<float32x4_t>;
     type I32 = Quad<int32x4_t>;
     type U8 = Quad<uint8x16_t>;
+    /// Sums of rows 0 to 7 and 8 to 15 over the first two bytes of each group, then over the last two.
+    type LookedUp = [int16x8_t; 4];
 
     const TOKENS: usize = 4;
     const TILES: usize = 1;
@@ -334,13 +336,50 @@ impl<const EXTENSION: u8> Simd for Neon<EXTENSION> {
         self.and(each!(|a| shift!(vshlq_n_u8, a, n, 1 2 3 4 5 6 7)), mask)
     }
     #[inline(always)]
-    fn trit(self, a: Self::U8, place: usize) -> Self::U8 {
+    fn trits(self, a: Self::U8) -> [Self::U8; TRITS] {
         // The upper two bits of the mean of a byte and its half, both rounded down.
-        let power = 3u8.pow(place as u32);
-        each!(|a| {
-            let rest = vmulq_u8(a, vdupq_n_u8(power));
-            vshrq_n_u8::<6>(vhaddq_u8(rest, vshrq_n_u8::<1>(rest)))
-        })
+        let top = |rest: Self::U8| each!(|rest| vshrq_n_u8::<6>(vhaddq_u8(rest, vshrq_n_u8::<1>(rest))));
+        let times = |power: u8| each!(|a| vmulq_u8(a, vdupq_n_u8(power)));
+        [top(a), top(times(3)), top(times(9)), top(times(27)), top(times(81))]
+    }
+    #[inline(always)]
+    fn nothing_looked_up(self) -> [int16x8_t; 4] {
+        // SAFETY: see the impl.
+        unsafe { [vdupq_n_s16(0); 4] }
+    }
+    #[inline(always)]
+    fn look_up(
+        self,
+        [a, b, c, d]: [int16x8_t; 4],
+        codes: &CodeRegister,
+        tables: &[NibbleTable; 2],
+    ) -> [int16x8_t; 4] {
+        // SAFETY: see the impl.
+        unsafe {
+            let bytes = vld4q_u8(codes.as_ptr());
+            let (a, b) = add_entries(a, b, bytes.0, tables, 0);
+            let (a, b) = add_entries(a, b, bytes.1, tables, 1);
+            let (c, d) = add_entries(c, d, bytes.2, tables, 2);
+            let (c, d) = add_entries(c, d, bytes.3, tables, 3);
+            [a, b, c, d]
+        }
+    }
+    #[inline(always)]
+    fn looked_up(self, [a, b, c, d]: [int16x8_t; 4]) -> Self::I32 {
+        // SAFETY: see the impl.
+        unsafe {
+            let first = (vget_low_s16(a), vget_low_s16(c), vget_low_s16(b), vget_low_s16(d));
+            Quad(
+                vaddl_s16(first.0, first.1),
+                vaddl_high_s16(a, c),
+                vaddl_s16(first.2, first.3),
+                vaddl_high_s16(b, d),
+            )
+        }
+    }
+    #[inline(always)]
+    fn add_i32(self, a: Self::I32, b: Self::I32) -> Self::I32 {
+        each!(|a, b| vaddq_s32(a, b))
     }
     #[inline(always)]
     fn byte_to_f32(self, a: Self::U8, i: u32) -> Self::F32 {
@@ -385,6 +424,31 @@ impl<const EXTENSION: u8> Simd for Neon<EXTENSION> {
             }
         })
     }
+}
+
+/// Adds the entries for byte `i` of all groups.
+#[inline(always)]
+fn add_entries(
+    first: int16x8_t,
+    last: int16x8_t,
+    bytes: uint8x16_t,
+    tables: &[NibbleTable; 2],
+    i: usize,
+) -> (int16x8_t, int16x8_t) {
+    let at = 16 * TABLE_OF_BYTE[i];
+    let add = |(first, last): (int16x8_t, int16x8_t), entries, table: &NibbleTable| {
+        let (low, high) = (&table.low[at..at + 16], &table.high[at..at + 16]);
+        // SAFETY: every 64-bit Arm CPU has NEON, and the slices are a register long.
+        unsafe {
+            let low = vqtbl1q_u8(vld1q_u8(low.as_ptr()), entries);
+            let high = vqtbl1q_u8(vld1q_u8(high.as_ptr()), entries);
+            let rows = |v| vreinterpretq_s16_u8(v);
+            (vaddq_s16(first, rows(vzip1q_u8(low, high))), vaddq_s16(last, rows(vzip2q_u8(low, high))))
+        }
+    };
+    // SAFETY: as above.
+    let (low, high) = unsafe { (vandq_u8(bytes, vdupq_n_u8(15)), vshrq_n_u8::<4>(bytes)) };
+    add(add((first, last), low, &tables[0]), high, &tables[1])
 }
 
 /// `acc[i] + sum over j < 4 of a[4 i + j] * b[4 i + j]`

@@ -5,7 +5,7 @@
 
 use half::{bf16, f16};
 
-use super::{CodeRegister, LANES, Simd, TRITS};
+use super::{CodeRegister, LANES, NibbleTable, Simd, TABLE_OF_BYTE, TRITS};
 
 /// Needs nothing of the CPU.
 #[derive(Clone, Copy)]
@@ -36,6 +36,7 @@ impl Simd for Scalar {
     type F32 = [f32; LANES];
     type I32 = [i32; LANES];
     type U8 = CodeRegister;
+    type LookedUp = [i32; LANES];
 
     const TOKENS: usize = 1;
     const TILES: usize = 1;
@@ -169,9 +170,37 @@ impl Simd for Scalar {
         a.map(|a| (a << n) & mask)
     }
     #[inline(never)]
-    fn trit(self, a: Self::U8, place: usize) -> Self::U8 {
-        const POWERS: [u8; TRITS] = [1, 3, 9, 27, 81];
-        a.map(|a| (u16::from(a.wrapping_mul(POWERS[place])) * 3 >> 8) as u8)
+    fn trits(self, a: Self::U8) -> [Self::U8; TRITS] {
+        let powers: [u8; TRITS] = [1, 3, 9, 27, 81];
+        powers.map(|power| a.map(|a| ((u16::from(a.wrapping_mul(power)) * 3) >> 8) as u8))
+    }
+    #[inline]
+    fn nothing_looked_up(self) -> Self::LookedUp {
+        [0; LANES]
+    }
+    #[inline(never)]
+    fn look_up(
+        self,
+        sums: Self::LookedUp,
+        codes: &CodeRegister,
+        tables: &[NibbleTable; 2],
+    ) -> Self::LookedUp {
+        let entry = |half: usize, i: usize, nibble: u8| {
+            let at = 16 * TABLE_OF_BYTE[i] + usize::from(nibble);
+            i32::from(i16::from_le_bytes([tables[half].low[at], tables[half].high[at]]))
+        };
+        std::array::from_fn(|lane| {
+            let entries = |(i, &byte)| entry(0, i, byte & 15) + entry(1, i, byte >> 4);
+            sums[lane] + codes[4 * lane..][..4].iter().enumerate().map(entries).sum::<i32>()
+        })
+    }
+    #[inline]
+    fn looked_up(self, sums: Self::LookedUp) -> Self::I32 {
+        sums
+    }
+    #[inline]
+    fn add_i32(self, a: Self::I32, b: Self::I32) -> Self::I32 {
+        std::array::from_fn(|i| a[i].wrapping_add(b[i]))
     }
     #[inline]
     fn byte_to_f32(self, a: Self::U8, i: u32) -> Self::F32 {

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{CodeRegister, Kernel, LANES, Simd, TRITS};
+use super::{CodeRegister, Kernel, LANES, NibbleTable, Simd};
 use crate::Isa;
 
 /// Runs every operation once and collects the bits of all results.
@@ -17,7 +17,7 @@ struct Everything {
 
 impl Kernel for Everything {
     type Output = Vec<(&'static str, Vec<u32>)>;
-    const TRITS: bool = true;
+    const TABLES: bool = true;
 
     fn run<S: Simd>(self, s: S) -> Self::Output {
         let floats = |v: S::F32| {
@@ -72,8 +72,13 @@ impl Kernel for Everything {
             ("shr_and 4", bytes(s.shr_and(codes, 4, 0x0f))),
             ("shr_and 6", bytes(s.shr_and(codes, 6, 0x03))),
             ("shr_and 0", bytes(s.shr_and(codes, 0, 0x03))),
-            ("trit", (0..TRITS).flat_map(|place| bytes(s.trit(codes, place))).collect()),
             ("trits", s.trits(codes).into_iter().flat_map(bytes).collect()),
+            ("look_up", {
+                let tables =
+                    [NibbleTable { low: self.bytes, high: self.more_bytes.map(|b| (b as i8 >> 4) as u8) }; 2];
+                let sums = s.look_up(s.nothing_looked_up(), &self.bytes, &tables);
+                ints(s.add_i32(s.looked_up(s.look_up(sums, &self.more_bytes, &tables)), start))
+            }),
             ("shl_and 1", bytes(s.shl_and(codes, 1, 0x10))),
             ("shl_and 2", bytes(s.shl_and(codes, 2, 0x30))),
             ("shl_and 3", bytes(s.shl_and(codes, 3, 0x10))),
