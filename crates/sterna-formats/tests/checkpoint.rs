@@ -75,7 +75,7 @@ fn every_recorded_checkpoint_opens_with_both_configs() {
         assert!(checkpoint.tokenizer_json().unwrap().is_none());
         assert!(checkpoint.chat_template().unwrap().is_none());
     }
-    assert_eq!(n_checkpoints, 29);
+    assert_ne!(n_checkpoints, 0, "no checkpoint in {}", fixtures().display());
 }
 
 #[test]
