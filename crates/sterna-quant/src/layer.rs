@@ -10,6 +10,7 @@ use crate::rounding::{
     self, Damping, Factor, Gram, Grids, Order, Quantized, Refit, Search, compensate, gptq, refit,
     round_to_nearest,
 };
+use crate::scaling::multiply_columns;
 
 /// Weights that are rounded at a time. Rounding takes several times their memory, which the head of a model, much larger
 /// than its other layers, must not.
@@ -25,11 +26,27 @@ pub(crate) struct LayerRounding<'a> {
     pub(crate) c: &'a Compute,
 }
 
-/// Rows that were rounded, with the sums over their outputs of what those lost, and of what they were (mean squares).
-struct Rounded {
-    quantized: Quantized,
-    lost: f64,
+/// A layer, or some rows of it, that was rounded.
+pub(crate) struct Rounded {
+    pub(crate) quantized: Quantized,
+    /// Of its outputs, where its inputs are known.
+    pub(crate) error: Option<OutputError>,
+}
+
+/// What a layer's outputs lost, and what they were: mean squares, summed over outputs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OutputError {
+    /// `tr(Δ H Δᵀ)`.
+    pub(crate) lost: f64,
+    /// `tr(W H Wᵀ)`.
     own: f64,
+}
+
+impl OutputError {
+    /// What was lost, relative to what was there.
+    pub(crate) fn relative(self) -> f64 {
+        self.lost / self.own.max(f64::MIN_POSITIVE)
+    }
 }
 
 impl LayerRounding<'_> {
@@ -44,38 +61,82 @@ impl LayerRounding<'_> {
         factor.map(Some).map_err(|source| QuantError::Rounding { layer: layer.to_owned(), source })
     }
 
-    /// Rounds `layer`, and says the error of its output relative to the output: `tr(Δ H Δᵀ) / tr(W H Wᵀ)`. A layer that no
-    /// token came by is rounded to nearest.
+    /// Rounds `layer`. A layer that no token came by is rounded to nearest.
     pub(crate) fn round(
         &self,
         layer: &FloatLinear,
         format: PackedFormat,
         input: Option<&Input>,
         factor: Option<&Factor>,
-    ) -> Result<(Quantized, Option<f64>)> {
-        let FloatLinear { name, rows, cols, weight, .. } = layer;
-        let wrong = |source| QuantError::Rounding { layer: name.clone(), source };
-        let n_rows = (BATCH / cols.max(&1)).max(1);
+    ) -> Result<Rounded> {
         let mut whole: Option<Rounded> = None;
-        for (i, weight) in weight.chunks(n_rows * cols.max(&1)).enumerate() {
+        self.in_batches(layer, |weight| {
             let rounded = match input {
-                Some(input) => self.fitted(weight, *cols, format, &input.gram, factor),
-                None => self.unseen(weight, *cols, format),
+                Some(input) => self.fitted(weight, layer.cols, format, &input.gram, factor)?,
+                None => self.unseen(weight, layer.cols, format)?,
             };
-            let rounded = rounded.map_err(|error| wrong(error.of_rows_from(i * n_rows)))?;
             match &mut whole {
                 None => whole = Some(rounded),
                 Some(whole) => whole.append(rounded),
             }
+            Ok(())
+        })?;
+        let FloatLinear { name, rows, cols, .. } = layer;
+        let whole = whole.ok_or_else(|| {
+            let source = ShapeError::Empty { rows: *rows, cols: *cols }.into();
+            QuantError::Rounding { layer: name.clone(), source }
+        })?;
+        match whole.error {
+            Some(error) if !error.relative().is_finite() => {
+                Err(QuantError::NotFinite { layer: name.clone(), what: "errors" })
+            }
+            _ => Ok(whole),
         }
-        let empty = || wrong(ShapeError::Empty { rows: *rows, cols: *cols }.into());
-        let Rounded { quantized, lost, own } = whole.ok_or_else(empty)?;
-        let error = lost / own.max(f64::MIN_POSITIVE);
-        match (input, error.is_finite()) {
-            (None, _) => Ok((quantized, None)),
-            (Some(_), true) => Ok((quantized, Some(error))),
-            (Some(_), false) => Err(QuantError::NotFinite { layer: name.clone(), what: "errors" }),
+    }
+
+    /// What the outputs of `layer` would lose, as [`OutputError::lost`], if its columns were multiplied by `scales`, rounded
+    /// to nearest, ranges searched, and divided again: all that AWQ does.
+    pub(crate) fn lost_to_nearest(
+        &self,
+        layer: &FloatLinear,
+        format: PackedFormat,
+        gram: &Gram,
+        scales: &[f32],
+    ) -> Result<f64> {
+        let (pool, cols) = (&self.c.pool, layer.cols);
+        let importance: Vec<f32> = gram.diagonal().iter().zip(scales).map(|(h, s)| h / (s * s)).collect();
+        let mut lost = 0.0;
+        self.in_batches(layer, |weight| {
+            let rows = weight.len() / cols;
+            let mut scaled = weight.to_vec();
+            multiply_columns(&mut scaled, scales);
+            let quantized =
+                round_to_nearest(&scaled, rows, cols, format, Some(&importance), Search::Clip, pool)?;
+            let mut delta = quantized.dequantize(pool);
+            for (delta, weight) in delta.chunks_exact_mut(cols).zip(weight.chunks_exact(cols)) {
+                delta.iter_mut().zip(weight).zip(scales).for_each(|((d, w), scale)| *d = *d / scale - w);
+            }
+            lost += gram.error(self.c, &delta);
+            Ok(())
+        })?;
+        Ok(lost)
+    }
+
+    /// Hands the weights of `layer` to `each`, [`BATCH`] of them at a time, in whole rows.
+    fn in_batches(
+        &self,
+        layer: &FloatLinear,
+        mut each: impl FnMut(&[f32]) -> rounding::Result<()>,
+    ) -> Result<()> {
+        let cols = layer.cols.max(1);
+        let n_rows = (BATCH / cols).max(1);
+        for (i, weight) in layer.weight.chunks(n_rows * cols).enumerate() {
+            each(weight).map_err(|error| QuantError::Rounding {
+                layer: layer.name.clone(),
+                source: error.of_rows_from(i * n_rows),
+            })?;
         }
+        Ok(())
     }
 
     /// Rows of which is known what they are multiplied by.
@@ -92,12 +153,13 @@ impl LayerRounding<'_> {
             let importance = gram.diagonal();
             round_to_nearest(weight, rows, cols, format, Some(&importance), Search::Clip, &c.pool)
         };
+        let own = gram.error(c, weight);
         let judged = |quantized: Quantized| {
             let mut delta = quantized.dequantize(&c.pool);
             delta.iter_mut().zip(weight).for_each(|(rounded, weight)| *rounded -= weight);
-            Rounded { quantized, lost: gram.error(c, &delta), own: 0.0 }
+            (gram.error(c, &delta), quantized)
         };
-        let best = match (self.method, factor) {
+        let (lost, quantized) = match (self.method, factor) {
             (Method::Gptq, Some(factor)) => {
                 judged(gptq(weight, rows, format, factor, Grids::default(), Search::Clip, c)?)
             }
@@ -107,25 +169,27 @@ impl LayerRounding<'_> {
                 compensate(weight, factor, &mut fitted, c)?;
                 refit(weight, gram, factor, &mut fitted, Refit::default(), c)?;
                 let (fitted, nearest) = (judged(fitted), judged(nearest));
-                if nearest.lost < fitted.lost { nearest } else { fitted }
+                if nearest.0 < fitted.0 { nearest } else { fitted }
             }
             _ => judged(nearest()?),
         };
-        Ok(Rounded { own: gram.error(c, weight), ..best })
+        Ok(Rounded { quantized, error: Some(OutputError { lost, own }) })
     }
 
     fn unseen(&self, weight: &[f32], cols: usize, format: PackedFormat) -> rounding::Result<Rounded> {
         let search = if self.method == Method::Rtn { Search::MinMax } else { Search::Clip };
         let rows = weight.len() / cols;
         let quantized = round_to_nearest(weight, rows, cols, format, None, search, &self.c.pool)?;
-        Ok(Rounded { quantized, lost: 0.0, own: 0.0 })
+        Ok(Rounded { quantized, error: None })
     }
 }
 
 impl Rounded {
     fn append(&mut self, below: Rounded) {
         self.quantized.append(below.quantized);
-        self.lost += below.lost;
-        self.own += below.own;
+        if let (Some(error), Some(below)) = (&mut self.error, below.error) {
+            error.lost += below.lost;
+            error.own += below.own;
+        }
     }
 }

@@ -9,10 +9,10 @@ use sterna_model::Layerwise;
 use sterna_model::layerwise::{FloatBlock, FloatLinear, LayerwiseScratch, vectors_mut};
 use sterna_tensor::Compute;
 
-use crate::block::{BlockRounding, RoundedLayer};
+use crate::block::BlockRounding;
 use crate::error::{QuantError, Result};
 use crate::held_out::{Cost, HeldOut};
-use crate::layer::LayerRounding;
+use crate::layer::{LayerRounding, Rounded};
 use crate::observe::{Input, Observations};
 use crate::recipe::{Grid, Method, Recipe};
 use crate::rounding::{Factor, Quantized, TokenWeight};
@@ -89,22 +89,25 @@ impl<'a> Pipeline<'a> {
         let mut block = network.block(index)?;
         let mut observations = self.observe(index, &block)?;
         let mut report = BlockReport { index, ..BlockReport::default() };
-        if self.recipe.method == Method::Awq {
-            let format_of = |layer: &FloatLinear| self.recipe.format_of(&layer.name, layer.cols);
-            report.scalings = awq::scale_block(network, index, &mut block, &mut observations, &format_of, c)?;
-        }
-        let rounding = BlockRounding { recipe: self.recipe, c };
+        let published = match self.recipe.method {
+            Method::Rtn | Method::Gptq => Vec::new(),
+            Method::Awq | Method::Auto => {
+                let format_of = |layer: &FloatLinear| self.recipe.format_of(&layer.name, layer.cols);
+                awq::search(network, index, &block, &observations, &format_of, c)?
+            }
+        };
+        let rounding = BlockRounding { recipe: self.recipe, published: &published, c };
         let spec = &network.spec().blocks[index];
         let rounded = rounding.round(spec, &mut block, &mut observations, &mut report.scalings)?;
         for (name, values) in vectors_mut(&mut block, index) {
             sink.vector(&name, values)?;
         }
         for (layer, rounded) in block.linears().into_iter().zip(rounded) {
-            let Some(RoundedLayer { quantized, error }) = rounded else {
+            let Some(Rounded { quantized, error }) = rounded else {
                 sink.float(layer)?;
                 continue;
             };
-            report.errors.extend(error.map(|error| (layer.name.clone(), error)));
+            report.errors.extend(error.map(|error| (layer.name.clone(), error.relative())));
             sink.matrix(&layer.name, &quantized)?;
         }
         self.advance(index, &block)?;
@@ -243,7 +246,7 @@ impl<'a> Pipeline<'a> {
             sink.float(layer)?;
             return Ok(None);
         }
-        let (quantized, _) = self.rounding().round(layer, format, input, factor)?;
+        let Rounded { quantized, .. } = self.rounding().round(layer, format, input, factor)?;
         sink.matrix(&layer.name, &quantized)?;
         Ok(Some(quantized))
     }

@@ -54,10 +54,10 @@ impl Sink for Collected {
 }
 
 /// What became of a checkpoint, and the relative error of each layer of its first block.
-fn quantize(name: &str, method: Method, n_threads: usize) -> (Collected, BTreeMap<String, f64>) {
+fn quantize(name: &str, method: Method, bits: usize, n_threads: usize) -> (Collected, BTreeMap<String, f64>) {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/checkpoints").join(name);
     let network = Layerwise::open(&Checkpoint::open(&dir).unwrap()).unwrap();
-    let grid = Grid::new(4, 32, false).unwrap();
+    let grid = Grid::new(bits, 32, false).unwrap();
     let recipe = Recipe { method, body: grid, embedding: grid, head: grid, layers: BTreeMap::new() };
     let vocab_size = network.spec().vocab_size as u32;
     let text: Vec<Vec<u32>> =
@@ -73,7 +73,7 @@ fn quantize(name: &str, method: Method, n_threads: usize) -> (Collected, BTreeMa
     }
     let cost = pipeline.ends(&mut collected).unwrap().expect("text was held out");
     assert!(
-        cost.n_tokens == 40 && cost.same_top <= 1.0 && (1e-7..2.0).contains(&cost.divergence),
+        cost.n_tokens == 40 && cost.same_top <= 1.0 && (1e-7..4.0).contains(&cost.divergence),
         "{name}: {cost:?}"
     );
     (collected, errors)
@@ -83,8 +83,8 @@ fn quantize(name: &str, method: Method, n_threads: usize) -> (Collected, BTreeMa
 fn threads_do_not_change_a_bit() {
     for name in CHECKPOINTS.into_iter().chain(HYBRIDS) {
         for method in [Method::Rtn, Method::Auto] {
-            let (one, _) = quantize(name, method, 1);
-            let (two, _) = quantize(name, method, 2);
+            let (one, _) = quantize(name, method, 4, 1);
+            let (two, _) = quantize(name, method, 4, 2);
             assert!(one == two, "{name}, {method:?}");
             assert!(one.matrices.len() >= 7 && one.vectors.contains_key("output_norm.weight"), "{name}");
             let is_known = |layer: &String| FLOATS.iter().any(|kept| layer.ends_with(kept));
@@ -96,12 +96,15 @@ fn threads_do_not_change_a_bit() {
 #[test]
 fn auto_is_at_least_as_good_as_awq() {
     for name in CHECKPOINTS.into_iter().chain(HYBRIDS) {
-        let (_, awq) = quantize(name, Method::Awq, 2);
-        let (_, auto) = quantize(name, Method::Auto, 2);
-        assert_eq!(awq.len(), auto.len());
-        for (layer, error) in &auto {
-            assert!(error <= &awq[layer], "{name}, {layer}: {error} after {}", awq[layer]);
+        for bits in [4, 3] {
+            let (_, awq) = quantize(name, Method::Awq, bits, 2);
+            let (_, auto) = quantize(name, Method::Auto, bits, 2);
+            assert_eq!(awq.len(), auto.len());
+            for (layer, error) in &auto {
+                let most = awq[layer] * (1.0 + 1e-4);
+                assert!(*error <= most, "{name}, {bits} bits, {layer}: {error} after {}", awq[layer]);
+            }
+            assert!(auto.values().sum::<f64>() < awq.values().sum::<f64>(), "{name}, {bits} bits");
         }
-        assert!(auto.values().sum::<f64>() < awq.values().sum::<f64>(), "{name}");
     }
 }

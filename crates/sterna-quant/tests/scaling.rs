@@ -10,9 +10,7 @@ use sterna_quant::observe::Observations;
 use sterna_quant::rounding::{
     Damping, Factor, Gram, Order, Search, TokenWeight, compensate, round_to_nearest,
 };
-use sterna_quant::scaling::awq::scale_block;
-use sterna_quant::scaling::compensated::search;
-use sterna_quant::scaling::folds;
+use sterna_quant::scaling::{awq, compensated, folds};
 use sterna_tensor::{Compute, PackedFormat, Precision};
 
 /// Grouped heads, norms with an offset, sandwich norms, fused projections, biases, experts.
@@ -123,12 +121,12 @@ fn what_compensation_leaves_is_foreseen() {
                 block.linears().into_iter().find(|other| other.name == *layer).unwrap().clone()
             };
             let own = reader(&block);
-            let (scaling, scales) = search(&fold, &[(&own, format)], &factor, &c.pool);
+            let found = compensated::search(&fold, &[(&own, format)], &factor, &c.pool);
+            let scaling = &found.scaling;
             assert!(scaling.error_after <= scaling.error_before, "{name}: {scaling:?}");
             let before = left_by_compensation(&c, &own.weight, &input.gram, &factor);
-            fold.apply(&mut block, &scales);
-            observations.divide(&fold.readers, &scales);
-            factor.scaled_by(&scales);
+            found.apply(&mut block, &mut observations);
+            factor.scaled_by(&found.scales);
             let gram = &observations.of(&fold.readers[0]).unwrap().gram;
             let after = left_by_compensation(&c, &reader(&block).weight, gram, &factor);
             foreseen += (scaling.error_after / scaling.error_before).ln();
@@ -144,11 +142,12 @@ fn scales_that_are_found_do_not_make_rounding_worse() {
     for name in CHECKPOINTS {
         let network = open(name);
         let tokens: Vec<u32> = (0..48).map(|i| i * 5 % network.spec().vocab_size as u32).collect();
-        let mut block = network.block(0).unwrap();
-        let mut observations = observe(&network, &c, &block, &tokens);
+        let block = network.block(0).unwrap();
+        let observations = observe(&network, &c, &block, &tokens);
         let format_of =
             |layer: &FloatLinear| PackedFormat::affine(3, 32).filter(|_| !layer.name.contains("gate_inp"));
-        let scalings = scale_block(&network, 0, &mut block, &mut observations, &format_of, &c).unwrap();
+        let found = awq::search(&network, 0, &block, &observations, &format_of, &c).unwrap();
+        let scalings: Vec<_> = found.into_iter().map(|found| found.scaling).collect();
         assert!(scalings.len() >= 4, "{name}");
         assert!(
             scalings.iter().all(|scaling| scaling.error_after <= scaling.error_before),

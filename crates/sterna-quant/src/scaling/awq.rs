@@ -7,35 +7,33 @@ use sterna_model::Layerwise;
 use sterna_model::layerwise::{FloatBlock, FloatLinear, LayerwiseScratch, RunnableBlock};
 use sterna_tensor::{Compute, PackedFormat};
 
-use super::{Fold, Judge, N_POWERS, Scaling, folds, least, power};
+use super::{Fold, Found, Judge, N_POWERS, Scaling, folds, least, power};
 use crate::error::{QuantError, Result};
 use crate::observe::{Input, Observations};
 use crate::rounding::round_scaled;
 
-/// Scales the channels of `block`, block `index` of `network`, in place, and the `observations` of its inputs with it.
+/// Scales for the inputs of `block`, block `index` of `network`, in the order in which data flows. Each is found with all
+/// others at one: what a fold does to the rows of a layer leaves the errors of that layer's groups in proportion.
 ///
 /// `format_of` is what a layer will be rounded to; without a format it takes no part in the search.
 ///
 /// # Errors
-/// Weights that their format cannot hold.
-pub fn scale_block(
+/// Outputs that are no numbers.
+pub fn search(
     network: &Layerwise,
     index: usize,
-    block: &mut FloatBlock,
-    observations: &mut Observations,
+    block: &FloatBlock,
+    observations: &Observations,
     format_of: &dyn Fn(&FloatLinear) -> Option<PackedFormat>,
     c: &Compute,
-) -> Result<Vec<Scaling>> {
-    let mut scalings = Vec::new();
-    for fold in folds(&network.spec().blocks[index], block) {
-        let Some(input) = observations.of(&fold.readers[0]) else { continue };
-        let trial = Trial { network, index, fold: &fold, input, format_of, c };
-        let (scaling, scales) = trial.search(block)?;
-        fold.apply(block, &scales);
-        observations.divide(&fold.readers, &scales);
-        scalings.push(scaling);
-    }
-    Ok(scalings)
+) -> Result<Vec<Found>> {
+    let folds = folds(&network.spec().blocks[index], block).into_iter();
+    let seen = folds.filter_map(|fold| Some((observations.of(&fold.readers[0])?, fold)));
+    let found = seen.map(|(input, fold)| {
+        let (scaling, scales) = Trial { network, index, fold: &fold, input, format_of, c }.search(block)?;
+        Ok(Found { fold, scaling, scales })
+    });
+    found.collect()
 }
 
 /// The search for the scales of one input.

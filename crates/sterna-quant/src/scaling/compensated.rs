@@ -9,7 +9,7 @@
 use sterna_model::layerwise::FloatLinear;
 use sterna_tensor::{PackedFormat, Pool};
 
-use super::{Fold, N_POWERS, Scaling, least, power};
+use super::{Fold, Found, N_POWERS, Scaling, least, power};
 use crate::rounding::Factor;
 
 /// Rows that one thread looks at before it asks for more.
@@ -17,12 +17,7 @@ const BAND: usize = 32;
 
 /// The best scales for the input of `fold`, whose moments are those of `factor`; `readers` are the layers that read it,
 /// and what they will be rounded to.
-pub fn search(
-    fold: &Fold,
-    readers: &[(&FloatLinear, PackedFormat)],
-    factor: &Factor,
-    pool: &Pool,
-) -> (Scaling, Vec<f32>) {
+pub fn search(fold: &Fold, readers: &[(&FloatLinear, PackedFormat)], factor: &Factor, pool: &Pool) -> Found {
     let left = factor.diagonal();
     let errors: Vec<f64> = (0..N_POWERS)
         .map(|step| {
@@ -32,7 +27,7 @@ pub fn search(
         .collect();
     let (layer, step) = (fold.readers[0].clone(), least(&errors));
     let scaling = Scaling { layer, power: power(step), error_before: errors[0], error_after: errors[step] };
-    (scaling, fold.scales(&left, power(step)))
+    Found { fold: fold.clone(), scaling, scales: fold.scales(&left, power(step)) }
 }
 
 /// What rounding `layer` to `format` will cost with its columns multiplied by `scales`, relative to its outputs, and but for

@@ -177,7 +177,7 @@ impl Fold {
 }
 
 /// Multiplies each column of `weight` `[rows, cols]` by its scale.
-fn multiply_columns(weight: &mut [f32], scales: &[f32]) {
+pub(crate) fn multiply_columns(weight: &mut [f32], scales: &[f32]) {
     for row in weight.chunks_exact_mut(scales.len()) {
         row.iter_mut().zip(scales).for_each(|(weight, scale)| *weight *= scale);
     }

@@ -10,6 +10,11 @@ pub mod awq;
 pub mod compensated;
 mod folds;
 
+use sterna_model::layerwise::FloatBlock;
+
+use crate::observe::Observations;
+
+pub(crate) use folds::multiply_columns;
 pub use folds::{Fold, Judge, Maker, folds};
 
 /// Powers that are compared: 0, 1/20, … 19/20.
@@ -26,6 +31,31 @@ pub struct Scaling {
     pub error_before: f64,
     /// The same with it.
     pub error_after: f64,
+}
+
+/// Scales that a search found for one input.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// Where they go.
+    pub fold: Fold,
+    /// What they gain.
+    pub scaling: Scaling,
+    /// One for each channel.
+    pub scales: Vec<f32>,
+}
+
+impl Found {
+    /// Scales the input in `block`, and what was observed of it.
+    pub fn apply(&self, block: &mut FloatBlock, observations: &mut Observations) {
+        self.fold.apply(block, &self.scales);
+        observations.divide(&self.fold.readers, &self.scales);
+    }
+
+    /// What is left to be done of this once `other`, scales of the same input, were applied.
+    pub(crate) fn after(&self, other: &Found) -> Found {
+        let scales = self.scales.iter().zip(&other.scales).map(|(own, other)| own / other).collect();
+        Found { scales, ..self.clone() }
+    }
 }
 
 fn power(step: usize) -> f32 {
