@@ -17,19 +17,25 @@ pub(crate) const TOKEN_BLOCK: usize = 16;
 /// The next [`Activations::generation`]; 0 is that of no contents.
 static GENERATIONS: AtomicU64 = AtomicU64::new(1);
 
-/// Thirty-two activations of one token: `x ≈ scale * code`. A cache line.
+/// Thirty-two activations of one token: `x ≈ scale * code`.
 #[derive(Debug, Clone, Copy, Default)]
-#[repr(C, align(64))]
+#[repr(C, align(16))]
 pub(crate) struct Group {
     /// The codes, four to a word in memory order, as the dot product takes them.
     pub(crate) codes: [i32; 8],
     pub(crate) scale: f32,
     /// `scale * sum`: what a minimum of the weights is multiplied by.
     pub(crate) scaled_sum: f32,
-    /// Sum of the codes: what a zero point of the weights is multiplied by.
-    pub(crate) sum: i32,
-    /// The same of the first and of the last sixteen.
+    /// Sums of the first and of the last sixteen codes: what a zero point of the weights is multiplied by.
     pub(crate) half_sums: [i32; 2],
+}
+
+impl Group {
+    /// Sum of the codes.
+    #[inline(always)]
+    pub(crate) fn sum(&self) -> i32 {
+        self.half_sums[0] + self.half_sums[1]
+    }
 }
 
 /// Sixteen values in one cache line: a vector that straddled two would be loaded twice.
@@ -244,7 +250,7 @@ fn quantize_group<S: Simd>(s: S, values: &[f32; GROUP], rounding: Rounding) -> G
     // Codes of NaN can be anything, but their sums shall not overflow.
     let half_sums = [a.clamp(-2048.0, 2048.0) as i32, b.clamp(-2048.0, 2048.0) as i32];
     let sum = half_sums[0] + half_sums[1];
-    Group { codes: bytemuck::cast(codes), scale, scaled_sum: scale * sum as f32, sum, half_sums }
+    Group { codes: bytemuck::cast(codes), scale, scaled_sum: scale * sum as f32, half_sums }
 }
 
 /// What rounding `values` to `group` left over.

@@ -155,20 +155,19 @@ impl Sink {
     /// The caller of [`PackedMatrix::tiles_dot_int8`] vouches for the rows of the tile and every token of the block.
     #[inline(always)]
     pub(super) unsafe fn store<S: Simd>(&self, s: S, at: usize, v: S::F32) {
-        let (token, term) = (self.first_token + at / self.terms, at % self.terms);
-        let mut lanes = [0.0; LANES];
-        s.store(v, &mut lanes);
+        // Most activations have one term, and a division would take longer than all the rest.
+        let (token, term) = if self.terms == 1 { (at, 0) } else { (at / self.terms, at % self.terms) };
         // SAFETY: as above; `n_rows <= LANES`.
         unsafe {
-            let to = self.out.start.add(token * self.out.stride + self.first_row);
-            if term > 0 {
-                for (row, lane) in lanes.iter().enumerate().take(self.n_rows) {
-                    *to.add(row) += lane;
-                }
-            } else if self.n_rows == LANES {
-                to.cast::<[f32; LANES]>().write_unaligned(lanes);
-            } else {
-                to.copy_from_nonoverlapping(lanes.as_ptr(), self.n_rows);
+            let to = self.out.start.add((self.first_token + token) * self.out.stride + self.first_row);
+            if term == 0 && self.n_rows == LANES {
+                return s.store(v, &mut *to.cast::<[f32; LANES]>());
+            }
+            let mut lanes = [0.0; LANES];
+            s.store(v, &mut lanes);
+            for (row, lane) in lanes.iter().enumerate().take(self.n_rows) {
+                let to = to.add(row);
+                to.write(if term == 0 { *lane } else { *to + lane });
             }
         }
     }
@@ -258,7 +257,7 @@ fn part_sums<S: Simd, C: CodeLayout, B: ScaleBlock, const T: usize>(
     // Formats with minima have no zero point, but the instructions may take something off every code.
     if !B::HAS_MIN || offset != 0 {
         for_tokens!(t < T => {
-            let sum = if B::PARTS == 1 { x[t].sum } else { x[t].half_sums[part] };
+            let sum = if B::PARTS == 1 { x[t].sum() } else { x[t].half_sums[part] };
             sums[t] = s.splat_i32(sum.wrapping_mul(-offset));
         });
     }

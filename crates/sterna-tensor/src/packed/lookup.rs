@@ -165,7 +165,7 @@ impl<C: CodeLayout, B: ScaleBlock> Kernel for LookUpTile<'_, C, B> {
                 unroll!(i < C::LOOKUP, of 0 1 2 3 => { sums = s.look_up(sums, &codes[i], &tables[i]) });
                 let mut sum = s.looked_up(sums);
                 if const { !B::HAS_MIN } {
-                    sum = s.add_i32(sum, s.splat_i32(x.sum.wrapping_mul(-self.zero)));
+                    sum = s.add_i32(sum, s.splat_i32(x.sum().wrapping_mul(-self.zero)));
                 }
                 let scale = s.mul(scales.scale(s, head, g, 0), s.splat(x.scale));
                 y = s.mul_add(s.to_f32(sum), scale, y);
