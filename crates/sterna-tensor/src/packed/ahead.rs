@@ -30,10 +30,10 @@ impl Ahead {
         Ahead { tile: start, bytes_per_block: n_bytes.div_ceil(tile.n_blocks.max(1)), reached: 0, asked: 0 }
     }
 
-    /// Asks for as much as a block takes.
+    /// Asks for as much as `n` blocks take.
     #[inline(always)]
-    pub(super) fn block(&mut self) {
-        self.reached += self.bytes_per_block;
+    pub(super) fn blocks(&mut self, n: usize) {
+        self.reached += n * self.bytes_per_block;
         while self.asked < self.reached {
             prefetch(self.tile.wrapping_add(self.asked + BYTES_AHEAD).cast());
             self.asked += size_of::<CodeRegister>();

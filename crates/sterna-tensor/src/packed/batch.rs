@@ -15,6 +15,9 @@
 //!                 y[tile][t] += sum[tile][t] * (weight scale * activation scale)
 //! ```
 //!
+//! Scales are what is left beside the dot products: where several groups share one, it is applied once for a run of them.
+//! Runs end after four groups, so that as much of the weights as stays in the first-level cache ends with a run, too.
+//!
 //! The numbers and the order of the operations on them are those of [`super::int8`], and so are the bits of the result.
 
 use std::hint::black_box;
@@ -74,9 +77,9 @@ pub(super) struct Scratch {
 struct Unpacked {
     /// `[groups, quads, tiles]`
     codes: Vec<Line>,
-    /// `[groups, parts, tiles]`
+    /// `[runs, parts, tiles]`
     scales: Vec<Lanes>,
-    /// `[groups, tiles]`, where the format has minima.
+    /// `[runs, tiles]`, where the format has minima.
     minima: Vec<Lanes>,
 }
 
@@ -128,13 +131,14 @@ impl<C: CodeLayout, B: ScaleBlock> Batch<'_, C, B> {
     ) -> usize {
         let at_once = tiles_at_once(self.isa);
         let (n_groups, n_rows) = (self.matrix.cols / GROUP, blocks.len() * TOKEN_BLOCK);
+        let in_whole = B::GROUPS * self.blocks_per_run();
         let mut taken = 0;
         for first_tile in tiles.clone().step_by(TILES_OF_A_STRIP) {
             let strip = first_tile..(first_tile + TILES_OF_A_STRIP).min(tiles.end);
             let mut y = std::mem::take(&mut self.scratch.y);
             y.clear();
             y.resize(strip.len() * n_rows, Lanes([0.0; LANES]));
-            for groups in cached_groups(n_groups, at_once, B::GROUPS) {
+            for groups in cached_groups(n_groups, at_once, in_whole) {
                 for (first, y) in strip.clone().step_by(at_once).zip(y.chunks_exact_mut(at_once * n_rows)) {
                     self.unpack(first, groups.clone());
                     taken = self.add_products(blocks.clone(), groups.clone(), y);
@@ -160,30 +164,40 @@ impl<C: CodeLayout, B: ScaleBlock> Batch<'_, C, B> {
         self.isa.run(Unpack::<C, B> { matrix: self.matrix, first, groups, unpacked, format: PhantomData });
     }
 
+    fn blocks_per_run(&self) -> usize {
+        super::blocks_per_run(self.matrix.format.blocks_per_scale())
+    }
+
     /// Adds the products of what was written out with those groups of the tokens of `blocks` to `y`.
     fn add_products(&mut self, blocks: Range<usize>, groups: Range<usize>, y: &mut [Lanes]) -> usize {
         let Scratch { unpacked, starts, .. } = &*self.scratch;
-        let it = Multiply { unpacked, starts, y, x: self.x, blocks, groups };
-        match (B::PARTS, B::HAS_MIN, C::BITS > 6) {
-            (1, false, false) => self.isa.run(Product::<1, false, false>(it)),
-            (1, false, true) => self.isa.run(Product::<1, false, true>(it)),
-            (1, true, false) => self.isa.run(Product::<1, true, false>(it)),
-            (1, true, true) => self.isa.run(Product::<1, true, true>(it)),
-            (_, false, false) => self.isa.run(Product::<2, false, false>(it)),
-            (_, false, true) => self.isa.run(Product::<2, false, true>(it)),
-            (_, true, _) => unreachable!("no format has minima and two scales a group"),
+        let groups_per_run = self.blocks_per_run();
+        let it = Multiply { unpacked, starts, y, x: self.x, blocks, groups, groups_per_run };
+        let wide = C::BITS > 6;
+        match (B::PARTS, B::HAS_MIN, wide, groups_per_run > 1) {
+            (1, false, false, false) => self.isa.run(Product::<1, false, false, false>(it)),
+            (1, false, false, true) => self.isa.run(Product::<1, false, false, true>(it)),
+            (1, false, true, false) => self.isa.run(Product::<1, false, true, false>(it)),
+            (1, false, true, true) => self.isa.run(Product::<1, false, true, true>(it)),
+            (1, true, false, false) => self.isa.run(Product::<1, true, false, false>(it)),
+            (1, true, false, true) => self.isa.run(Product::<1, true, false, true>(it)),
+            (1, true, true, false) => self.isa.run(Product::<1, true, true, false>(it)),
+            (1, true, true, true) => self.isa.run(Product::<1, true, true, true>(it)),
+            (_, false, false, false) => self.isa.run(Product::<2, false, false, false>(it)),
+            (_, false, true, false) => self.isa.run(Product::<2, false, true, false>(it)),
+            _ => unreachable!("no format has minima or runs and two scales a group"),
         }
     }
 }
 
-/// Groups whose weights are written out at a time: about as many each time, whole blocks of the format.
+/// Groups whose weights are written out at a time: about as many each time, whole blocks and runs of the format.
 fn cached_groups(
     n_groups: usize,
     tiles_at_once: usize,
-    groups_per_block: usize,
+    in_whole: usize,
 ) -> impl Iterator<Item = Range<usize>> {
     let most = (CACHED_BYTES / (QUADS * tiles_at_once * size_of::<Line>())).max(1);
-    let step = n_groups.div_ceil(n_groups.div_ceil(most).max(1)).max(1).next_multiple_of(groups_per_block);
+    let step = n_groups.div_ceil(n_groups.div_ceil(most).max(1)).max(1).next_multiple_of(in_whole);
     (0..n_groups).step_by(step).map(move |first| first..(first + step).min(n_groups))
 }
 
@@ -217,38 +231,43 @@ impl<C: CodeLayout, B: ScaleBlock> Kernel for Unpack<'_, C, B> {
     fn run<S: Simd>(self, s: S) {
         let Unpacked { codes, scales, minima } = self.unpacked;
         let n_groups = self.groups.len();
+        let per_run = super::blocks_per_run(self.matrix.format.blocks_per_scale());
+        let n_runs = n_groups.div_ceil(per_run);
         codes.resize(n_groups * QUADS * S::TILES, Line([0; 64]));
-        scales.resize(n_groups * B::PARTS * S::TILES, Lanes([0.0; LANES]));
-        minima.resize(if B::HAS_MIN { n_groups * S::TILES } else { 0 }, Lanes([0.0; LANES]));
+        scales.resize(n_runs * B::PARTS * S::TILES, Lanes([0.0; LANES]));
+        minima.resize(if B::HAS_MIN { n_runs * S::TILES } else { 0 }, Lanes([0.0; LANES]));
         // As slices: bytes that are stored might otherwise be those of the vectors themselves.
         let (codes, scales, minima) = (&mut codes[..], &mut scales[..], &mut minima[..]);
-        let blocks = self.groups.start / B::GROUPS..self.groups.end / B::GROUPS;
+        let runs_before = self.groups.start / (B::GROUPS * per_run);
         for i in 0..S::TILES {
             let tile: Tile<'_, C, B> = self.matrix.tile(self.first + i);
-            let mut group = 0;
+            let (mut group, mut run) = (0, 0);
             let mut groups = tile.groups(s);
             // No `skip`, which would call `next` in code without the instruction set.
-            for _ in 0..blocks.start * B::GROUPS {
+            for _ in 0..self.groups.start {
                 groups.next();
             }
-            for block_scales in tile.blocks().skip(blocks.start).take(blocks.len()) {
-                let head = block_scales.head(s);
+            for (n_blocks, of_run) in tile.runs().skip(runs_before).take(n_runs.div_ceil(B::GROUPS)) {
+                let head = of_run.head(s);
                 for g in 0..B::GROUPS {
-                    let Some(registers) = groups.next() else { return };
-                    for j in 0..QUADS {
-                        s.store_bytes(
-                            C::quad(s, registers, j),
-                            &mut codes[(group * QUADS + j) * S::TILES + i].0,
-                        );
+                    for _ in 0..n_blocks {
+                        let Some(registers) = groups.next() else { return };
+                        for j in 0..QUADS {
+                            s.store_bytes(
+                                C::quad(s, registers, j),
+                                &mut codes[(group * QUADS + j) * S::TILES + i].0,
+                            );
+                        }
+                        group += 1;
                     }
                     for part in 0..B::PARTS {
-                        let scale = block_scales.scale(s, head, g, part);
-                        s.store(scale, &mut scales[(group * B::PARTS + part) * S::TILES + i].0);
+                        let scale = of_run.scale(s, head, g, part);
+                        s.store(scale, &mut scales[(run * B::PARTS + part) * S::TILES + i].0);
                     }
                     if const { B::HAS_MIN } {
-                        s.store(block_scales.min(s, head, g), &mut minima[group * S::TILES + i].0);
+                        s.store(of_run.min(s, head, g), &mut minima[run * S::TILES + i].0);
                     }
-                    group += 1;
+                    run += 1;
                 }
             }
         }
@@ -264,10 +283,11 @@ struct Multiply<'a> {
     x: &'a Activations,
     blocks: Range<usize>,
     groups: Range<usize>,
+    groups_per_run: usize,
 }
 
-/// Which returns as [`Batch::multiply`]. `WIDE` codes have more than six bits.
-struct Product<'a, const PARTS: usize, const HAS_MIN: bool, const WIDE: bool>(Multiply<'a>);
+/// Which returns as [`Batch::multiply`]. `WIDE` codes have more than six bits; without `RUNS`, each group has its own scale.
+struct Product<'a, const PARTS: usize, const HAS_MIN: bool, const WIDE: bool, const RUNS: bool>(Multiply<'a>);
 
 /// [`unroll`] over tiles.
 macro_rules! for_tiles {
@@ -279,7 +299,9 @@ macro_rules! for_tokens {
     ($t:ident < $n:expr => $body:block) => { unroll!($t < $n, of 0 1 2 3 => $body) };
 }
 
-impl<const PARTS: usize, const HAS_MIN: bool, const WIDE: bool> Kernel for Product<'_, PARTS, HAS_MIN, WIDE> {
+impl<const PARTS: usize, const HAS_MIN: bool, const WIDE: bool, const RUNS: bool> Kernel
+    for Product<'_, PARTS, HAS_MIN, WIDE, RUNS>
+{
     type Output = usize;
 
     #[inline(always)]
@@ -294,10 +316,13 @@ impl<const PARTS: usize, const HAS_MIN: bool, const WIDE: bool> Kernel for Produ
     }
 }
 
-impl<const PARTS: usize, const HAS_MIN: bool, const WIDE: bool> Product<'_, PARTS, HAS_MIN, WIDE> {
+impl<const PARTS: usize, const HAS_MIN: bool, const WIDE: bool, const RUNS: bool>
+    Product<'_, PARTS, HAS_MIN, WIDE, RUNS>
+{
     #[inline(always)]
     fn blocks<S: Simd, const TILES: usize, const T: usize>(self, s: S) -> usize {
-        let Multiply { unpacked, starts, y, x, blocks, groups } = self.0;
+        let Multiply { unpacked, starts, y, x, blocks, groups, groups_per_run } = self.0;
+        let groups_per_run = if RUNS { groups_per_run } else { 1 };
         let n_groups = x.cols() / GROUP;
         let weights = Weights::<TILES>::of(unpacked);
         let mut taken = 0;
@@ -307,8 +332,9 @@ impl<const PARTS: usize, const HAS_MIN: bool, const WIDE: bool> Product<'_, PART
             let starts = &starts[i * TOKEN_BLOCK * n_groups * PARTS..][..n_groups * n_rows * PARTS];
             let starts = &starts[groups.start * n_rows * PARTS..groups.end * n_rows * PARTS];
             taken = 0;
+            let x = Rows { groups: x, starts, n_rows, groups_per_run };
             for y in y.as_chunks_mut::<TILES>().0[..n_rows].chunks_exact_mut(T) {
-                tokens::<S, PARTS, HAS_MIN, WIDE, TILES, T>(s, weights, x, starts, n_rows, taken, y);
+                tokens::<S, PARTS, HAS_MIN, WIDE, RUNS, TILES, T>(s, weights, x, taken, y);
                 taken += T;
             }
         }
@@ -350,10 +376,21 @@ impl<F: Fn(usize, usize) -> Sink> Kernel for Store<'_, F> {
 struct Weights<'a, const TILES: usize> {
     /// `[groups, quads]`
     codes: &'a [[Line; TILES]],
-    /// `[groups, parts]`
+    /// `[runs, parts]`
     scales: &'a [[Lanes; TILES]],
-    /// `[groups]`, or none.
+    /// `[runs]`, or none.
     minima: &'a [[Lanes; TILES]],
+}
+
+/// The activations of a block that go with what was written out.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    /// `[groups, n_rows]`
+    groups: &'a [Group],
+    /// `[groups, n_rows, parts]`
+    starts: &'a [i32],
+    n_rows: usize,
+    groups_per_run: usize,
 }
 
 impl<'a, const TILES: usize> Weights<'a, TILES> {
@@ -367,21 +404,20 @@ impl<'a, const TILES: usize> Weights<'a, TILES> {
     }
 }
 
-/// Adds the products of some groups of weights with `T` tokens, from row `first` of a block of `n_rows` on, to `y` `[T, TILES]`.
+/// Adds the products of some groups of weights with `T` tokens, from row `first` of a block on, to `y` `[T, TILES]`.
 #[inline(always)]
 fn tokens<
     S: Simd,
     const PARTS: usize,
     const HAS_MIN: bool,
     const WIDE: bool,
+    const RUNS: bool,
     const TILES: usize,
     const T: usize,
 >(
     s: S,
     weights: Weights<'_, TILES>,
-    x: &[Group],
-    starts: &[i32],
-    n_rows: usize,
+    x: Rows<'_>,
     first: usize,
     y: &mut [[Lanes; TILES]],
 ) {
@@ -395,28 +431,42 @@ fn tokens<
     let mut codes = weights.codes.iter();
     let mut scales = weights.scales.iter();
     let mut minima = weights.minima.iter();
-    for (x, starts) in x.chunks_exact(n_rows).zip(starts.chunks_exact(n_rows * PARTS)) {
-        let Some(x) = x[first..].first_chunk::<T>() else { return };
-        let starts = &starts[first * PARTS..][..T * PARTS];
-        for part in 0..PARTS {
-            let mut sums = [[s.splat_i32(0); T]; TILES];
-            // Formats with minima have no zero point, but the instructions may take something off every code.
-            if !HAS_MIN || WIDE {
-                for_tokens!(t < T => {
-                    let start = s.splat_i32(starts[t * PARTS + part]);
-                    for_tiles!(i < TILES => { sums[i][t] = start });
-                });
+    let Rows { groups, starts, n_rows, groups_per_run } = x;
+    let runs = groups.chunks(n_rows * groups_per_run).zip(starts.chunks(n_rows * PARTS * groups_per_run));
+    for (groups, starts) in runs {
+        let (mut run, mut sums_of_x) = ([[s.splat(0.0); T]; TILES], [0.0; T]);
+        for group in 0..if RUNS { groups.len() / n_rows } else { 1 } {
+            let Some(x) = groups[group * n_rows + first..].first_chunk::<T>() else { return };
+            let starts = &starts[(group * n_rows + first) * PARTS..][..T * PARTS];
+            for part in 0..PARTS {
+                let mut sums = [[s.splat_i32(0); T]; TILES];
+                // Formats with minima have no zero point, but the instructions may take something off every code.
+                if !HAS_MIN || WIDE {
+                    for_tokens!(t < T => {
+                        let start = s.splat_i32(starts[t * PARTS + part]);
+                        for_tiles!(i < TILES => { sums[i][t] = start });
+                    });
+                }
+                for j in part * quads..(part + 1) * quads {
+                    let Some(codes) = codes.next() else { return };
+                    add_products::<S, TILES, T, WIDE>(s, &mut sums, codes, x, j);
+                }
+                if RUNS {
+                    add_to_run(s, &mut run, &sums, x);
+                } else {
+                    let Some(scales) = scales.next() else { return };
+                    add_scaled(s, &mut results, &sums, scales, x);
+                }
             }
-            for j in part * quads..(part + 1) * quads {
-                let Some(codes) = codes.next() else { return };
-                add_products::<S, TILES, T, WIDE>(s, &mut sums, codes, x, j);
-            }
+            for_tokens!(t < T => { sums_of_x[t] += x[t].scaled_sum });
+        }
+        if RUNS {
             let Some(scales) = scales.next() else { return };
-            add_scaled(s, &mut results, &sums, scales, x);
+            add_run(s, &mut results, &run, scales);
         }
         if const { HAS_MIN } {
             let Some(minima) = minima.next() else { return };
-            add_minima(s, &mut results, minima, x);
+            add_minima(s, &mut results, minima, sums_of_x);
         }
     }
     for_tokens!(t < T => {
@@ -460,16 +510,44 @@ fn add_scaled<S: Simd, const TILES: usize, const T: usize>(
     });
 }
 
+/// `run += sums * scale of the activations`
+#[inline(always)]
+fn add_to_run<S: Simd, const TILES: usize, const T: usize>(
+    s: S,
+    run: &mut [[S::F32; T]; TILES],
+    sums: &[[S::I32; T]; TILES],
+    x: &[Group; T],
+) {
+    for_tokens!(t < T => {
+        let scale = s.splat(x[t].scale);
+        for_tiles!(i < TILES => { run[i][t] = s.mul_add(s.to_f32(sums[i][t]), scale, run[i][t]) });
+    });
+}
+
+/// `y += run * scale of the weights`
+#[inline(always)]
+fn add_run<S: Simd, const TILES: usize, const T: usize>(
+    s: S,
+    y: &mut [[S::F32; T]; TILES],
+    run: &[[S::F32; T]; TILES],
+    scales: &[Lanes; TILES],
+) {
+    for_tiles!(i < TILES => {
+        let scale = s.load(&scales[i].0);
+        for_tokens!(t < T => { y[i][t] = s.mul_add(run[i][t], scale, y[i][t]) });
+    });
+}
+
 /// `y += minimum of the weights * (scale * sum of the activations)`
 #[inline(always)]
 fn add_minima<S: Simd, const TILES: usize, const T: usize>(
     s: S,
     y: &mut [[S::F32; T]; TILES],
     minima: &[Lanes; TILES],
-    x: &[Group; T],
+    sums_of_x: [f32; T],
 ) {
     for_tiles!(i < TILES => {
         let minimum = s.load(&minima[i].0);
-        for_tokens!(t < T => { y[i][t] = s.mul_add(minimum, s.splat(x[t].scaled_sum), y[i][t]) });
+        for_tokens!(t < T => { y[i][t] = s.mul_add(minimum, s.splat(sums_of_x[t]), y[i][t]) });
     });
 }

@@ -11,6 +11,13 @@
 //!     y[t] += weight minimum * (activation scale * sum)               where the format has minima
 //! ```
 //!
+//! Where several groups share a scale, it is applied once for a run of two to four of them:
+//!
+//! ```text
+//!     z[t] += sum[t] * activation scale of token t                    for each group
+//!     y[t] += z[t] * weight scale                                     for each run
+//! ```
+//!
 //! The zero point costs nothing but the start value of the sum, the codes are unpacked once for `T` tokens, and there
 //! are no horizontal additions.
 
@@ -216,24 +223,38 @@ impl<C: CodeLayout, B: ScaleBlock> DotTile<'_, C, B> {
         let mut y = [s.splat(0.0); T];
         let mut ahead = Ahead::of(&self.tile);
         let mut groups = self.tile.groups(s);
-        for scales in self.tile.blocks() {
+        let in_runs = self.tile.blocks_per_run() > 1;
+        for (n_blocks, scales) in self.tile.runs() {
             let head = scales.head(s);
             if first == 0 {
-                ahead.block();
+                ahead.blocks(n_blocks);
             }
             for g in 0..B::GROUPS {
-                let Some(codes) = groups.next() else { return };
-                let Some(x) = activations.next().and_then(|x| x[first..].first_chunk::<T>()) else {
-                    return;
-                };
-                unroll!(part < B::PARTS, of 0 1 => {
-                    let sums = part_sums::<S, C, B, T>(s, codes, x, offset, part);
-                    let scale = scales.scale(s, head, g, part);
-                    add_scaled(s, &mut y, sums, scale, x);
-                });
+                let (mut run, mut sums_of_x) = ([s.splat(0.0); T], [0.0; T]);
+                for _ in 0..n_blocks {
+                    let Some(codes) = groups.next() else { return };
+                    let Some(x) = activations.next().and_then(|x| x[first..].first_chunk::<T>()) else {
+                        return;
+                    };
+                    unroll!(part < B::PARTS, of 0 1 => {
+                        let sums = part_sums::<S, C, B, T>(s, codes, x, offset, part);
+                        if in_runs {
+                            for_tokens!(t < T => {
+                                run[t] = s.mul_add(s.to_f32(sums[t]), s.splat(x[t].scale), run[t]);
+                            });
+                        } else {
+                            add_scaled(s, &mut y, sums, scales.scale(s, head, g, part), x);
+                        }
+                    });
+                    for_tokens!(t < T => { sums_of_x[t] += x[t].scaled_sum });
+                }
+                if in_runs {
+                    let scale = scales.scale(s, head, g, 0);
+                    for_tokens!(t < T => { y[t] = s.mul_add(run[t], scale, y[t]) });
+                }
                 if const { B::HAS_MIN } {
                     let min = scales.min(s, head, g);
-                    for_tokens!(t < T => { y[t] = s.mul_add(min, s.splat(x[t].scaled_sum), y[t]) });
+                    for_tokens!(t < T => { y[t] = s.mul_add(min, s.splat(sums_of_x[t]), y[t]) });
                 }
             }
         }

@@ -11,7 +11,7 @@
 //!     for each group:
 //!         sum = -zero * (sum of the activation codes)
 //!         for each register, and both halves of its bytes:  sum += table[value]
-//!         y += sum * (weight scale * activation scale)        and the minimum, as with dot products
+//!         scales and minima as with dot products
 //! ```
 //!
 //! The weights are the bytes that dot products read, the sums are the same integers, and so are the bits of the result. What T-MAC rounds
@@ -150,27 +150,39 @@ impl<C: CodeLayout, B: ScaleBlock> Kernel for LookUpTile<'_, C, B> {
         let mut codes = self.tile.codes.chunks_exact(C::LOOKUP);
         let mut x = self.groups.chunks_exact(self.n_rows);
         let mut tables = self.tables.chunks_exact(self.n_rows * C::LOOKUP);
-        for scales in self.tile.blocks() {
+        let in_runs = self.tile.blocks_per_run() > 1;
+        for (n_blocks, scales) in self.tile.runs() {
             let head = scales.head(s);
             if self.row == 0 {
-                ahead.block();
+                ahead.blocks(n_blocks);
             }
             for g in 0..B::GROUPS {
-                let (Some(codes), Some(x), Some(tables)) = (codes.next(), x.next(), tables.next()) else {
-                    return;
-                };
-                let x = &x[self.row];
-                let tables = &tables[self.row * C::LOOKUP..][..C::LOOKUP];
-                let mut sums = s.nothing_looked_up();
-                unroll!(i < C::LOOKUP, of 0 1 2 3 => { sums = s.look_up(sums, &codes[i], &tables[i]) });
-                let mut sum = s.looked_up(sums);
-                if const { !B::HAS_MIN } {
-                    sum = s.add_i32(sum, s.splat_i32(x.sum().wrapping_mul(-self.zero)));
+                let scale = scales.scale(s, head, g, 0);
+                let (mut run, mut sum_of_x) = (s.splat(0.0), 0.0);
+                for _ in 0..n_blocks {
+                    let (Some(codes), Some(x), Some(tables)) = (codes.next(), x.next(), tables.next()) else {
+                        return;
+                    };
+                    let x = &x[self.row];
+                    let tables = &tables[self.row * C::LOOKUP..][..C::LOOKUP];
+                    let mut sums = s.nothing_looked_up();
+                    unroll!(i < C::LOOKUP, of 0 1 2 3 => { sums = s.look_up(sums, &codes[i], &tables[i]) });
+                    let mut sum = s.looked_up(sums);
+                    if const { !B::HAS_MIN } {
+                        sum = s.add_i32(sum, s.splat_i32(x.sum().wrapping_mul(-self.zero)));
+                    }
+                    if in_runs {
+                        run = s.mul_add(s.to_f32(sum), s.splat(x.scale), run);
+                    } else {
+                        y = s.mul_add(s.to_f32(sum), s.mul(scale, s.splat(x.scale)), y);
+                    }
+                    sum_of_x += x.scaled_sum;
                 }
-                let scale = s.mul(scales.scale(s, head, g, 0), s.splat(x.scale));
-                y = s.mul_add(s.to_f32(sum), scale, y);
+                if in_runs {
+                    y = s.mul_add(run, scale, y);
+                }
                 if const { B::HAS_MIN } {
-                    y = s.mul_add(scales.min(s, head, g), s.splat(x.scaled_sum), y);
+                    y = s.mul_add(scales.min(s, head, g), s.splat(sum_of_x), y);
                 }
             }
         }

@@ -59,6 +59,30 @@ struct Tile<'a, C, B> {
 }
 
 impl<'a, C: CodeLayout, B: ScaleBlock> Tile<'a, C, B> {
+    /// The blocks of columns in runs, those of a run under the same scales: how many of them, and these scales.
+    #[inline(always)]
+    fn runs(&self) -> impl Iterator<Item = (usize, &'a B)> {
+        let run = self.blocks_per_run();
+        let (mut index, mut left) = (0, self.blocks_per_scale);
+        (0..self.n_blocks).step_by(run).map(move |block| {
+            let scales = &self.scales[index];
+            if const { !B::SHARED } {
+                index += 1;
+                return (1, scales);
+            }
+            left -= run;
+            if left == 0 {
+                (index, left) = (index + 1, self.blocks_per_scale);
+            }
+            (run.min(self.n_blocks - block), scales)
+        })
+    }
+
+    #[inline(always)]
+    fn blocks_per_run(&self) -> usize {
+        if B::SHARED { blocks_per_run(self.blocks_per_scale) } else { 1 }
+    }
+
     /// The scales of each block of columns.
     #[inline(always)]
     fn blocks(&self) -> impl Iterator<Item = &'a B> {
@@ -82,6 +106,12 @@ impl<'a, C: CodeLayout, B: ScaleBlock> Tile<'a, C, B> {
     fn groups<S: Simd>(&self, s: S) -> impl Iterator<Item = C::Group<'a, S>> {
         C::groups(s, self.codes)
     }
+}
+
+/// Of the blocks that share a scale, those whose sums with the scales of the activations are added up before it is applied: equal
+/// parts of all of them, of at most four.
+fn blocks_per_run(blocks_per_scale: usize) -> usize {
+    (2..=4).rev().find(|run| blocks_per_scale.is_multiple_of(*run)).unwrap_or(1)
 }
 
 impl<C, B> Clone for Tile<'_, C, B> {
