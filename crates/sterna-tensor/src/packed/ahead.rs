@@ -27,13 +27,18 @@ impl Ahead {
     pub(super) fn of<C: CodeLayout, B: ScaleBlock>(tile: &Tile<'_, C, B>) -> Ahead {
         let start = tile.scales.as_ptr().cast::<u8>();
         let n_bytes = tile.codes.as_ptr_range().end.addr() - start.addr();
-        Ahead { tile: start, bytes_per_block: n_bytes.div_ceil(tile.n_blocks.max(1)), reached: 0, asked: 0 }
+        Ahead {
+            tile: start,
+            bytes_per_block: n_bytes.div_ceil(tile.columns.n_blocks.max(1)),
+            reached: 0,
+            asked: 0,
+        }
     }
 
-    /// Asks for as much as `n` blocks take.
+    /// Asks for as much as a block takes.
     #[inline(always)]
-    pub(super) fn blocks(&mut self, n: usize) {
-        self.reached += n * self.bytes_per_block;
+    pub(super) fn block(&mut self) {
+        self.reached += self.bytes_per_block;
         while self.asked < self.reached {
             prefetch(self.tile.wrapping_add(self.asked + BYTES_AHEAD).cast());
             self.asked += size_of::<CodeRegister>();

@@ -131,7 +131,7 @@ impl<C: CodeLayout, B: ScaleBlock> Batch<'_, C, B> {
     ) -> usize {
         let at_once = tiles_at_once(self.isa);
         let (n_groups, n_rows) = (self.matrix.cols / GROUP, blocks.len() * TOKEN_BLOCK);
-        let in_whole = B::GROUPS * self.blocks_per_run();
+        let in_whole = B::GROUPS * self.matrix.layout.columns.per_run;
         let mut taken = 0;
         for first_tile in tiles.clone().step_by(TILES_OF_A_STRIP) {
             let strip = first_tile..(first_tile + TILES_OF_A_STRIP).min(tiles.end);
@@ -164,14 +164,10 @@ impl<C: CodeLayout, B: ScaleBlock> Batch<'_, C, B> {
         self.isa.run(Unpack::<C, B> { matrix: self.matrix, first, groups, unpacked, format: PhantomData });
     }
 
-    fn blocks_per_run(&self) -> usize {
-        super::blocks_per_run(self.matrix.format.blocks_per_scale())
-    }
-
     /// Adds the products of what was written out with those groups of the tokens of `blocks` to `y`.
     fn add_products(&mut self, blocks: Range<usize>, groups: Range<usize>, y: &mut [Lanes]) -> usize {
         let Scratch { unpacked, starts, .. } = &*self.scratch;
-        let groups_per_run = self.blocks_per_run();
+        let groups_per_run = self.matrix.layout.columns.per_run;
         let it = Multiply { unpacked, starts, y, x: self.x, blocks, groups, groups_per_run };
         let wide = C::BITS > 6;
         match (B::PARTS, B::HAS_MIN, wide, groups_per_run > 1) {
@@ -231,7 +227,7 @@ impl<C: CodeLayout, B: ScaleBlock> Kernel for Unpack<'_, C, B> {
     fn run<S: Simd>(self, s: S) {
         let Unpacked { codes, scales, minima } = self.unpacked;
         let n_groups = self.groups.len();
-        let per_run = super::blocks_per_run(self.matrix.format.blocks_per_scale());
+        let per_run = self.matrix.layout.columns.per_run;
         let n_runs = n_groups.div_ceil(per_run);
         codes.resize(n_groups * QUADS * S::TILES, Line([0; 64]));
         scales.resize(n_runs * B::PARTS * S::TILES, Lanes([0.0; LANES]));
@@ -432,12 +428,16 @@ fn tokens<
     let mut scales = weights.scales.iter();
     let mut minima = weights.minima.iter();
     let Rows { groups, starts, n_rows, groups_per_run } = x;
-    let runs = groups.chunks(n_rows * groups_per_run).zip(starts.chunks(n_rows * PARTS * groups_per_run));
-    for (groups, starts) in runs {
+    let mut x = groups.chunks_exact(n_rows).zip(starts.chunks_exact(n_rows * PARTS));
+    let mut left = groups.len() / n_rows;
+    while left > 0 {
         let (mut run, mut sums_of_x) = ([[s.splat(0.0); T]; TILES], [0.0; T]);
-        for group in 0..if RUNS { groups.len() / n_rows } else { 1 } {
-            let Some(x) = groups[group * n_rows + first..].first_chunk::<T>() else { return };
-            let starts = &starts[(group * n_rows + first) * PARTS..][..T * PARTS];
+        let n_groups = if RUNS { groups_per_run.min(left) } else { 1 };
+        left -= n_groups;
+        for _ in 0..n_groups {
+            let Some((x, starts)) = x.next() else { return };
+            let Some(x) = x[first..].first_chunk::<T>() else { return };
+            let starts = &starts[first * PARTS..][..T * PARTS];
             for part in 0..PARTS {
                 let mut sums = [[s.splat_i32(0); T]; TILES];
                 // Formats with minima have no zero point, but the instructions may take something off every code.

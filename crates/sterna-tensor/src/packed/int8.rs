@@ -218,50 +218,78 @@ impl<C: CodeLayout, B: ScaleBlock> DotTile<'_, C, B> {
     /// The tokens `first .. first + T` of the block.
     #[inline(always)]
     fn tokens<S: Simd, const T: usize>(&self, s: S, first: usize) {
+        let y = if self.tile.in_runs() { self.runs::<S, T>(s, first) } else { self.groups::<S, T>(s, first) };
+        for_tokens!(t < T => {
+            // SAFETY: `first + t` is a token of the block, and the rows are those of the tile.
+            unsafe { self.sink.store(s, first + t, y[t]) };
+        });
+    }
+
+    /// Groups with scales of their own.
+    #[inline(always)]
+    fn groups<S: Simd, const T: usize>(&self, s: S, first: usize) -> [S::F32; T] {
         let offset = self.zero - C::offset::<S>();
         let mut activations = self.tokens.groups.chunks_exact(self.tokens.n_rows);
         let mut y = [s.splat(0.0); T];
         let mut ahead = Ahead::of(&self.tile);
         let mut groups = self.tile.groups(s);
-        let in_runs = self.tile.blocks_per_run() > 1;
-        for (n_blocks, scales) in self.tile.runs() {
+        for scales in self.tile.blocks() {
             let head = scales.head(s);
             if first == 0 {
-                ahead.blocks(n_blocks);
+                ahead.block();
             }
             for g in 0..B::GROUPS {
-                let (mut run, mut sums_of_x) = ([s.splat(0.0); T], [0.0; T]);
-                for _ in 0..n_blocks {
-                    let Some(codes) = groups.next() else { return };
-                    let Some(x) = activations.next().and_then(|x| x[first..].first_chunk::<T>()) else {
-                        return;
-                    };
-                    unroll!(part < B::PARTS, of 0 1 => {
-                        let sums = part_sums::<S, C, B, T>(s, codes, x, offset, part);
-                        if in_runs {
-                            for_tokens!(t < T => {
-                                run[t] = s.mul_add(s.to_f32(sums[t]), s.splat(x[t].scale), run[t]);
-                            });
-                        } else {
-                            add_scaled(s, &mut y, sums, scales.scale(s, head, g, part), x);
-                        }
+                let Some(codes) = groups.next() else { return y };
+                let Some(x) = activations.next().and_then(|x| x[first..].first_chunk::<T>()) else {
+                    return y;
+                };
+                unroll!(part < B::PARTS, of 0 1 => {
+                    let sums = part_sums::<S, C, B, T>(s, codes, x, offset, part);
+                    let scale = scales.scale(s, head, g, part);
+                    for_tokens!(t < T => {
+                        y[t] = s.mul_add(s.to_f32(sums[t]), s.mul(scale, s.splat(x[t].scale)), y[t]);
                     });
-                    for_tokens!(t < T => { sums_of_x[t] += x[t].scaled_sum });
-                }
-                if in_runs {
-                    let scale = scales.scale(s, head, g, 0);
-                    for_tokens!(t < T => { y[t] = s.mul_add(run[t], scale, y[t]) });
-                }
+                });
                 if const { B::HAS_MIN } {
                     let min = scales.min(s, head, g);
-                    for_tokens!(t < T => { y[t] = s.mul_add(min, s.splat(sums_of_x[t]), y[t]) });
+                    for_tokens!(t < T => { y[t] = s.mul_add(min, s.splat(x[t].scaled_sum), y[t]) });
                 }
             }
         }
-        for_tokens!(t < T => {
-            // SAFETY: `first + t` is a token of the block, and the rows are those of the tile.
-            unsafe { self.sink.store(s, first + t, y[t]) };
-        });
+        y
+    }
+
+    /// Runs of groups that share a scale.
+    #[inline(always)]
+    fn runs<S: Simd, const T: usize>(&self, s: S, first: usize) -> [S::F32; T] {
+        let offset = self.zero - C::offset::<S>();
+        let mut activations = self.tokens.groups.chunks_exact(self.tokens.n_rows);
+        let mut y = [s.splat(0.0); T];
+        let mut ahead = Ahead::of(&self.tile);
+        let mut groups = self.tile.groups(s);
+        for (n_groups, scales) in self.tile.runs() {
+            let (scale, min) = scales.head(s);
+            let (mut z, mut sums_of_x) = ([s.splat(0.0); T], [0.0; T]);
+            for _ in 0..n_groups {
+                if first == 0 {
+                    ahead.block();
+                }
+                let Some(codes) = groups.next() else { return y };
+                let Some(x) = activations.next().and_then(|x| x[first..].first_chunk::<T>()) else {
+                    return y;
+                };
+                let sums = part_sums::<S, C, B, T>(s, codes, x, offset, 0);
+                for_tokens!(t < T => {
+                    z[t] = s.mul_add(s.to_f32(sums[t]), s.splat(x[t].scale), z[t]);
+                    sums_of_x[t] += x[t].scaled_sum;
+                });
+            }
+            for_tokens!(t < T => { y[t] = s.mul_add(z[t], scale, y[t]) });
+            if const { B::HAS_MIN } {
+                for_tokens!(t < T => { y[t] = s.mul_add(min, s.splat(sums_of_x[t]), y[t]) });
+            }
+        }
+        y
     }
 }
 
@@ -299,19 +327,4 @@ fn add_products<S: Simd, C: CodeLayout, const T: usize>(
     j: usize,
 ) {
     for_tokens!(t < T => { sums[t] = C::dot(s, sums[t], quad, x[t].codes[j]) });
-}
-
-/// `y += sums * (scale of the weights * scale of the activations)`
-#[inline(always)]
-fn add_scaled<S: Simd, const T: usize>(
-    s: S,
-    y: &mut [S::F32; T],
-    sums: [S::I32; T],
-    scale: S::F32,
-    x: &[Group; T],
-) {
-    for_tokens!(t < T => {
-        let scale = s.mul(scale, s.splat(x[t].scale));
-        y[t] = s.mul_add(s.to_f32(sums[t]), scale, y[t]);
-    });
 }

@@ -12,6 +12,26 @@ use crate::simd::{CodeRegister, LANES};
 pub(super) struct TileLayout {
     pub(super) scale_lines: usize,
     pub(super) code_lines: usize,
+    pub(super) columns: ColumnBlocks,
+}
+
+/// Blocks of columns of a row, and how many of them go together.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ColumnBlocks {
+    pub(super) n_blocks: usize,
+    pub(super) n_scales: usize,
+    /// Blocks that share their scales.
+    pub(super) per_scale: usize,
+    /// Of the blocks that share a scale, those whose sums with the scales of the activations are added up before it is
+    /// applied: equal parts of all of them, of at most four.
+    pub(super) per_run: usize,
+}
+
+impl ColumnBlocks {
+    fn new(n_blocks: usize, per_scale: usize) -> Self {
+        let per_run = (2..=4).rev().find(|run| per_scale.is_multiple_of(*run)).unwrap_or(1);
+        ColumnBlocks { n_blocks, n_scales: n_blocks.div_ceil(per_scale), per_scale, per_run }
+    }
 }
 
 impl TileLayout {
@@ -57,10 +77,11 @@ impl Visitor for Measure {
 
     fn visit<C: CodeLayout, B: ScaleBlock>(self) -> TileLayout {
         let n_groups = self.cols / GROUP;
-        let n_scales = (n_groups / B::GROUPS).div_ceil(self.blocks_per_scale);
+        let columns = ColumnBlocks::new(n_groups / B::GROUPS, self.blocks_per_scale);
         TileLayout {
-            scale_lines: n_scales.saturating_mul(size_of::<B>()).div_ceil(size_of::<CodeRegister>()),
+            scale_lines: columns.n_scales.saturating_mul(size_of::<B>()).div_ceil(size_of::<CodeRegister>()),
             code_lines: C::n_registers(n_groups),
+            columns,
         }
     }
 }

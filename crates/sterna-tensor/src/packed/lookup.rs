@@ -26,7 +26,7 @@ use super::codes::{Bit, CodeLayout};
 use super::int8::{Dot, Sink};
 use super::scales::ScaleBlock;
 use crate::activation::{Activations, Group};
-use crate::simd::{Kernel, NibbleTable, Simd, TABLE_OF_BYTE, unroll};
+use crate::simd::{CodeRegister, Kernel, NibbleTable, Simd, TABLE_OF_BYTE, unroll};
 
 /// Tables of both halves of the bytes of a register.
 type Tables = [NibbleTable; 2];
@@ -145,48 +145,77 @@ impl<C: CodeLayout, B: ScaleBlock> Kernel for LookUpTile<'_, C, B> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        let y = if self.tile.in_runs() { self.runs(s) } else { self.groups(s) };
+        // SAFETY: `row` is one of the block, and the rows are those of the tile.
+        unsafe { self.sink.store(s, self.row, y) };
+    }
+}
+
+impl<C: CodeLayout, B: ScaleBlock> LookUpTile<'_, C, B> {
+    /// Groups with scales of their own.
+    #[inline(always)]
+    fn groups<S: Simd>(&self, s: S) -> S::F32 {
         let mut y = s.splat(0.0);
         let mut ahead = Ahead::of(&self.tile);
-        let mut codes = self.tile.codes.chunks_exact(C::LOOKUP);
-        let mut x = self.groups.chunks_exact(self.n_rows);
-        let mut tables = self.tables.chunks_exact(self.n_rows * C::LOOKUP);
-        let in_runs = self.tile.blocks_per_run() > 1;
-        for (n_blocks, scales) in self.tile.runs() {
+        let mut groups = self.codes_and_activations();
+        for scales in self.tile.blocks() {
             let head = scales.head(s);
             if self.row == 0 {
-                ahead.blocks(n_blocks);
+                ahead.block();
             }
             for g in 0..B::GROUPS {
-                let scale = scales.scale(s, head, g, 0);
-                let (mut run, mut sum_of_x) = (s.splat(0.0), 0.0);
-                for _ in 0..n_blocks {
-                    let (Some(codes), Some(x), Some(tables)) = (codes.next(), x.next(), tables.next()) else {
-                        return;
-                    };
-                    let x = &x[self.row];
-                    let tables = &tables[self.row * C::LOOKUP..][..C::LOOKUP];
-                    let mut sums = s.nothing_looked_up();
-                    unroll!(i < C::LOOKUP, of 0 1 2 3 => { sums = s.look_up(sums, &codes[i], &tables[i]) });
-                    let mut sum = s.looked_up(sums);
-                    if const { !B::HAS_MIN } {
-                        sum = s.add_i32(sum, s.splat_i32(x.sum().wrapping_mul(-self.zero)));
-                    }
-                    if in_runs {
-                        run = s.mul_add(s.to_f32(sum), s.splat(x.scale), run);
-                    } else {
-                        y = s.mul_add(s.to_f32(sum), s.mul(scale, s.splat(x.scale)), y);
-                    }
-                    sum_of_x += x.scaled_sum;
-                }
-                if in_runs {
-                    y = s.mul_add(run, scale, y);
-                }
+                let Some((codes, x, tables)) = groups.next() else { return y };
+                let sum = s.to_f32(self.sum(s, codes, x, tables));
+                y = s.mul_add(sum, s.mul(scales.scale(s, head, g, 0), s.splat(x.scale)), y);
                 if const { B::HAS_MIN } {
-                    y = s.mul_add(scales.min(s, head, g), s.splat(sum_of_x), y);
+                    y = s.mul_add(scales.min(s, head, g), s.splat(x.scaled_sum), y);
                 }
             }
         }
-        // SAFETY: `row` is one of the block, and the rows are those of the tile.
-        unsafe { self.sink.store(s, self.row, y) };
+        y
+    }
+
+    /// Runs of groups that share a scale.
+    #[inline(always)]
+    fn runs<S: Simd>(&self, s: S) -> S::F32 {
+        let mut y = s.splat(0.0);
+        let mut ahead = Ahead::of(&self.tile);
+        let mut groups = self.codes_and_activations();
+        for (n_groups, scales) in self.tile.runs() {
+            let (scale, min) = scales.head(s);
+            let (mut z, mut sum_of_x) = (s.splat(0.0), 0.0);
+            for _ in 0..n_groups {
+                if self.row == 0 {
+                    ahead.block();
+                }
+                let Some((codes, x, tables)) = groups.next() else { return y };
+                z = s.mul_add(s.to_f32(self.sum(s, codes, x, tables)), s.splat(x.scale), z);
+                sum_of_x += x.scaled_sum;
+            }
+            y = s.mul_add(z, scale, y);
+            if const { B::HAS_MIN } {
+                y = s.mul_add(min, s.splat(sum_of_x), y);
+            }
+        }
+        y
+    }
+
+    /// Each group's codes, activations and their tables.
+    #[inline(always)]
+    fn codes_and_activations(&self) -> impl Iterator<Item = (&[CodeRegister], &Group, &[Tables])> {
+        let codes = self.tile.codes.chunks_exact(C::LOOKUP);
+        let x = self.groups.chunks_exact(self.n_rows).map(|x| &x[self.row]);
+        let tables = self.tables.chunks_exact(self.n_rows * C::LOOKUP);
+        let tables = tables.map(|tables| &tables[self.row * C::LOOKUP..][..C::LOOKUP]);
+        codes.zip(x).zip(tables).map(|((codes, x), tables)| (codes, x, tables))
+    }
+
+    /// The exact sum of products of a group, less those with the zero point.
+    #[inline(always)]
+    fn sum<S: Simd>(&self, s: S, codes: &[CodeRegister], x: &Group, tables: &[Tables]) -> S::I32 {
+        let mut sums = s.nothing_looked_up();
+        unroll!(i < C::LOOKUP, of 0 1 2 3 => { sums = s.look_up(sums, &codes[i], &tables[i]) });
+        let sum = s.looked_up(sums);
+        if B::HAS_MIN { sum } else { s.add_i32(sum, s.splat_i32(x.sum().wrapping_mul(-self.zero))) }
     }
 }

@@ -22,7 +22,7 @@ pub(crate) use batch::{FEWEST_ROWS, MOST_TILES};
 use codes::CodeLayout;
 pub(crate) use format::Codes;
 use format::Scales;
-use layout::TileLayout;
+use layout::{ColumnBlocks, TileLayout};
 use memory::Memory;
 use scales::ScaleBlock;
 
@@ -32,7 +32,6 @@ pub use format::{PackedFormat, UnknownFormat};
 pub use source::{Block, BlockSource, GroupedCodes};
 pub use unpack::UnpackedRows;
 
-use crate::activation::GROUP;
 use crate::simd::{CodeRegister, LANES, Simd};
 use crate::{Isa, KernelFamily, ShapeError};
 
@@ -53,8 +52,7 @@ struct Tile<'a, C, B> {
     scales: &'a [B],
     /// Those of all groups of columns.
     codes: &'a [CodeRegister],
-    n_blocks: usize,
-    blocks_per_scale: usize,
+    columns: ColumnBlocks,
     layout: PhantomData<C>,
 }
 
@@ -62,42 +60,33 @@ impl<'a, C: CodeLayout, B: ScaleBlock> Tile<'a, C, B> {
     /// The blocks of columns in runs, those of a run under the same scales: how many of them, and these scales.
     #[inline(always)]
     fn runs(&self) -> impl Iterator<Item = (usize, &'a B)> {
-        let run = self.blocks_per_run();
-        let (mut index, mut left) = (0, self.blocks_per_scale);
-        (0..self.n_blocks).step_by(run).map(move |block| {
-            let scales = &self.scales[index];
-            if const { !B::SHARED } {
-                index += 1;
-                return (1, scales);
-            }
-            left -= run;
-            if left == 0 {
-                (index, left) = (index + 1, self.blocks_per_scale);
-            }
-            (run.min(self.n_blocks - block), scales)
-        })
+        self.in_steps_of(if B::SHARED { self.columns.per_run } else { 1 })
     }
 
+    /// Whether [`Tile::runs`] may be of several blocks.
     #[inline(always)]
-    fn blocks_per_run(&self) -> usize {
-        if B::SHARED { blocks_per_run(self.blocks_per_scale) } else { 1 }
+    fn in_runs(&self) -> bool {
+        B::SHARED && self.columns.per_run > 1
     }
 
     /// The scales of each block of columns.
     #[inline(always)]
     fn blocks(&self) -> impl Iterator<Item = &'a B> {
-        let (mut index, mut left) = (0, self.blocks_per_scale);
-        (0..self.n_blocks).map(move |_| {
-            let scales = &self.scales[index];
-            if const { !B::SHARED } {
-                index += 1;
-                return scales;
+        self.in_steps_of(1).map(|(_, scales)| scales)
+    }
+
+    #[inline(always)]
+    fn in_steps_of(&self, step: usize) -> impl Iterator<Item = (usize, &'a B)> {
+        let (mut index, mut under_scale, mut left) = (0, self.columns.per_scale, self.columns.n_blocks);
+        std::iter::from_fn(move || {
+            let n_blocks = step.min(left);
+            let scales = self.scales.get(index).filter(|_| n_blocks > 0)?;
+            left -= n_blocks;
+            under_scale -= step;
+            if under_scale == 0 {
+                (index, under_scale) = (index + 1, self.columns.per_scale);
             }
-            left -= 1;
-            if left == 0 {
-                (index, left) = (index + 1, self.blocks_per_scale);
-            }
-            scales
+            Some((n_blocks, scales))
         })
     }
 
@@ -106,12 +95,6 @@ impl<'a, C: CodeLayout, B: ScaleBlock> Tile<'a, C, B> {
     fn groups<S: Simd>(&self, s: S) -> impl Iterator<Item = C::Group<'a, S>> {
         C::groups(s, self.codes)
     }
-}
-
-/// Of the blocks that share a scale, those whose sums with the scales of the activations are added up before it is applied: equal
-/// parts of all of them, of at most four.
-fn blocks_per_run(blocks_per_scale: usize) -> usize {
-    (2..=4).rev().find(|run| blocks_per_scale.is_multiple_of(*run)).unwrap_or(1)
 }
 
 impl<C, B> Clone for Tile<'_, C, B> {
@@ -196,10 +179,9 @@ impl PackedMatrix {
     fn tile<C: CodeLayout, B: ScaleBlock>(&self, index: usize) -> Tile<'_, C, B> {
         let lines = &self.memory.lines()[index * self.layout.lines()..][..self.layout.lines()];
         let (scales, codes) = lines.split_at(self.layout.scale_lines);
-        let blocks_per_scale = self.format.blocks_per_scale();
-        let n_blocks = self.cols / (B::GROUPS * GROUP);
-        let scales = &scales.as_flattened()[..n_blocks.div_ceil(blocks_per_scale) * size_of::<B>()];
-        Tile { scales: bytemuck::cast_slice(scales), codes, n_blocks, blocks_per_scale, layout: PhantomData }
+        let columns = self.layout.columns;
+        let scales = &scales.as_flattened()[..columns.n_scales * size_of::<B>()];
+        Tile { scales: bytemuck::cast_slice(scales), codes, columns, layout: PhantomData }
     }
 }
 
