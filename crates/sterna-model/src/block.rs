@@ -41,7 +41,12 @@ pub(crate) fn transformer<'a, L, V>(
     blocks: &'a [BlockWeights<L, V>],
 ) -> Option<&'a TransformerWeights<L, V>> {
     let MixerSpec::Shared(spec) = &spec.mixer else { return None };
-    match &blocks.get(spec.owner)?.mixer {
+    shared_transformer(blocks.get(spec.owner)?)
+}
+
+/// The transformer that `block` has for others too.
+pub(crate) fn shared_transformer<L, V>(block: &BlockWeights<L, V>) -> Option<&TransformerWeights<L, V>> {
+    match &block.mixer {
         MixerWeights::Shared(weights) => weights.transformer.as_ref(),
         _ => None,
     }

@@ -11,7 +11,7 @@ use sterna_tensor::{Activations, Compute, DenseMatrix, KvType, PackedMatrix, Sha
 
 use crate::arch;
 use crate::arch::names::{Names, Role};
-use crate::block::{Block, BlockScratch};
+use crate::block::{self, Block, BlockScratch};
 use crate::error::{ModelError, Result};
 use crate::head;
 use crate::linear::{Linear, project};
@@ -19,7 +19,7 @@ use crate::mixer::{InputTap, Pass};
 use crate::model::Embedding;
 use crate::rope::{RopeTables, Ropes};
 use crate::rows;
-use crate::spec::{Projections, Spec};
+use crate::spec::{MixerSpec, Projections, Spec};
 use crate::state::MixerState;
 use crate::weights::{self, BlockWeights, CheckOnly, Leaves, LinearTensors, Part, VectorForm, Weights};
 
@@ -57,11 +57,22 @@ pub type FloatBlock = BlockWeights<FloatLinear, Vec<f32>>;
 pub struct RunnableBlock {
     index: usize,
     weights: BlockWeights<Linear, Vec<f32>>,
+    /// The block whose transformer it shares, as the checkpoint has it.
+    owner: Option<BlockWeights<Linear, Vec<f32>>>,
 }
 
 /// The head, to be run.
 #[derive(Debug)]
 pub struct RunnableHead(Linear);
+
+/// The residual stream of one whole sequence.
+#[derive(Debug, Clone)]
+pub struct ResidualStream {
+    /// `[n_tokens, hidden_size]`
+    pub x: Vec<f32>,
+    /// What it began as, in networks that read that again; else nothing.
+    embedding: Vec<f32>,
+}
 
 /// Memory that blocks run in.
 #[derive(Debug, Default)]
@@ -74,22 +85,12 @@ impl Layerwise {
     /// Reads what `checkpoint` says about itself, and finds every tensor.
     ///
     /// # Errors
-    /// Those of [`Spec::of`]; tensors that are missing or of the wrong shape; ternary weights, which are no floats; blocks
-    /// that share a transformer.
+    /// Those of [`Spec::of`]; tensors that are missing or of the wrong shape; ternary weights, which are no floats.
     pub fn open(checkpoint: &Checkpoint) -> Result<Layerwise> {
         let reading = arch::read(checkpoint)?;
         if reading.spec.projections != Projections::Stored {
             let (field, expected) = ("projections", "float weights");
             return Err(ModelError::field(checkpoint.path(), field, expected, "ternary weights"));
-        }
-        if reading.spec.reads_embedding() {
-            let (field, expected) = ("blocks", "blocks with weights of their own");
-            return Err(ModelError::field(
-                checkpoint.path(),
-                field,
-                expected,
-                "a transformer that several share",
-            ));
         }
         weights::assemble(checkpoint, &reading, &CheckOnly)?;
         let weights = weights::assemble(checkpoint, &reading, &Deferred)?;
@@ -109,18 +110,24 @@ impl Layerwise {
         &self.spec
     }
 
-    /// The start of the residual stream `[n_tokens, hidden_size]`.
+    /// The residual stream of `tokens` before the first block.
     ///
     /// # Errors
     /// When there is no token, one is outside the vocabulary, or there are more than the context holds.
-    pub fn embed(&self, tokens: &[u32]) -> Result<Vec<f32>> {
+    pub fn embed(&self, tokens: &[u32]) -> Result<ResidualStream> {
         crate::forward::check_tokens(&self.spec, tokens, tokens.len())?;
         let hidden_size = self.spec.hidden_size;
         let mut x = vec![0.0; tokens.len() * hidden_size];
         for (token, row) in tokens.iter().zip(x.chunks_exact_mut(hidden_size)) {
             self.embedding.row(*token, self.spec.embedding_scale, row);
         }
-        Ok(x)
+        Ok(self.stream(x))
+    }
+
+    /// The residual stream before the first block, if the embeddings are `x` `[n_tokens, hidden_size]`.
+    pub fn stream(&self, x: Vec<f32>) -> ResidualStream {
+        let embedding = if self.spec.reads_embedding() { x.clone() } else { Vec::new() };
+        ResidualStream { x, embedding }
     }
 
     /// Reads the weights of block `index`.
@@ -161,10 +168,31 @@ impl Layerwise {
     /// Makes the weights of block `index`, perhaps changed, ready to run.
     ///
     /// # Errors
-    /// When a matrix is not as large as it says.
-    pub fn runnable(&self, index: usize, weights: &FloatBlock) -> Result<RunnableBlock, ShapeError> {
-        let weights = weights.try_map(&mut |linear: &FloatLinear| linear.clone().into_linear())?;
-        Ok(RunnableBlock { index, weights })
+    /// When a matrix is not as large as it says, and those of [`Layerwise::block`] where another block has weights that
+    /// this one shares.
+    pub fn runnable(&self, index: usize, weights: &FloatBlock) -> Result<RunnableBlock> {
+        let weights = self.ready(weights)?;
+        Ok(RunnableBlock { index, weights, owner: self.owner(index)? })
+    }
+
+    /// The block, before block `index`, whose transformer that one shares.
+    fn owner(&self, index: usize) -> Result<Option<BlockWeights<Linear, Vec<f32>>>> {
+        let MixerSpec::Shared(spec) = &self.spec.blocks[index].mixer else { return Ok(None) };
+        if spec.owner == index {
+            return Ok(None);
+        }
+        self.ready(&self.block(spec.owner)?).map(Some)
+    }
+
+    fn ready(&self, block: &FloatBlock) -> Result<BlockWeights<Linear, Vec<f32>>> {
+        block.try_map(&mut |linear: &FloatLinear| {
+            linear.clone().into_linear().map_err(|error| ModelError::TensorValue {
+                file: self.embedding_tensor.file.to_string().into(),
+                tensor: linear.name.clone(),
+                expected: "a matrix".to_owned(),
+                found: error.to_string(),
+            })
+        })
     }
 
     /// Makes the head, perhaps changed, ready to run.
@@ -181,10 +209,10 @@ impl Layerwise {
         RunnableHead(Linear { name, matrix: weight.into(), scale: 1.0, bias, rounds_per_token: false })
     }
 
-    /// What the last norm makes of the residual stream `x` `[n_tokens, hidden_size]` after all blocks: the head's input.
-    pub fn head_input(&self, c: &Compute, x: &[f32]) -> Vec<f32> {
-        let mut normed = vec![0.0; x.len()];
-        rows::rms_norm(c, x, &self.weights.final_norm, self.spec.norm_eps, &mut normed);
+    /// What the last norm makes of the residual stream after all blocks: the head's input `[n_tokens, hidden_size]`.
+    pub fn head_input(&self, c: &Compute, stream: &ResidualStream) -> Vec<f32> {
+        let mut normed = vec![0.0; stream.x.len()];
+        rows::rms_norm(c, &stream.x, &self.weights.final_norm, self.spec.norm_eps, &mut normed);
         normed
     }
 
@@ -195,18 +223,20 @@ impl Layerwise {
         logits
     }
 
-    /// Runs the residual stream `x` `[n_tokens, hidden_size]` of one whole sequence through `block`, and shows `inputs`
-    /// what its linear layers read: the name of the first layer that reads them, and the values `[n, cols]`.
+    /// Runs a residual stream through `block`, and shows `inputs` what its linear layers read: the name of the first layer
+    /// that reads them, and the values `[n, cols]`.
     pub fn run(
         &self,
         c: &Compute,
         block: &RunnableBlock,
         scratch: &mut LayerwiseScratch,
-        x: &mut [f32],
+        stream: &mut ResidualStream,
         inputs: impl FnMut(&str, &[f32]),
     ) {
         let inputs = RefCell::new(inputs);
+        let ResidualStream { x, embedding } = stream;
         let (pass, scratch) = self.pass(c, scratch, x.len(), Some(&inputs));
+        let pass = Pass { embedding, ..pass };
         self.of(block).run(&pass, &mut self.empty_state(block), scratch, x);
     }
 
@@ -265,7 +295,8 @@ impl Layerwise {
 
     fn of<'a>(&'a self, block: &'a RunnableBlock) -> Block<'a> {
         let (spec, rope) = (&self.spec.blocks[block.index], self.ropes.of_block[block.index]);
-        Block { spec, weights: &block.weights, rope, transformer: None }
+        let transformer = block.owner.as_ref().and_then(block::shared_transformer);
+        Block { spec, weights: &block.weights, rope, transformer }
     }
 
     fn empty_state(&self, block: &RunnableBlock) -> MixerState {

@@ -62,17 +62,17 @@ fn a_quantizer_reads_the_weights_that_are_meant() {
     for name in ["awq_gemm", "gptq_act_order", "mlx_bf16"] {
         let quantized = open(name);
         let layerwise = Layerwise::open(&quantized).unwrap();
-        let (mut x, mut scratch) = (layerwise.embed(&IDS).unwrap(), LayerwiseScratch::default());
+        let (mut stream, mut scratch) = (layerwise.embed(&IDS).unwrap(), LayerwiseScratch::default());
         let block = layerwise.block(0).unwrap();
         let runnable = layerwise.runnable(0, &block).unwrap();
-        layerwise.run(&c, &runnable, &mut scratch, &mut x, |_, _| {});
+        layerwise.run(&c, &runnable, &mut scratch, &mut stream, |_, _| {});
 
         let model = Model::load(&quantized, &LoadOptions::default(), &c).unwrap();
         let (mut state, mut workspace) = (State::new(&model, KvType::F32), Workspace::new());
         let mut difference = f32::NAN;
         let mut tap = |site: sterna_model::Site, values: &[f32]| {
             if let sterna_model::Site::Block(0) = site {
-                difference = max_difference(&x, values);
+                difference = max_difference(&stream.x, values);
             }
         };
         let logits = Logits::Last;

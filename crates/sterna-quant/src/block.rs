@@ -224,8 +224,8 @@ mod tests {
             let mut observations = Observations::new(TokenWeight::Plain);
             let cols: BTreeMap<_, _> =
                 block.linears().iter().map(|layer| (layer.name.clone(), layer.cols)).collect();
-            let mut x = network.embed(&(0..96).collect::<Vec<u32>>()).unwrap();
-            network.run(&c, &runnable, &mut LayerwiseScratch::default(), &mut x, |layer, input| {
+            let mut stream = network.embed(&(0..96).collect::<Vec<u32>>()).unwrap();
+            network.run(&c, &runnable, &mut LayerwiseScratch::default(), &mut stream, |layer, input| {
                 observations.add(&c, layer, cols[layer], input, 0);
             });
             let rounding = BlockRounding { recipe: &recipe, published, c: &c };

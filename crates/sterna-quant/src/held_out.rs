@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 use sterna_model::Layerwise;
-use sterna_model::layerwise::{LayerwiseScratch, RunnableBlock, RunnableHead};
+use sterna_model::layerwise::{LayerwiseScratch, ResidualStream, RunnableBlock, RunnableHead};
 use sterna_tensor::Compute;
 
 use crate::error::Result;
@@ -23,13 +23,13 @@ pub struct Cost {
 /// The two residual streams of each held-out sequence.
 #[derive(Debug, Default)]
 pub(crate) struct HeldOut {
-    original: Vec<Vec<f32>>,
-    quantized: Vec<Vec<f32>>,
+    original: Vec<ResidualStream>,
+    quantized: Vec<ResidualStream>,
 }
 
 impl HeldOut {
     pub(crate) fn new(network: &Layerwise, sequences: &[Vec<u32>]) -> Result<HeldOut> {
-        let original: Vec<Vec<f32>> =
+        let original: Vec<ResidualStream> =
             sequences.iter().map(|tokens| network.embed(tokens)).collect::<Result<_, _>>()?;
         Ok(HeldOut { quantized: original.clone(), original })
     }
@@ -56,8 +56,8 @@ impl HeldOut {
         quantized: &RunnableHead,
         c: &Compute,
     ) -> Result<Option<Cost>> {
-        let input = |streams: &[Vec<f32>]| -> Vec<f32> {
-            streams.iter().flat_map(|x| network.head_input(c, x)).collect()
+        let input = |streams: &[ResidualStream]| -> Vec<f32> {
+            streams.iter().flat_map(|stream| network.head_input(c, stream)).collect()
         };
         let (vocab_size, width) = (network.spec().vocab_size, TOKENS * network.spec().hidden_size);
         let mut sums = Differences::default();
@@ -75,9 +75,9 @@ impl HeldOut {
     }
 }
 
-fn run(network: &Layerwise, block: &RunnableBlock, streams: &mut [Vec<f32>], c: &Compute) {
+fn run(network: &Layerwise, block: &RunnableBlock, streams: &mut [ResidualStream], c: &Compute) {
     let mut scratch = LayerwiseScratch::default();
-    for x in streams {
-        network.run(c, block, &mut scratch, x, |_, _| {});
+    for stream in streams {
+        network.run(c, block, &mut scratch, stream, |_, _| {});
     }
 }

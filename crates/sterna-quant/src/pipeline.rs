@@ -6,7 +6,7 @@
 //! moments of its inputs, and the residual stream.
 
 use sterna_model::Layerwise;
-use sterna_model::layerwise::{FloatBlock, FloatLinear, LayerwiseScratch, vectors_mut};
+use sterna_model::layerwise::{FloatBlock, FloatLinear, LayerwiseScratch, ResidualStream, vectors_mut};
 use sterna_tensor::Compute;
 
 use crate::block::BlockRounding;
@@ -48,7 +48,7 @@ pub struct Pipeline<'a> {
     recipe: &'a Recipe,
     compute: &'a Compute,
     /// The residual stream of each sequence.
-    streams: Vec<Vec<f32>>,
+    streams: Vec<ResidualStream>,
     /// Which sequences' inputs are kept.
     sampled: Vec<bool>,
     held_out: HeldOut,
@@ -153,8 +153,8 @@ impl<'a> Pipeline<'a> {
         let runnable = self.network.runnable(index, block)?;
         self.held_out.run_quantized(self.network, &runnable, self.compute);
         let mut scratch = LayerwiseScratch::default();
-        for x in self.streams.iter_mut().filter(|_| self.recipe.method != Method::Rtn) {
-            self.network.run(self.compute, &runnable, &mut scratch, x, |_, _| {});
+        for stream in self.streams.iter_mut().filter(|_| self.recipe.method != Method::Rtn) {
+            self.network.run(self.compute, &runnable, &mut scratch, stream, |_, _| {});
         }
         Ok(())
     }
@@ -174,10 +174,10 @@ impl<'a> Pipeline<'a> {
         let mut scratch = LayerwiseScratch::default();
         let cols: Vec<(String, usize)> =
             block.linears().into_iter().map(|layer| (layer.name.clone(), layer.cols)).collect();
-        for (x, &is_sampled) in self.streams.iter().zip(&self.sampled) {
+        for (stream, &is_sampled) in self.streams.iter().zip(&self.sampled) {
             let n_kept = if is_sampled { SAMPLE.1 } else { 0 };
-            let mut x = x.clone();
-            self.network.run(self.compute, &runnable, &mut scratch, &mut x, |layer, input| {
+            let mut stream = stream.clone();
+            self.network.run(self.compute, &runnable, &mut scratch, &mut stream, |layer, input| {
                 if let Some((_, cols)) = cols.iter().find(|(name, _)| name == layer) {
                     observations.add(self.compute, layer, *cols, input, n_kept);
                 }
@@ -216,8 +216,8 @@ impl<'a> Pipeline<'a> {
         let (network, c) = (self.network, self.compute);
         let mut observations = Observations::new(TokenWeight::Plain);
         if self.recipe.method != Method::Rtn {
-            for x in &self.streams {
-                observations.add(c, &layer.name, layer.cols, &network.head_input(c, x), 0);
+            for stream in &self.streams {
+                observations.add(c, &layer.name, layer.cols, &network.head_input(c, stream), 0);
             }
         }
         let input = observations.of(&layer.name);

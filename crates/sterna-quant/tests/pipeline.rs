@@ -1,4 +1,5 @@
-//! The pipeline gives the same codes at any number of threads, and `auto` is never worse than what it chooses from.
+//! The pipeline gives the same codes at any number of threads, many bits cost little, and `auto` is never worse than what it chooses
+//! from.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,20 +7,33 @@ use std::path::Path;
 use sterna_formats::Checkpoint;
 use sterna_model::Layerwise;
 use sterna_model::layerwise::FloatLinear;
-use sterna_quant::Result;
 use sterna_quant::pipeline::{Pipeline, Sink};
 use sterna_quant::recipe::{Grid, Method, Recipe};
 use sterna_quant::rounding::Quantized;
+use sterna_quant::{Cost, Result};
 use sterna_tensor::{Compute, Precision};
 
 const CHECKPOINTS: [&str; 4] = ["llama_gqa", "gemma3", "phi3_plain", "qwen3_moe"];
 
 /// Recurrences of every kind, alone and beside attention, and experts with a shared one.
-const HYBRIDS: [&str; 7] =
-    ["bamba", "falcon_h1_norm", "granitemoehybrid_moe", "jamba", "lfm2", "nemotron_h_moe", "qwen3_next"];
+const HYBRIDS: [&str; 8] = [
+    "bamba",
+    "falcon_h1_norm",
+    "granitemoehybrid_moe",
+    "jamba",
+    "lfm2",
+    "nemotron_h_moe",
+    "qwen3_next",
+    "zamba2_adapter",
+];
 
-/// What stays float.
-const FLOATS: [&str; 7] = [
+/// What stays float: routers and what else is small and matters, and here, of low rank, the second halves of adapters.
+const FLOATS: [&str; 12] = [
+    "adapter_gate_out.weight",
+    "adapter_up_out.weight",
+    "adapter_q_out.weight",
+    "adapter_k_out.weight",
+    "adapter_v_out.weight",
     "ffn_gate_inp.weight",
     "ffn_gate_inp_shexp.weight",
     "ssm_in_dt.weight",
@@ -53,11 +67,16 @@ impl Sink for Collected {
     }
 }
 
-/// What became of a checkpoint, and the relative error of each layer of its first block.
-fn quantize(name: &str, method: Method, bits: usize, n_threads: usize) -> (Collected, BTreeMap<String, f64>) {
+/// What became of a checkpoint, the relative error of each layer of its first block, and what it cost.
+fn quantize(
+    name: &str,
+    method: Method,
+    bits: usize,
+    n_threads: usize,
+) -> (Collected, BTreeMap<String, f64>, Cost) {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/checkpoints").join(name);
     let network = Layerwise::open(&Checkpoint::open(&dir).unwrap()).unwrap();
-    let grid = Grid::new(bits, 32, false).unwrap();
+    let grid = Grid::new(bits, 32, bits > 4).unwrap();
     let recipe = Recipe { method, body: grid, embedding: grid, head: grid, layers: BTreeMap::new() };
     let vocab_size = network.spec().vocab_size as u32;
     let text: Vec<Vec<u32>> =
@@ -72,19 +91,16 @@ fn quantize(name: &str, method: Method, bits: usize, n_threads: usize) -> (Colle
         }
     }
     let cost = pipeline.ends(&mut collected).unwrap().expect("text was held out");
-    assert!(
-        cost.n_tokens == 40 && cost.same_top <= 1.0 && (1e-7..4.0).contains(&cost.divergence),
-        "{name}: {cost:?}"
-    );
-    (collected, errors)
+    assert!(cost.n_tokens == 40 && cost.same_top <= 1.0 && cost.divergence > 1e-7, "{name}: {cost:?}");
+    (collected, errors, cost)
 }
 
 #[test]
 fn threads_do_not_change_a_bit() {
     for name in CHECKPOINTS.into_iter().chain(HYBRIDS) {
         for method in [Method::Rtn, Method::Auto] {
-            let (one, _) = quantize(name, method, 4, 1);
-            let (two, _) = quantize(name, method, 4, 2);
+            let (one, ..) = quantize(name, method, 4, 1);
+            let (two, ..) = quantize(name, method, 4, 2);
             assert!(one == two, "{name}, {method:?}");
             assert!(one.matrices.len() >= 7 && one.vectors.contains_key("output_norm.weight"), "{name}");
             let is_known = |layer: &String| FLOATS.iter().any(|kept| layer.ends_with(kept));
@@ -93,12 +109,22 @@ fn threads_do_not_change_a_bit() {
     }
 }
 
+/// Weights are random, so few bits change everything, by up to four nats at three; eight do not.
+#[test]
+fn eight_bits_cost_little() {
+    for name in CHECKPOINTS.into_iter().chain(HYBRIDS) {
+        let (.., cost) = quantize(name, Method::Rtn, 8, 2);
+        let most = if name == "zamba2_adapter" { 0.2 } else { 0.03 };
+        assert!(cost.divergence < most && cost.same_top > 0.7, "{name}: {cost:?}");
+    }
+}
+
 #[test]
 fn auto_is_at_least_as_good_as_awq() {
     for name in CHECKPOINTS.into_iter().chain(HYBRIDS) {
         for bits in [4, 3] {
-            let (_, awq) = quantize(name, Method::Awq, bits, 2);
-            let (_, auto) = quantize(name, Method::Auto, bits, 2);
+            let (_, awq, _) = quantize(name, Method::Awq, bits, 2);
+            let (_, auto, _) = quantize(name, Method::Auto, bits, 2);
             assert_eq!(awq.len(), auto.len());
             for (layer, error) in &auto {
                 let most = awq[layer] * (1.0 + 1e-4);

@@ -18,19 +18,27 @@ const CHECKPOINTS: [&str; 7] =
     ["llama_gqa", "gemma3", "phi3_plain", "qwen2", "qwen3", "qwen3_moe", "smollm3"];
 
 /// Recurrences of every kind, alone and beside attention, and experts with a shared one.
-const HYBRIDS: [&str; 7] =
-    ["bamba", "falcon_h1_norm", "granitemoehybrid_moe", "jamba", "lfm2", "nemotron_h_moe", "qwen3_next"];
+const HYBRIDS: [&str; 8] = [
+    "bamba",
+    "falcon_h1_norm",
+    "granitemoehybrid_moe",
+    "jamba",
+    "lfm2",
+    "nemotron_h_moe",
+    "qwen3_next",
+    "zamba2_adapter",
+];
 
 fn open(name: &str) -> Layerwise {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/checkpoints").join(name);
     Layerwise::open(&Checkpoint::open(&dir).unwrap()).unwrap()
 }
 
-fn run(network: &Layerwise, c: &Compute, index: usize, block: &FloatBlock, x: &[f32]) -> Vec<f32> {
+fn run(network: &Layerwise, c: &Compute, index: usize, block: &FloatBlock, tokens: &[u32]) -> Vec<f32> {
     let runnable = network.runnable(index, block).unwrap();
-    let mut x = x.to_vec();
-    network.run(c, &runnable, &mut LayerwiseScratch::default(), &mut x, |_, _| {});
-    x
+    let mut stream = network.embed(tokens).unwrap();
+    network.run(c, &runnable, &mut LayerwiseScratch::default(), &mut stream, |_, _| {});
+    stream.x
 }
 
 fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
@@ -48,10 +56,9 @@ fn folds_change_weights_and_nothing_else() {
     for name in CHECKPOINTS.into_iter().chain(HYBRIDS) {
         let network = open(name);
         let tokens: Vec<u32> = (0..24).map(|i| i * 7 % network.spec().vocab_size as u32).collect();
-        let x = network.embed(&tokens).unwrap();
         for (index, spec) in network.spec().blocks.iter().enumerate() {
             let block = network.block(index).unwrap();
-            let before = run(&network, &c, index, &block, &x);
+            let before = run(&network, &c, index, &block, &tokens);
             let mut scaled = network.block(index).unwrap();
             let folds = folds(spec, &block);
             let least = if CHECKPOINTS.contains(&name) { 4 } else { 1 };
@@ -69,7 +76,7 @@ fn folds_change_weights_and_nothing_else() {
             for (layer, scaled) in layers.filter(|(layer, _)| changed.contains(&layer.name)) {
                 assert_ne!(layer.weight, scaled.weight, "{name}: {}", layer.name);
             }
-            let after = run(&network, &c, index, &scaled, &x);
+            let after = run(&network, &c, index, &scaled, &tokens);
             let size = before.iter().fold(0f32, |size, x| size.max(x.abs()));
             let difference = largest_difference(&before, &after);
             assert!(difference < 2e-5 * size, "{name}, block {index}: {difference} of {size}");
@@ -83,8 +90,8 @@ fn observe(network: &Layerwise, c: &Compute, block: &FloatBlock, tokens: &[u32])
     let mut observations = Observations::new(TokenWeight::Plain);
     let cols_of: Vec<(String, usize)> =
         block.linears().into_iter().map(|layer| (layer.name.clone(), layer.cols)).collect();
-    let mut x = network.embed(tokens).unwrap();
-    network.run(c, &runnable, &mut LayerwiseScratch::default(), &mut x, |layer, input| {
+    let mut stream = network.embed(tokens).unwrap();
+    network.run(c, &runnable, &mut LayerwiseScratch::default(), &mut stream, |layer, input| {
         let cols = cols_of.iter().find(|(name, _)| name == layer).unwrap().1;
         observations.add(c, layer, cols, input, usize::MAX);
     });

@@ -187,7 +187,7 @@ fn what_does_not_fit_in_memory_is_refused_before_it_is_made() {
 #[test]
 fn bench_knows_the_limits_of_the_machine() {
     let home = Home::new();
-    let limits = json(&home.ok(&["bench", "--limits", "-t", "1", "-o", "json"], ""));
+    let limits = json(&home.ok(&["bench", "--limits", "-t", "1", "--json"], ""));
     let rates = &limits["rates"][0];
     let levels = limits["levels"].as_array().expect("levels");
     assert_eq!(levels.last().expect("memory")["name"], "memory");

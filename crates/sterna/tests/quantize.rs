@@ -50,7 +50,7 @@ fn a_recipe_says_everything_layer_by_layer() {
 #[test]
 fn a_budget_of_bits_is_kept_and_spent() {
     let home = Home::new();
-    for (name, budget) in [("llama_gqa", 5.0), ("gemma3", 6.5), ("qwen3_moe", 5.5)] {
+    for (name, budget) in [("llama_gqa", 5.0), ("gemma3", 6.5), ("qwen3_moe", 5.5), ("zamba2_adapter", 6.0)] {
         let small = path_in(&home, "small.sterna");
         home.ok(&["quantize", &bytewise(&home, name), "-o", &small, "--bpw", &budget.to_string()], "");
         let bits = inspect(&home, &small)["bits_per_weight"].as_f64().expect("a number");

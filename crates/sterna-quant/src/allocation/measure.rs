@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sterna_model::Layerwise;
-use sterna_model::layerwise::{FloatBlock, FloatLinear, LayerwiseScratch, RunnableBlock};
+use sterna_model::layerwise::{FloatBlock, FloatLinear, LayerwiseScratch, ResidualStream, RunnableBlock};
 use sterna_tensor::{Compute, PackedFormat};
 
 use super::curve::Rows;
@@ -21,7 +21,7 @@ const TOKENS: usize = 128;
 const EXPERTS: usize = 4;
 
 /// The residual stream of each sequence.
-type Streams = Vec<Vec<f32>>;
+type Streams = Vec<ResidualStream>;
 
 /// What trials round to; other formats' costs follow from the errors of the weights.
 const REFERENCE: PackedFormat = PackedFormat::affine(4, 128).unwrap();
@@ -84,7 +84,7 @@ impl<'a> Measurement<'a> {
     fn embedding(&mut self) -> Result<()> {
         let network = self.network;
         let (rows, cols) = (network.spec().vocab_size, network.spec().hidden_size);
-        let weight = self.streams.concat();
+        let weight: Vec<f32> = self.streams.iter().flat_map(|stream| &stream.x).copied().collect();
         let looked_up = FloatLinear {
             name: "token_embd.weight".to_owned(),
             rows: weight.len() / cols,
@@ -97,8 +97,9 @@ impl<'a> Measurement<'a> {
         }
         let rounded = self.rounded(&looked_up)?;
         let mut rest = rounded.as_slice();
-        let streams = self.streams.iter().map(|x| rest.split_off(..x.len()).unwrap_or_default().to_vec());
-        let streams: Streams = streams.collect();
+        let x =
+            self.streams.iter().map(|stream| rest.split_off(..stream.x.len()).unwrap_or_default().to_vec());
+        let streams: Streams = x.map(|x| network.stream(x)).collect();
         let change = relative_change(&self.streams, &streams, cols);
         let curve = Rows::of(&looked_up).curve(self.grids, REFERENCE, None, &self.c.pool)?;
         let pattern = looked_up.name;
@@ -121,8 +122,8 @@ impl<'a> Measurement<'a> {
             importance.entry(observed).or_insert_with(|| vec![0.0; layer.cols]);
         }
         let mut after = self.streams.clone();
-        for x in &mut after {
-            network.run(c, &runnable, &mut self.scratch, x, |layer, input| {
+        for stream in &mut after {
+            network.run(c, &runnable, &mut self.scratch, stream, |layer, input| {
                 if let Some(sums) = importance.get_mut(layer) {
                     add_squares(sums, input);
                 }
@@ -174,7 +175,7 @@ impl<'a> Measurement<'a> {
     pub fn finish(mut self) -> Result<Vec<Unit>> {
         let (network, c) = (self.network, self.c);
         let head = network.head()?;
-        let inputs: Vec<f32> = self.streams.iter().flat_map(|x| network.head_input(c, x)).collect();
+        let inputs: Vec<f32> = self.streams.iter().flat_map(|stream| network.head_input(c, stream)).collect();
         let (rows, cols) = (head.rows, head.cols);
         let mut importance = vec![0.0; cols];
         add_squares(&mut importance, &inputs);
@@ -190,7 +191,7 @@ impl<'a> Measurement<'a> {
         let trials: Vec<Vec<f32>> = self
             .trials
             .iter_mut()
-            .map(|trial| trial.streams.drain(..).flat_map(|x| network.head_input(c, &x)).collect())
+            .map(|trial| trial.streams.drain(..).flat_map(|stream| network.head_input(c, &stream)).collect())
             .collect();
         let n_tokens = inputs.len() / cols;
         let mut costs = vec![0.0; trials.len()];
@@ -259,8 +260,8 @@ impl<'a> Measurement<'a> {
     }
 
     fn run(&mut self, block: &RunnableBlock, mut streams: Streams) -> Streams {
-        for x in &mut streams {
-            self.network.run(self.c, block, &mut self.scratch, x, |_, _| {});
+        for stream in &mut streams {
+            self.network.run(self.c, block, &mut self.scratch, stream, |_, _| {});
         }
         streams
     }
@@ -309,8 +310,8 @@ fn add_squares(sums: &mut [f32], x: &[f32]) {
 fn relative_change(streams: &Streams, changed: &Streams, hidden_size: usize) -> f64 {
     let square = |row: &mut dyn Iterator<Item = f32>| row.map(|x| f64::from(x) * f64::from(x)).sum::<f64>();
     let (mut sum, mut n_tokens) = (0.0, 0);
-    for (x, changed) in streams.iter().zip(changed) {
-        for (x, changed) in x.chunks_exact(hidden_size).zip(changed.chunks_exact(hidden_size)) {
+    for (stream, changed) in streams.iter().zip(changed) {
+        for (x, changed) in stream.x.chunks_exact(hidden_size).zip(changed.x.chunks_exact(hidden_size)) {
             let difference = square(&mut x.iter().zip(changed).map(|(x, changed)| changed - x));
             sum += difference / square(&mut x.iter().copied()).max(f64::MIN_POSITIVE);
             n_tokens += 1;

@@ -5,6 +5,7 @@ use sterna_model::layerwise::{FloatBlock, FloatLinear};
 use sterna_model::spec::{AttentionSpec, BlockSpec, MixerSpec};
 use sterna_model::weights::{
     AttentionWeights, FeedForwardWeights, GatedDeltaWeights, Mamba2Weights, MixerWeights, ParallelWeights,
+    SharedWeights,
 };
 
 /// An input whose channels can be scaled.
@@ -106,7 +107,9 @@ fn of_mixer(spec: &BlockSpec, block: &FloatBlock) -> Vec<Fold> {
             let out = Fold { readers: vec![name(&weights.out)], maker, judge: Judge::Layer };
             vec![behind_norm(&[&weights.in_b, &weights.in_c, &weights.in_v]), out]
         }
-        (MixerSpec::Mamba2(_), MixerWeights::Mamba2(weights)) => {
+        // The transformer is left alone: its norms are read by what other blocks adapt it with.
+        (MixerSpec::Shared(_), MixerWeights::Shared(SharedWeights { mamba: weights, .. }))
+        | (MixerSpec::Mamba2(_), MixerWeights::Mamba2(weights)) => {
             let behind_norm = behind_norm(&[&weights.in_z, &weights.in_xbc, &weights.in_dt]);
             [behind_norm].into_iter().chain(of_inner_norm(weights)).collect()
         }
@@ -154,6 +157,7 @@ impl Fold {
             Maker::MixerNorm => divide_norm(&mut block.mixer_norm, scales),
             Maker::MixerInnerNorm => {
                 if let MixerWeights::Mamba2(weights)
+                | MixerWeights::Shared(SharedWeights { mamba: weights, .. })
                 | MixerWeights::Parallel(ParallelWeights { mamba: weights, .. }) = &mut block.mixer
                 {
                     divide_norm(&mut weights.norm, scales);

@@ -73,6 +73,9 @@ pub(super) struct Args {
     /// Form of the result
     #[arg(short, long, value_enum, default_value_t = Format::Md)]
     output: Format,
+    /// The same as `--output json`
+    #[arg(long, conflicts_with = "output")]
+    json: bool,
     #[command(flatten)]
     compute: ComputeArgs,
     #[command(flatten)]
@@ -84,6 +87,12 @@ enum Format {
     Md,
     Json,
     Csv,
+}
+
+impl Args {
+    fn format(&self) -> Format {
+        if self.json { Format::Json } else { self.output }
+    }
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -102,7 +111,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let text = match (args.model.as_ref().or(args.synthetic.synthetic.as_ref()), limits) {
         (Some(model), _) if args.speculation => speculate(model, &args)?,
         (Some(model), limits) => bench(model, &args, &thread_counts, limits)?,
-        (None, Some(limits)) => match args.output {
+        (None, Some(limits)) => match args.format() {
             Format::Json => serde_json::to_string_pretty(&limits)? + "\n",
             Format::Md | Format::Csv => limits.markdown(),
         },
@@ -157,7 +166,7 @@ fn bench(
     let kernels = &tuned().source;
     let about = About { model, context, peak_rss, predicted_rss, bandwidth, meter, kernels };
     let report = Report::new(about, &network, results, limits);
-    Ok(match args.output {
+    Ok(match args.format() {
         Format::Md => report.markdown(),
         Format::Json => report.json()?,
         Format::Csv => report.csv(),
@@ -171,7 +180,7 @@ fn speculate(model: &str, args: &Args) -> anyhow::Result<String> {
     let engine = Engine::load(model_arg::resolve(model)?, &options)?;
     let n_tokens = args.n_gen.first().copied().unwrap_or(1).max(1);
     let report = speculation::measure(&engine, n_tokens, args.repetitions)?;
-    Ok(match args.output {
+    Ok(match args.format() {
         Format::Json => serde_json::to_string_pretty(&report)? + "\n",
         Format::Md | Format::Csv => report.markdown(),
     })
