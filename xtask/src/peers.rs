@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use crate::{models, workspace};
-use engines::{Engine, Measured};
+use engines::{Engine, Measured, Work};
 use table::Cell;
 
 #[derive(clap::Args)]
@@ -33,6 +33,9 @@ pub(crate) struct Args {
     /// Repetitions inside a process
     #[arg(short, long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     repetitions: u32,
+    /// Tokens in the context before those whose generation is timed
+    #[arg(short, long, default_value_t = 0)]
+    depth: usize,
     /// A Python that has llama-cpp-python, built for this machine [default: one is made under target/peers]
     #[arg(long)]
     python: Option<PathBuf>,
@@ -62,13 +65,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let (file, own) = model.split_once('=').unwrap_or((model, model));
         let (file, own) = (model_path(file)?, model_path(own)?);
         for &threads in &args.threads {
+            let work = Work { threads, repetitions: args.repetitions, depth: args.depth };
             let mut cell =
-                Cell::new(model, threads, std::fs::metadata(&own)?.len(), std::fs::metadata(&file)?.len());
+                Cell::new(model, work, std::fs::metadata(&own)?.len(), std::fs::metadata(&file)?.len());
             for round in 1..=args.rounds {
                 eprintln!("{model}, {threads} threads: round {round} of {}", args.rounds);
-                let ours = sterna.measure(&own, threads, args.repetitions)?;
+                let ours = sterna.measure(&own, work)?;
                 for peer in &peers {
-                    match peer.measure(&file, threads, args.repetitions) {
+                    match peer.measure(&file, work) {
                         Ok(theirs) => cell.add(peer.name(), ours.clone(), theirs),
                         Err(error) => eprintln!("{} does not run {model}: {error:#}", peer.name()),
                     }

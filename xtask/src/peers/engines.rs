@@ -34,8 +34,16 @@ struct Bench {
 
 #[derive(Deserialize)]
 struct Test {
-    test: String,
     samples_ns: Vec<u64>,
+}
+
+/// How it is measured.
+#[derive(Clone, Copy)]
+pub(super) struct Work {
+    pub(super) threads: usize,
+    pub(super) repetitions: u32,
+    /// Tokens before those that are generated.
+    pub(super) depth: usize,
 }
 
 /// Who is measured.
@@ -77,16 +85,17 @@ impl Engine {
     }
 
     /// Runs a process on `model`.
-    pub(super) fn measure(&self, model: &Path, threads: usize, repetitions: u32) -> anyhow::Result<Measured> {
-        let (threads, repetitions) = (threads.to_string(), repetitions.to_string());
+    pub(super) fn measure(&self, model: &Path, work: Work) -> anyhow::Result<Measured> {
+        let [threads, repetitions] = [work.threads.to_string(), work.repetitions.to_string()];
         match self {
-            Engine::Sterna { program } => sterna(program, model, &threads, &repetitions),
+            Engine::Sterna { program } => sterna(program, model, work),
             Engine::Script { python, script, .. } => {
                 json(Command::new(python).args(["-c", script]).arg(model).args([
                     &threads,
                     &N_PROMPT.to_string(),
                     &N_GENERATED.to_string(),
                     &repetitions,
+                    &work.depth.to_string(),
                     TEXT,
                 ]))
             }
@@ -95,32 +104,35 @@ impl Engine {
 
     /// Whether it gets through a prompt and an answer.
     pub(super) fn runs(&self, model: &Path) -> bool {
-        self.measure(model, 1, 1).is_ok()
+        self.measure(model, Work { threads: 1, repetitions: 1, depth: 0 }).is_ok()
     }
 }
 
-fn sterna(program: &Path, model: &Path, threads: &str, repetitions: &str) -> anyhow::Result<Measured> {
+fn sterna(program: &Path, model: &Path, work: Work) -> anyhow::Result<Measured> {
+    let Work { threads, repetitions, depth } = work;
+    let (threads, repetitions) = (threads.to_string(), repetitions.to_string());
     let begun = Instant::now();
-    let one_token = ["--raw", "-n", "1", "--temp", "0", "--threads", threads];
+    let one_token = ["--raw", "-n", "1", "--temp", "0", "--threads", &threads];
     output(Command::new(program).arg("run").arg(model).arg(TEXT).args(one_token))?;
     let first_token_ns = begun.elapsed().as_nanos() as u64;
-    let (n_prompt, n_generated) = (N_PROMPT.to_string(), N_GENERATED.to_string());
-    let bench: Bench = json(
-        Command::new(program)
-            .arg("bench")
-            .arg(model)
-            .args(["-p", &n_prompt, "-n", &n_generated, "-r", repetitions])
-            .args(["--threads", threads, "-o", "json"]),
-    )?;
-    let samples = |name: String| {
-        let test = bench.tests.iter().find(|test| test.test == name);
-        test.map(|test| test.samples_ns.clone()).with_context(|| format!("the bench has no test {name}"))
+    let (n_prompt, n_generated, deep) = (N_PROMPT.to_string(), N_GENERATED.to_string(), depth.to_string());
+    let bench = |args: &[&str]| -> anyhow::Result<Bench> {
+        let mut command = Command::new(program);
+        command.arg("bench").arg(model).args(["-r", &repetitions, "--threads", &threads, "-o", "json"]);
+        json(command.args(args))
     };
+    let prefill = bench(&["-p", &n_prompt, "-n", "0"])?;
+    // Made up, as it costs a decoded token as much, and nothing but that token is timed.
+    let decode = bench(&["-p", "0", "-n", &n_generated, "-d", &deep, "--made-up-context"])?;
+    let samples = |bench: &Bench| {
+        bench.tests.first().map(|test| test.samples_ns.clone()).context("the bench has no test")
+    };
+    let peak = [&prefill, &decode].iter().filter_map(|bench| bench.peak_rss_bytes).max();
     Ok(Measured {
         first_token_ns,
-        prefill_ns: samples(format!("pp{N_PROMPT}"))?,
-        decode_ns: samples(format!("tg{N_GENERATED}"))?,
-        peak_rss_bytes: bench.peak_rss_bytes.context("this system does not tell the peak memory")?,
+        prefill_ns: samples(&prefill)?,
+        decode_ns: samples(&decode)?,
+        peak_rss_bytes: peak.context("this system does not tell the peak memory")?,
     })
 }
 

@@ -1,6 +1,6 @@
 """Times llama.cpp through llama-cpp-python's low-level calls; prints one JSON object.
 
-Arguments: model, threads, prompt tokens, generated tokens, repetitions, text of the first prompt.
+Arguments: model, threads, prompt tokens, generated tokens, repetitions, tokens before those that are generated, text of the first prompt.
 Sampling is not timed. Times are nanoseconds; the first token counts from the start of loading, so that the start of
 Python itself is not held against llama.cpp.
 """
@@ -13,8 +13,8 @@ import time
 
 import llama_cpp as llama
 
-model_path, threads, n_prompt, n_generated, repetitions, text = sys.argv[1:7]
-threads, n_prompt, n_generated, repetitions = map(int, (threads, n_prompt, n_generated, repetitions))
+model_path, *numbers, text = sys.argv[1:8]
+threads, n_prompt, n_generated, repetitions, depth = map(int, numbers)
 
 silent = llama.llama_log_callback(lambda level, message, data: None)
 llama.llama_log_set(silent, ctypes.c_void_p(0))
@@ -25,9 +25,11 @@ model_params = llama.llama_model_default_params()
 model_params.n_gpu_layers = 0
 model = llama.llama_model_load_from_file(model_path.encode(), model_params)
 context_params = llama.llama_context_default_params()
-context_params.n_ctx = 1024
+context_params.n_ctx = depth + 1024
 context_params.n_batch = context_params.n_ubatch = 512
 context_params.n_threads = context_params.n_threads_batch = threads
+if depth > 0:
+    context_params.flash_attn_type = 1
 context = llama.llama_init_from_model(model, context_params)
 if not model or not context:
     sys.exit(f"llama.cpp cannot load {model_path}")
@@ -44,7 +46,6 @@ def decode(tokens):
 
 
 def timed(work):
-    llama.llama_memory_clear(memory, True)
     start = time.perf_counter_ns()
     work()
     return time.perf_counter_ns() - start
@@ -63,7 +64,14 @@ first_token = time.perf_counter_ns() - begun
 prompt = [some_token(index) for index in range(n_prompt)]
 prefill, generation = [], []
 for _ in range(repetitions):
+    llama.llama_memory_clear(memory, True)
     prefill.append(timed(lambda: decode(prompt)))
+
+llama.llama_memory_clear(memory, True)
+for start in range(0, depth, 512):
+    decode([some_token(index) for index in range(start, min(start + 512, depth))])
+for _ in range(repetitions):
+    llama.llama_memory_seq_rm(memory, 0, depth, -1)
     generation.append(timed(lambda: [decode([some_token(index)]) for index in range(n_generated)]))
 
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

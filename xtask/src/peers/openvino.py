@@ -1,6 +1,6 @@
 """Times OpenVINO GenAI on a GGUF file; prints one JSON object.
 
-Arguments: model, threads, prompt tokens, generated tokens, repetitions, text of the first prompt.
+Arguments: model, threads, prompt tokens, generated tokens, repetitions, tokens before those that are generated, text of the first prompt.
 Times are nanoseconds, as the library tells them; the first token counts from the start of loading, so that the start of Python
 itself is not held against it. Every prompt begins with another token, or the library would remember the last one.
 """
@@ -19,8 +19,8 @@ import numpy
 import openvino
 import openvino_genai as genai
 
-model_path, threads, n_prompt, n_generated, repetitions, text = sys.argv[1:7]
-threads, n_prompt, n_generated, repetitions = map(int, (threads, n_prompt, n_generated, repetitions))
+model_path, *numbers, text = sys.argv[1:8]
+threads, n_prompt, n_generated, repetitions, depth = map(int, numbers)
 
 begun = time.perf_counter_ns()
 pipeline = genai.LLMPipeline(model_path, "CPU", INFERENCE_NUM_THREADS=threads)
@@ -45,7 +45,7 @@ prefill_ns, decode_ns = [], []
 for repetition in range(repetitions):
     metrics = generate(tokens_from(1000 * (repetition + 1), n_prompt), 1)
     prefill_ns.append(round(metrics.get_ttft().mean * 1e6))
-    metrics = generate(tokens_from(100 * (repetition + 1), 8), n_generated + 1)
+    metrics = generate(tokens_from(100 * (repetition + 1), max(depth, 8)), n_generated + 1)
     decode_ns.append(round(metrics.get_tpot().mean * 1e6 * n_generated))
 
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::engines::Work;
 use super::{Measured, N_GENERATED, N_PROMPT};
 
 /// One model at one thread count.
@@ -9,6 +10,8 @@ use super::{Measured, N_GENERATED, N_PROMPT};
 pub(super) struct Cell {
     model: String,
     threads: usize,
+    /// Tokens before those that are generated.
+    depth: usize,
     /// Bytes of the file that Sterna ran, and of the one that the others ran.
     sterna_bytes: u64,
     peer_bytes: u64,
@@ -27,7 +30,7 @@ struct Beside {
 /// One figure of both engines: the median of all samples, and the ratio of each round.
 #[derive(Serialize)]
 struct Figure {
-    name: &'static str,
+    name: String,
     sterna: f64,
     peer: f64,
     /// Sterna over the other: median, least and greatest round.
@@ -37,8 +40,13 @@ struct Figure {
 }
 
 impl Cell {
-    pub(super) fn new(model: &str, threads: usize, sterna_bytes: u64, peer_bytes: u64) -> Cell {
-        Cell { model: model.to_owned(), threads, sterna_bytes, peer_bytes, peers: Vec::new() }
+    pub(super) fn new(
+        model: &str,
+        Work { threads, depth, .. }: Work,
+        sterna_bytes: u64,
+        peer_bytes: u64,
+    ) -> Cell {
+        Cell { model: model.to_owned(), threads, depth, sterna_bytes, peer_bytes, peers: Vec::new() }
     }
 
     /// Adds a round.
@@ -49,10 +57,12 @@ impl Cell {
         });
         let Beside { rounds, figures, .. } = &mut self.peers[at];
         rounds.push((ours, theirs));
+        let behind = if self.depth > 0 { format!(" after {}", self.depth) } else { String::new() };
+        let decode = format!("decode {N_GENERATED}{behind}, tok/s");
         let rate = |n_tokens: usize| move |ns: &u64| n_tokens as f64 * 1e9 / *ns as f64;
         *figures = vec![
             Figure::new("prefill 512, tok/s", rounds, |m| m.prefill_ns.iter().map(rate(N_PROMPT)).collect()),
-            Figure::new("decode 128, tok/s", rounds, |m| m.decode_ns.iter().map(rate(N_GENERATED)).collect()),
+            Figure::new(&decode, rounds, |m| m.decode_ns.iter().map(rate(N_GENERATED)).collect()),
             // From the start of loading; less is better, and so is a ratio below 1, here and in memory.
             Figure::new("first token, s", rounds, |m| vec![m.first_token_ns as f64 / 1e9]),
             Figure::new("peak memory, MB", rounds, |m| vec![m.peak_rss_bytes as f64 / 1e6]),
@@ -61,18 +71,14 @@ impl Cell {
 }
 
 impl Figure {
-    fn new(
-        name: &'static str,
-        rounds: &[(Measured, Measured)],
-        samples: impl Fn(&Measured) -> Vec<f64>,
-    ) -> Self {
+    fn new(name: &str, rounds: &[(Measured, Measured)], samples: impl Fn(&Measured) -> Vec<f64>) -> Self {
         let all = |of: fn(&(Measured, Measured)) -> &Measured| {
             median(rounds.iter().flat_map(|round| samples(of(round))).collect())
         };
         let ratios: Vec<f64> =
             rounds.iter().map(|(ours, theirs)| median(samples(ours)) / median(samples(theirs))).collect();
         Self {
-            name,
+            name: name.to_owned(),
             sterna: all(|round| &round.0),
             peer: all(|round| &round.1),
             ratio_min: ratios.iter().copied().fold(f64::INFINITY, f64::min),
@@ -96,7 +102,7 @@ pub(super) fn markdown(cells: &[Cell]) -> String {
         "| model | MB, Sterna / peer | threads | figure | Sterna | peer | | ratio | least to greatest round |\n\
          |---|---|---|---|---|---|---|---|---|\n",
     );
-    for Cell { model, threads, sterna_bytes, peer_bytes, peers } in cells {
+    for Cell { model, threads, sterna_bytes, peer_bytes, peers, .. } in cells {
         let megabytes = |bytes: &u64| *bytes as f64 / 1e6;
         let (own, other) = (megabytes(sterna_bytes), megabytes(peer_bytes));
         for Beside { peer, figures, .. } in peers {
@@ -125,12 +131,14 @@ mod tests {
     #[test]
     fn a_ratio_is_taken_within_its_round() {
         let measured = |ns| Measured { prefill_ns: vec![ns], ..Measured::default() };
-        let mut cell = Cell::new("model", 1, 2_000_000, 1_000_000);
+        let work = Work { threads: 1, repetitions: 1, depth: 16_384 };
+        let mut cell = Cell::new("model", work, 2_000_000, 1_000_000);
         // The second round is twice as slow for both.
         for (ours, theirs) in [(100, 150), (200, 300)] {
             cell.add("peer", measured(ours), measured(theirs));
         }
-        let prefill = &cell.peers[0].figures[0];
+        let [prefill, decode, ..] = &cell.peers[0].figures[..] else { panic!("figures") };
+        assert_eq!(decode.name, "decode 128 after 16384, tok/s");
         for ratio in [prefill.ratio, prefill.ratio_min, prefill.ratio_max] {
             assert!((ratio - 1.5).abs() < 1e-12, "{ratio}");
         }
