@@ -1,9 +1,12 @@
 //! The pipeline gives the same codes at any number of threads, many bits cost little, and `auto` is never worse than what it chooses
 //! from.
 
+mod hybrids;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use hybrids::HYBRIDS;
 use sterna_formats::Checkpoint;
 use sterna_model::Layerwise;
 use sterna_model::layerwise::FloatLinear;
@@ -14,18 +17,6 @@ use sterna_quant::{Cost, Result};
 use sterna_tensor::{Compute, Precision};
 
 const CHECKPOINTS: [&str; 4] = ["llama_gqa", "gemma3", "phi3_plain", "qwen3_moe"];
-
-/// Recurrences of every kind, alone and beside attention, and experts with a shared one.
-const HYBRIDS: [&str; 8] = [
-    "bamba",
-    "falcon_h1_norm",
-    "granitemoehybrid_moe",
-    "jamba",
-    "lfm2",
-    "nemotron_h_moe",
-    "qwen3_next",
-    "zamba2_adapter",
-];
 
 /// What stays float: routers and what else is small and matters, and here, of low rank, the second halves of adapters.
 const FLOATS: [&str; 12] = [

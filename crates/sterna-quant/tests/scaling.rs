@@ -1,8 +1,11 @@
 //! Folding scales into what comes before changes nothing but the weights, and searching for them helps rounding.
 
+mod hybrids;
+
 use std::collections::HashSet;
 use std::path::Path;
 
+use hybrids::HYBRIDS;
 use sterna_formats::Checkpoint;
 use sterna_model::Layerwise;
 use sterna_model::layerwise::{FloatBlock, FloatLinear, LayerwiseScratch};
@@ -16,18 +19,6 @@ use sterna_tensor::{Compute, PackedFormat, Precision};
 /// Grouped heads, norms with an offset, sandwich norms, fused projections, biases, experts.
 const CHECKPOINTS: [&str; 7] =
     ["llama_gqa", "gemma3", "phi3_plain", "qwen2", "qwen3", "qwen3_moe", "smollm3"];
-
-/// Recurrences of every kind, alone and beside attention, and experts with a shared one.
-const HYBRIDS: [&str; 8] = [
-    "bamba",
-    "falcon_h1_norm",
-    "granitemoehybrid_moe",
-    "jamba",
-    "lfm2",
-    "nemotron_h_moe",
-    "qwen3_next",
-    "zamba2_adapter",
-];
 
 fn open(name: &str) -> Layerwise {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/checkpoints").join(name);
