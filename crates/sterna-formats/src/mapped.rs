@@ -66,6 +66,17 @@ pub fn release(bytes: &Bytes) {
     let _ = bytes;
 }
 
+/// As [`release`], with all of the file that `bytes` is part of: headers, and what the system mapped around pages that were read.
+pub fn release_file(bytes: &Bytes) {
+    #[cfg(unix)]
+    if let Some((mapping, _)) = Mapping::of(bytes) {
+        // SAFETY: as in `release`.
+        let _ = unsafe { mapping.0.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+    }
+    #[cfg(not(unix))]
+    let _ = bytes;
+}
+
 fn checked_size(path: &Path, metadata: &Metadata) -> Result<u64> {
     let found = match metadata.len() {
         _ if metadata.is_dir() => "a directory",
@@ -126,6 +137,8 @@ mod tests {
         prefetch(&bytes);
         assert_eq!(bytes, contents);
         release(&bytes.slice(10_000..90_000));
+        assert_eq!(bytes, contents);
+        release_file(&bytes.slice(50_000..50_001));
         assert_eq!(bytes, contents);
     }
 

@@ -119,7 +119,7 @@ impl Run<'_, '_> {
 
     /// Runs the tokens of one chunk through all blocks; the residual stream is left in `workspace.x`.
     fn blocks(&mut self, tokens: &[u32]) {
-        let Model { spec, embedding, weights, ropes } = self.model;
+        let Model { spec, weights, ropes, .. } = self.model;
         let c = self.compute;
         let (n_tokens, first) = (tokens.len(), self.state.len());
         let Workspace { x, embedding: start, block: scratch, ropes: tables, .. } = &mut *self.workspace;
@@ -127,7 +127,7 @@ impl Run<'_, '_> {
         let x = sized(x, n_tokens * spec.hidden_size);
 
         for (token, row) in tokens.iter().zip(x.chunks_exact_mut(spec.hidden_size)) {
-            embedding.row(*token, spec.embedding_scale, row);
+            self.model.embed(*token, row);
         }
         show(&mut self.tap, Site::Embedding, x);
         let start = if spec.reads_embedding() { sized(start, x.len()) } else { &mut [] };

@@ -7,16 +7,16 @@
 use std::cell::RefCell;
 
 use sterna_formats::{Checkpoint, RowOrder, Tensor};
-use sterna_tensor::{Activations, Compute, DenseMatrix, KvType, PackedMatrix, ShapeError};
+use sterna_tensor::{Activations, Compute, DenseMatrix, KvType, PackedMatrix, ShapeError, ops};
 
 use crate::arch;
 use crate::arch::names::{Names, Role};
 use crate::block::{self, Block, BlockScratch};
+use crate::embedding::Embedding;
 use crate::error::{ModelError, Result};
 use crate::head;
 use crate::linear::{Linear, project};
 use crate::mixer::{InputTap, Pass};
-use crate::model::Embedding;
 use crate::rope::{RopeTables, Ropes};
 use crate::rows;
 use crate::spec::{MixerSpec, Projections, Spec};
@@ -119,7 +119,8 @@ impl Layerwise {
         let hidden_size = self.spec.hidden_size;
         let mut x = vec![0.0; tokens.len() * hidden_size];
         for (token, row) in tokens.iter().zip(x.chunks_exact_mut(hidden_size)) {
-            self.embedding.row(*token, self.spec.embedding_scale, row);
+            self.embedding.row(*token, row);
+            ops::scale(row, self.spec.embedding_scale);
         }
         Ok(self.stream(x))
     }

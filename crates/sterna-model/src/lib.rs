@@ -8,6 +8,7 @@
 
 pub mod arch;
 mod block;
+mod embedding;
 mod error;
 pub mod export;
 mod feed_forward;

@@ -12,9 +12,10 @@ use sterna_tensor::{
 
 use crate::arch;
 use crate::arch::names::Names;
+use crate::embedding::Embedding;
 use crate::error::{ModelError, Result};
 use crate::linear::Linear;
-use crate::model::{Embedding, Model};
+use crate::model::Model;
 use crate::rope::Ropes;
 use crate::spec::Spec;
 use crate::weights::{self, BlockWeights, Leaves, LinearTensors, VectorForm};
@@ -61,7 +62,7 @@ impl Model {
         reading.spec.context_length = context_length;
         let weights = weights::assemble(&checkpoint, &reading, &MadeUp { format, compute })?;
         let ropes = Ropes::new(&reading.spec);
-        Ok(Model { ropes, spec: reading.spec, embedding: Embedding::made_up(), weights })
+        Ok(Model { ropes, spec: reading.spec, embedding: Some(Embedding::made_up()), weights })
     }
 }
 

@@ -103,7 +103,7 @@ fn inspect_counts_memory() {
     assert!(kv(&short) > 0);
     assert_eq!(kv(&long), 2 * kv(&short));
     assert_eq!(kv(&f32), 2 * kv(&long));
-    let parts = ["weights", "embedding", "kv", "state", "scratch", "program"];
+    let parts = ["weights", "embedding", "kv", "state", "scratch", "tokenizer", "program"];
     let sum = parts.iter().filter_map(|part| long[format!("{part}_bytes")].as_u64()).sum();
     assert_eq!(long["total_bytes"].as_u64(), Some(sum));
 }

@@ -128,6 +128,23 @@ fn json_tells_counts_and_times() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn memory_is_foreseen() {
+    let home = Home::new();
+    let manual = fixture("../../docs/tuning.md").display().to_string();
+    for name in ["smollm2", "gemma3", "qwen25"] {
+        let model = model(name);
+        let found =
+            json(&home.ok(&["run", &model, "-f", &manual, "-n", "1", "--context", "8192", "--json"], ""));
+        let n_tokens = found["prompt_tokens"].to_string();
+        let expected = json(&home.ok(&["inspect", &model, "--context", &n_tokens, "--json"], ""));
+        let bytes = |value: &Value| value.as_f64().expect("bytes");
+        let (expected, found) = (bytes(&expected["memory"]["total_bytes"]), bytes(&found["peak_rss_bytes"]));
+        assert!((expected / found - 1.0).abs() < 0.04, "{name}: {expected} expected, {found} found");
+    }
+}
+
+#[test]
 fn a_seed_gives_the_same_text_at_any_number_of_threads() {
     let home = Home::new();
     let model = model("smollm2");

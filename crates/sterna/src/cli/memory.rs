@@ -2,7 +2,6 @@
 
 use anyhow::ensure;
 
-use super::inspect::Memory;
 use super::units;
 
 /// Refuses what would need more memory than there is.
@@ -15,10 +14,10 @@ pub(in crate::cli) struct MemoryArgs {
 }
 
 impl MemoryArgs {
-    /// Fails when `needed` does not fit in what the system has left, where it says how much that is.
-    pub(in crate::cli) fn check(self, needed: &Memory) -> anyhow::Result<()> {
+    /// Fails when `needed` bytes do not fit in what the system has left, where it says how much that is.
+    pub(in crate::cli) fn check(self, needed: u64) -> anyhow::Result<()> {
         let available = if self.ignore_memory { None } else { available() };
-        fits(needed.total_bytes, available)
+        fits(needed, available)
     }
 }
 

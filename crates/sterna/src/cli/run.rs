@@ -10,6 +10,7 @@ use clap::error::ErrorKind;
 use serde::Serialize;
 use sterna::{Completion, Engine, FinishReason, Message, Request, Sampler, SamplingOptions, Special};
 
+use super::memory::peak_rss;
 use super::saved::{self, Said};
 use super::settings::{GenerateArgs, describe, random_seed};
 use super::stream::{Printer, print_stats};
@@ -186,6 +187,7 @@ struct Output<'a> {
     speculation: SpeculationOutput,
     threads: usize,
     load_seconds: f64,
+    peak_rss_bytes: Option<u64>,
     time_to_first_token_seconds: f64,
     decode_seconds: f64,
     prompt_tokens_per_second: Option<f64>,
@@ -236,6 +238,7 @@ impl<'a> Output<'a> {
             },
             threads: engine.network().compute.pool.n_threads(),
             load_seconds: engine.network().load_time.as_secs_f64(),
+            peak_rss_bytes: peak_rss(),
             time_to_first_token_seconds: timings.time_to_first_token.as_secs_f64(),
             decode_seconds: timings.decode.as_secs_f64(),
             prompt_tokens_per_second: completion.prompt_tokens_per_second(),

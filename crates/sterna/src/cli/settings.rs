@@ -58,9 +58,14 @@ struct SpeculationArgs {
 }
 
 impl GenerateArgs {
-    /// Fails when the model at `path` will not fit in memory.
+    /// Fails when the model at `path`, with the one that guesses for it, will not fit in memory.
     pub(super) fn check_memory(&self, path: &Path) -> anyhow::Result<()> {
-        self.memory.check(&Memory::of_model(path, &self.engine_options()?)?)
+        let options = self.engine_options()?;
+        let mut needed = 0;
+        for model in [Some(path), options.draft.as_deref()].into_iter().flatten() {
+            needed += Memory::of_model(model, &options)?.total_bytes;
+        }
+        self.memory.check(needed)
     }
 
     /// How to run the model.

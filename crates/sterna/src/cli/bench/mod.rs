@@ -139,7 +139,7 @@ fn bench(
         Some(_) => {
             let shape = Shape::new(model, longest)?;
             let predicted = Memory::of_shape(&shape, args.synthetic.bits, longest_prompt, &options)?;
-            args.memory.check(&predicted)?;
+            args.memory.check(predicted.total_bytes)?;
             (Network::synthetic(&shape, args.synthetic.bits, &options)?, Some(predicted))
         }
         // Without the tokenizer that an engine has: any ids do for timing.
@@ -147,8 +147,8 @@ fn bench(
             let path = model_arg::resolve(model)?;
             // Tests that are longer than the model's context are refused later.
             let of_tests = EngineOptions { context: Some(longest), ..options.clone() };
-            let predicted = Memory::of_model(&path, &of_tests).ok();
-            predicted.as_ref().map_or(Ok(()), |predicted| args.memory.check(predicted))?;
+            let predicted = Memory::of_model(&path, &of_tests).ok().map(Memory::without_tokenizer);
+            args.memory.check(predicted.as_ref().map_or(0, |predicted| predicted.total_bytes))?;
             (Network::load(&path, &options)?, predicted)
         }
     };

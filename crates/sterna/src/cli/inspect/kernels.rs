@@ -15,8 +15,6 @@ pub(super) struct Use {
     pub(super) why: &'static str,
     /// Whether there are several that give the same results.
     pub(super) is_choice: bool,
-    /// Multiplied where it is mapped.
-    pub(super) is_mapped: bool,
     /// Bytes in memory for each byte in the file.
     growth: f64,
 }
@@ -28,7 +26,7 @@ impl Use {
     }
 
     fn plain(kernel: &str, why: &'static str) -> Use {
-        Use { kernel: kernel.to_owned(), why, is_choice: false, is_mapped: false, growth: 1.0 }
+        Use { kernel: kernel.to_owned(), why, is_choice: false, growth: 1.0 }
     }
 }
 
@@ -47,7 +45,6 @@ pub(super) fn of(tensor: &Tensor, spec: &Spec, compute: &Compute) -> Use {
             kernel: format!("2-bit x int8 dot, {}", compute.tuning.choice(2).few.unwrap_or(compute.isa)),
             why,
             is_choice: has_choice(compute),
-            is_mapped: false,
             growth: ternary_growth(tensor),
         };
     }
@@ -59,7 +56,6 @@ pub(super) fn of(tensor: &Tensor, spec: &Spec, compute: &Compute) -> Use {
                 true => "weights are -1, 0 or 1 times scales as stored, in tiles; inputs rounded per token",
                 false => why(tensor, &matrix, compute),
             },
-            is_mapped: matches!(tensor.ty, TensorType::Packed(_) | TensorType::Dense(_)),
             growth: growth(tensor, &matrix),
         },
         None => Use::plain("none", "not a type of weights"),

@@ -14,8 +14,20 @@ use crate::cli::units;
 /// The command itself, with its threads.
 const PROGRAM_BYTES: u64 = 13 << 20;
 
+/// A token of the vocabulary, its text, lookups both ways and merges: 118 to 137 in those of SmolLM2, Qwen2.5 and Gemma 3.
+const TOKENIZER_BYTES_PER_TOKEN: u64 = 128;
+
+/// The part of the command that takes text apart, writes prompts and samples, which no timing of token ids needs.
+const TEXT_BYTES: u64 = 2 << 20;
+
 /// What the system maps around a byte of a file that is read: the rows of an embedding are far apart.
 const BYTES_AROUND_A_ROW: f64 = (64 << 10) as f64;
+
+/// Places of an embedding that a text of `n_tokens` reads, as texts repeat their words (Heaps' law): those of the documentation and
+/// of WikiText read 8 to 11 times the root.
+fn places_read(n_tokens: usize) -> f64 {
+    10.0 * (n_tokens as f64).sqrt()
+}
 
 /// A sequence that a model should at least be able to hold.
 pub(super) const USUAL_CONTEXT: usize = 4096;
@@ -35,12 +47,13 @@ pub(in crate::cli) struct Memory {
     pub(super) state_bytes: u64,
     /// What forward passes compute in.
     pub(super) scratch_bytes: u64,
+    pub(super) tokenizer_bytes: u64,
     pub(super) program_bytes: u64,
     pub(in crate::cli) total_bytes: u64,
 }
 
 impl Memory {
-    /// Of a checkpoint with a sequence of `context` tokens, read as a prompt is.
+    /// Of a checkpoint and its tokenizer with a sequence of `context` tokens, read as a prompt is.
     pub(in crate::cli) fn of(
         checkpoint: &Checkpoint,
         spec: &Spec,
@@ -50,22 +63,21 @@ impl Memory {
     ) -> Memory {
         let (mut weights, mut embedding) = (0, 0);
         for tensor in checkpoint.tensors() {
-            let (used, size) = (kernels::of(tensor, spec, compute), tensor.n_bytes() as u64);
-            let is_embedding = kernels::is_embedding(tensor);
-            if is_embedding {
-                embedding = size;
-            }
-            // Native files are multiplied where they are mapped, and their embedding with them.
-            if !is_embedding || spec.tied_embeddings {
-                weights += used.memory_bytes(size);
-            }
-            if is_embedding && spec.tied_embeddings && used.is_mapped {
-                embedding = 0;
+            let size = tensor.n_bytes() as u64;
+            match kernels::is_embedding(tensor) && !spec.tied_embeddings {
+                true => embedding = size,
+                false => weights += kernels::of(tensor, spec, compute).memory_bytes(size),
             }
         }
         let embedding = embedding as f64;
-        let share = 1.0 - (-(context as f64) * BYTES_AROUND_A_ROW / embedding.max(1.0)).exp();
-        Memory::new(spec, (MAX_CHUNK, context), kv, weights, (embedding * share) as u64)
+        let share = 1.0 - (-places_read(context) * BYTES_AROUND_A_ROW / embedding.max(1.0)).exp();
+        let network = Memory::of_network(spec, (MAX_CHUNK, context), kv, weights, (embedding * share) as u64);
+        let tokenizer_bytes = TEXT_BYTES + TOKENIZER_BYTES_PER_TOKEN * spec.vocab_size as u64;
+        Memory {
+            tokenizer_bytes,
+            total_bytes: network.total_bytes.saturating_add(tokenizer_bytes),
+            ..network
+        }
     }
 
     /// Of the model at `path`, run with `options`: with as long a sequence as they ask for, or one of 4096 tokens, for more is taken
@@ -86,7 +98,12 @@ impl Memory {
     ) -> anyhow::Result<Memory> {
         let spec = shape.spec()?;
         let weights = shape.weight_bytes(format)? as u64;
-        Ok(Memory::new(&spec, (chunk, spec.context_length), options.kv, weights, 0))
+        Ok(Memory::of_network(&spec, (chunk, spec.context_length), options.kv, weights, 0))
+    }
+
+    /// Of the same where only token ids are used.
+    pub(in crate::cli) fn without_tokenizer(self) -> Memory {
+        Memory { tokenizer_bytes: 0, total_bytes: self.total_bytes - self.tokenizer_bytes, ..self }
     }
 
     /// For people.
@@ -98,6 +115,7 @@ impl Memory {
             (&format!("keys and values ({})", self.kv_type), self.kv_bytes),
             ("states of recurrences (f32)", self.state_bytes),
             ("scratch", self.scratch_bytes),
+            ("tokenizer", self.tokenizer_bytes),
             ("program", self.program_bytes),
         ] {
             if bytes > 0 {
@@ -107,7 +125,7 @@ impl Memory {
         Ok(())
     }
 
-    fn new(
+    fn of_network(
         spec: &Spec,
         (chunk, context): (usize, usize),
         kv: KvType,
@@ -127,6 +145,7 @@ impl Memory {
             kv_bytes,
             state_bytes,
             scratch_bytes,
+            tokenizer_bytes: 0,
             program_bytes: PROGRAM_BYTES,
             total_bytes,
         }
