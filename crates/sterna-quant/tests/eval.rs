@@ -99,6 +99,11 @@ fn divergence_of_two_checkpoints_is_that_of_plain_loops() {
         let expected: f64 = p.iter().zip(q).map(|(p, q)| p * (p / q).ln()).sum();
         close(*found, expected, 1e-3 * expected);
     }
+    let entropy = |p: &Vec<f64>| -p.iter().map(|p| p * p.ln()).sum::<f64>();
+    for i in 0..31 {
+        close(found.reference_entropy[i], entropy(&p[32 + i]), 2e-3);
+        close(found.entropy[i], entropy(&q[32 + i]), 1e-4);
+    }
     let top = |p: &[f64]| (0..p.len()).max_by(|a, b| p[*a].total_cmp(&p[*b]));
     let same = (32..63).filter(|&at| top(&p[at]) == top(&q[at])).count();
     close(found.figures().same_top.value, same as f64 / 31.0, 1e-9);

@@ -17,6 +17,10 @@ pub struct Comparison {
     /// Kullback-Leibler divergence of the model's prediction from the reference's, in nats: `Σ p ln(p / q)` with the
     /// reference as `p`.
     pub divergence: Vec<f64>,
+    /// Entropy of the model's prediction, in nats: the loss that it expects.
+    pub entropy: Vec<f64>,
+    /// That of the reference's.
+    pub reference_entropy: Vec<f64>,
     /// 1 where both think the same token the likeliest, else 0.
     pub same_top: Vec<f64>,
 }
@@ -34,6 +38,10 @@ pub struct Divergence {
     pub p99: f64,
     /// The largest.
     pub max: f64,
+    /// Mean entropy of the model's predictions, in nats: more is more doubt.
+    pub entropy: Estimate,
+    /// That of the reference's.
+    pub reference_entropy: Estimate,
     /// Share of positions whose likeliest token is the reference's.
     pub same_top: Estimate,
 }
@@ -61,12 +69,17 @@ pub fn compare(
         let records = reference.window(i, progress)?;
         let figures = score_window(source, windows, i, &|score| {
             let record = &records[score.index];
-            (score.nll(), record.divergence(score.logits, &score.row), record.top == score.row.top)
+            let entropy = score.row.entropy(score.logits);
+            let beside = record.divergence_and_entropy(score.logits, &score.row);
+            (score.nll(), entropy, beside, record.top == score.row.top)
         })?;
-        for (record, (nll, divergence, same_top)) in records.iter().zip(figures) {
+        for (record, (nll, entropy, (divergence, reference_entropy), same_top)) in records.iter().zip(figures)
+        {
             comparison.nll.push(nll);
             comparison.reference_nll.push(record.nll);
             comparison.divergence.push(divergence);
+            comparison.entropy.push(entropy);
+            comparison.reference_entropy.push(reference_entropy);
             comparison.same_top.push(f64::from(u8::from(same_top)));
         }
         step(progress, i + 1, n_windows)?;
@@ -86,6 +99,8 @@ impl Comparison {
             p90: quantile(&sorted, 0.9),
             p99: quantile(&sorted, 0.99),
             max: quantile(&sorted, 1.0),
+            entropy: mean(&self.entropy),
+            reference_entropy: mean(&self.reference_entropy),
             same_top: mean(&self.same_top),
         }
     }

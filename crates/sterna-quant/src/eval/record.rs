@@ -80,21 +80,23 @@ impl Record {
         (sane && odd.is_empty()).then_some(record)
     }
 
-    /// `Σ p ln(p / q)` in nats, where `p` is this prediction and `q` that of `logits`, of which `row` is known.
-    pub(crate) fn divergence(&self, logits: &[f32], row: &Row) -> f64 {
+    /// `Σ p ln(p / q)` in nats, where `p` is this prediction and `q` that of `logits`, of which `row` is known; and `-Σ p ln p`.
+    pub(crate) fn divergence_and_entropy(&self, logits: &[f32], row: &Row) -> (f64, f64) {
         // e^(-step * code) as the product of two entries, for the high and the low byte of the code.
         let step = f64::from(self.step);
         let low: [f64; 256] = std::array::from_fn(|i| (-step * i as f64).exp());
         let high: [f64; 256] = std::array::from_fn(|i| (-step * 256.0 * i as f64).exp());
-        let (mut sum, mut weighted) = (0.0, 0.0);
+        let (mut sum, mut own, mut other) = (0.0, 0.0, 0.0);
         for (&code, &logit) in self.codes.iter().zip(logits) {
             let [low_byte, high_byte] = code.to_le_bytes();
             let weight = high[usize::from(high_byte)] * low[usize::from(low_byte)];
             sum += weight;
-            weighted += weight * (-step * f64::from(code) - f64::from(logit));
+            own += weight * f64::from(code);
+            other += weight * f64::from(logit);
         }
+        let entropy = sum.ln() + step * own / sum;
         // Of equal distributions rounding can leave a hair less than nothing.
-        (weighted / sum - sum.ln() + row.log_sum_exp).max(0.0)
+        ((row.log_sum_exp - other / sum - entropy).max(0.0), entropy)
     }
 }
 
@@ -105,6 +107,10 @@ mod tests {
 
     fn record(logits: &[f32], target: u32) -> Record {
         Record::of(&Score { index: 0, logits, row: Row::of(logits, 0).unwrap(), target })
+    }
+
+    fn compared(p: &[f32], q: &[f32]) -> (f64, f64) {
+        record(p, 0).divergence_and_entropy(q, &Row::of(q, 0).unwrap())
     }
 
     /// `Σ p ln(p / q)` as it is written.
@@ -122,8 +128,9 @@ mod tests {
     fn two_coins_by_hand() {
         // p = (1/2, 1/2), q = (1/4, 3/4): KL = ½ ln 2 + ½ ln ⅔.
         let q = [0.25f32.ln(), 0.75f32.ln()];
-        let found = record(&[0.0, 0.0], 1).divergence(&q, &Row::of(&q, 0).unwrap());
+        let (found, entropy) = compared(&[0.0, 0.0], &q);
         assert!((found - 0.5 * (4.0f64 / 3.0).ln()).abs() < 1e-6, "{found}");
+        assert!((entropy - 2.0f64.ln()).abs() < 1e-9, "{entropy}");
         assert!((record(&[0.0, 0.0], 1).nll - 2.0f64.ln()).abs() < 1e-9);
     }
 
@@ -131,7 +138,7 @@ mod tests {
     fn the_impossible_has_no_weight() {
         // p = (1/2, 0, 1/2), q = (1/3, 1/3, 1/3): KL = ln 3/2.
         let p = [7.0, f32::NEG_INFINITY, 7.0];
-        let found = record(&p, 0).divergence(&[1.0; 3], &Row::of(&[1.0; 3], 0).unwrap());
+        let (found, _) = compared(&p, &[1.0; 3]);
         assert!((found - 1.5f64.ln()).abs() < 1e-6, "{found}");
     }
 
@@ -142,11 +149,12 @@ mod tests {
         ) {
             let p: Vec<f32> = rows.iter().map(|(p, _)| *p).collect();
             let q: Vec<f32> = rows.iter().map(|(p, d)| p + d).collect();
-            let found = record(&p, 0).divergence(&q, &Row::of(&q, 0).unwrap());
+            let (found, entropy) = compared(&p, &q);
             let expected = plain(&p, &q);
             // Logits move by 2 at most, so ln(p / q) by no more than 4.
             prop_assert!((found - expected).abs() < 4.0 * LOG_PROB_ERROR, "{found} {expected}");
-            prop_assert!(record(&p, 0).divergence(&p, &Row::of(&p, 0).unwrap()) < 1e-6);
+            prop_assert!((entropy - Row::of(&p, 0).unwrap().entropy(&p)).abs() < 30.0 * LOG_PROB_ERROR);
+            prop_assert!(compared(&p, &p).0 < 1e-6);
         }
 
         #[test]
@@ -163,7 +171,8 @@ mod tests {
         fn any_bytes_are_a_record_or_none(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
             if let Some(record) = Record::read(&bytes) {
                 let logits = vec![0.0; record.codes.len()];
-                prop_assert!(record.divergence(&logits, &Row::of(&logits, 0).unwrap()).is_finite());
+                let (divergence, entropy) = record.divergence_and_entropy(&logits, &Row::of(&logits, 0).unwrap());
+                prop_assert!(divergence.is_finite() && entropy.is_finite());
             }
         }
     }

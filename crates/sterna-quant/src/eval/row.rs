@@ -40,7 +40,19 @@ impl Row {
     pub(crate) fn nll(&self, logit: f32) -> f64 {
         self.log_sum_exp - f64::from(logit)
     }
+
+    /// `-Σ p ln p` in nats, of what the `logits` that this row is of predict: the loss that they expect.
+    pub(crate) fn entropy(&self, logits: &[f32]) -> f64 {
+        let below_top: f64 = logits
+            .chunks(BLOCK)
+            .map(|block| exp_weighted_sum(block, self.top_logit, &ZEROS[..block.len()], 0.0))
+            .sum();
+        let normalised = self.log_sum_exp - f64::from(self.top_logit);
+        normalised - below_top / normalised.exp()
+    }
 }
+
+static ZEROS: [f32; BLOCK] = [0.0; BLOCK];
 
 /// `Σ p ln(p / q)` in nats, of what the logits `p` and `q` predict.
 pub(crate) fn divergence(p: &[f32], of_p: &Row, q: &[f32], of_q: &Row) -> f64 {
@@ -114,6 +126,15 @@ mod tests {
         let (p, q) = ([7.0, f32::NEG_INFINITY, 7.0], [1.0; 3]);
         let rows = [p, q].map(|logits| Row::of(&logits, 0).unwrap());
         assert!((divergence(&p, &rows[0], &q, &rows[1]) - 1.5f64.ln()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn entropy_of_two_coins() {
+        // ln 2, and 2 ln 2 - ¾ ln 3.
+        for (logits, expected) in [([5.0f32, 5.0], 2f64.ln()), ([0.25f32.ln(), 0.75f32.ln()], 0.562_335)] {
+            let found = Row::of(&logits, 0).unwrap().entropy(&logits);
+            assert!((found - expected).abs() < 1e-6, "{found}");
+        }
     }
 
     #[test]

@@ -64,9 +64,11 @@ fn divergence(results: &Results, id: &TextId) -> Option<Table> {
         let quantiles = [divergence.median, divergence.p90, divergence.p99, divergence.max];
         row.extend(quantiles.map(|nats| format!("{nats:.4}")));
         row.push(share(divergence.same_top));
+        row.push(format!("{:.3} ({:.3})", divergence.entropy.value, divergence.reference_entropy.value));
         rows.push(row);
     }
-    let names = ["model", "mean", "median", "90 %", "99 %", "largest", "same top token"];
+    let names =
+        ["model", "mean", "median", "90 %", "99 %", "largest", "same top token", "entropy (reference’s)"];
     let title = format!("KL divergence from the reference, nats · {}", id.file);
     (!rows.is_empty()).then(|| table(title, &names, rows))
 }
