@@ -193,7 +193,7 @@ impl CanonicalTensor {
         match &self.source {
             Source::Vector { values, order, form } => {
                 let values = form.read(values)?;
-                Ok((0..values.len()).map(|i| values[order.stored_row(i)]).collect())
+                Ok((0..self.cols).map(|i| values[order.stored_row(i)]).collect())
             }
             Source::Matrix { weight, order, scale } => {
                 let mut rows = stored_rows(weight, *order, range)?;
@@ -249,8 +249,10 @@ impl List {
 
     fn linear(&mut self, name: String, kind: TensorKind, linear: LinearTensors) {
         let LinearTensors { weight, rows, order, bias, scale, .. } = linear;
-        let bias =
-            bias.map(|bias| CanonicalTensor::vector(weights::bias_of(&name), bias, order, VectorForm::Plain));
+        let bias = bias.map(|bias| CanonicalTensor {
+            cols: rows,
+            ..CanonicalTensor::vector(weights::bias_of(&name), bias, order, VectorForm::Plain)
+        });
         self.tensors
             .push(CanonicalTensor { rows, ..CanonicalTensor::matrix(name, kind, weight, order, scale) });
         self.tensors.extend(bias);

@@ -30,6 +30,16 @@ pub(crate) fn rms_norm_in_place(c: &Compute, x: &mut [f32], weight: &[f32], eps:
     for_rows(c, x, weight.len(), |_, x| ops::rms_norm_in_place(c.isa, x, weight, eps));
 }
 
+/// RMS norm of every row of `x` `[n, width]` without weights, in place.
+pub(crate) fn bare_rms_norm(c: &Compute, x: &mut [f32], width: usize, eps: f32) {
+    for_rows(c, x, width, |_, x| {
+        for row in x.chunks_exact_mut(width) {
+            let mean = row.iter().map(|x| x * x).sum::<f32>() / width as f32;
+            ops::scale(row, 1.0 / (mean + eps).sqrt());
+        }
+    });
+}
+
 /// As [`rms_norm_in_place`], each of `n_groups` parts of a row `[weight.len()]` by itself.
 pub(crate) fn group_rms_norm(c: &Compute, x: &mut [f32], weight: &[f32], n_groups: usize, eps: f32) {
     let width = weight.len() / n_groups;

@@ -8,10 +8,10 @@ mod feed_forward;
 mod memory;
 mod mixer;
 
-pub use feed_forward::{Activation, DenseSpec, FeedForwardSpec, MoeSpec, Routing};
+pub use feed_forward::{Activation, DenseSpec, FeedForwardSpec, LatentSpec, MoeSpec, Routing};
 pub use mixer::{
-    AttentionSpec, GatedDeltaSpec, Mamba1Spec, Mamba2Gate, Mamba2Scales, Mamba2Spec, MixerSpec, ParallelSpec,
-    SharedSpec, ShortConvSpec,
+    AttentionSpec, GatedDeltaSpec, InnerNorms, Mamba1Spec, Mamba2Gate, Mamba2Scales, Mamba2Spec, MixerSpec,
+    ParallelSpec, SharedSpec, ShortConvSpec,
 };
 
 use crate::rope::{Regime, RopeSpec};
@@ -27,7 +27,7 @@ pub struct Spec {
     pub hidden_size: usize,
     /// Longest sequence, in tokens.
     pub context_length: usize,
-    /// Epsilon of every RMS norm.
+    /// Epsilon of every RMS norm that has none of its own.
     pub norm_eps: f32,
     /// Factor on the embedding (Gemma: √hidden_size).
     pub embedding_scale: f32,

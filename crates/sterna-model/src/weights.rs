@@ -276,8 +276,12 @@ pub struct MoeWeights<L, V> {
     pub router: L,
     /// Added to the scores while experts are chosen, `[n_experts]`.
     pub router_bias: Option<V>,
+    /// Onto the stream of the experts, `[latent_size, hidden_size]`.
+    pub latent_in: Option<L>,
     /// `[n_experts]`.
     pub experts: Vec<DenseWeights<L, V>>,
+    /// And back, `[hidden_size, latent_size]`.
+    pub latent_out: Option<L>,
     /// Of the network that every position uses.
     pub shared: Option<DenseWeights<L, V>>,
     /// Of the gate of that network, `[1, hidden_size]`.

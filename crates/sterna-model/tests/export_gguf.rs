@@ -64,7 +64,7 @@ fn hybrids_give_the_same_logits() {
         assert_eq!(metadata.get::<&str>("general.architecture").unwrap(), Some(architecture), "{name}");
         // Blocks without heads of keys are recurrent, but where a list says which ones are.
         let n_kv_heads = metadata.get::<usize>(&format!("{architecture}.attention.head_count_kv"));
-        let is_one_number = ["falcon-h1", "mamba2", "qwen3next"].contains(&architecture);
+        let is_one_number = ["falcon-h1", "mamba", "mamba2", "qwen3next"].contains(&architecture);
         assert_eq!(n_kv_heads.is_ok(), is_one_number, "{name}");
         let expected = expected(name);
         let difference = max_difference(&logits(&exported, &expected.input_ids), &expected.logits);
@@ -98,7 +98,14 @@ fn tensors_of_hybrids_are_as_llama_cpp_wants_them() {
         ("lfm2", "token_embd_norm.weight", &[64]),
         ("lfm2", "blk.0.shortconv.conv.weight", &[64, 3]),
         ("lfm2", "blk.0.shortconv.in_proj.weight", &[192, 64]),
+        ("lfm2_moe", "blk.1.exp_probs_b.bias", &[6]),
+        ("lfm2_moe", "blk.1.ffn_gate_exps.weight", &[6, 32, 64]),
+        ("mamba", "blk.0.ssm_conv1d.weight", &[128, 4]),
+        ("mamba", "blk.0.ssm_dt.weight", &[128, 4]),
         ("nemotron_h", "blk.1.attn_norm.weight", &[64]),
+        ("nemotron_h_latent", "blk.1.ffn_latent_down.weight", &[32, 64]),
+        ("nemotron_h_latent", "blk.1.ffn_latent_up.weight", &[64, 32]),
+        ("nemotron_h_latent", "blk.1.ffn_up_exps.weight", &[8, 32, 32]),
         ("nemotron_h_moe", "blk.1.exp_probs_b.bias", &[8]),
         ("qwen3_next", "blk.0.attn_qkv.weight", &[128, 64]),
         ("qwen3_next", "blk.0.attn_gate.weight", &[64, 64]),
@@ -106,6 +113,7 @@ fn tensors_of_hybrids_are_as_llama_cpp_wants_them() {
         ("qwen3_next", "blk.0.post_attention_norm.weight", &[64]),
         ("qwen3_next", "blk.0.ffn_gate_inp_shexp.weight", &[64]),
         ("qwen3_next", "blk.3.attn_q.weight", &[256, 64]),
+        ("qwen3_next_bias", "blk.1.attn_q.bias", &[256]),
     ] {
         let (exported, _) = export(&open(name, CONFIGS[0]), &path, Options::default()).unwrap();
         let found = exported.get(tensor).map(|tensor| tensor.shape.as_slice());

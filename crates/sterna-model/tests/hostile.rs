@@ -80,7 +80,11 @@ fn impossible_configurations_are_refused_by_name() {
         ("nemotron_h", ("hybrid_override_pattern", json!("?MMMM")), "hybrid_override_pattern"),
         ("nemotron_h_moe", ("n_group", json!(3)), "n_group"),
         ("nemotron_h_moe", ("topk_group", json!(2)), "topk_group"),
-        ("nemotron_h_moe", ("moe_latent_size", json!(16)), "moe_latent_size"),
+        ("nemotron_h_moe", ("moe_latent_size", huge.clone()), "moe_latent_size"),
+        ("nemotron_h", ("mamba_hidden_act", json!("gelu")), "mamba_hidden_act"),
+        ("mamba", ("hidden_act", json!("gelu")), "hidden_act"),
+        ("falcon_mamba", ("mixer_rms_eps", json!(0.0)), "mixer_rms_eps"),
+        ("lfm2_moe", ("num_experts_per_tok", json!(7)), "num_experts_per_tok"),
     ] {
         let error = refusal(name, std::slice::from_ref(&change)).to_string();
         assert!(error.contains("config.json") && error.contains(named), "{change:?}: {error}");
@@ -121,6 +125,8 @@ fn patterns_of_blocks_that_the_tensors_do_not_follow_are_refused_by_name() {
         ("bamba", ("attn_layer_indices", json!([1])), "layers.1.self_attn.q_proj.weight"),
         ("bamba", ("attn_layer_indices", json!([])), "layers.2.mamba.in_proj.weight"),
         ("nemotron_h_moe", ("hybrid_override_pattern", json!("EM*ME")), "layers.0.mixer.gate.weight"),
+        ("nemotron_h_moe", ("moe_latent_size", json!(16)), "layers.1.mixer.fc1_latent_proj.weight"),
+        ("lfm2_moe", ("num_dense_layers", json!(2)), "layers.1.feed_forward.w1.weight"),
     ] {
         let error = refusal(name, std::slice::from_ref(&change)).to_string();
         assert!(error.contains("missing") && error.contains(missing), "{change:?}: {error}");

@@ -17,8 +17,8 @@ pub(crate) mod to_gguf;
 
 use sterna_formats::{Checkpoint, GgmlType, Tensor, TensorType};
 
-use self::fields::{Defaults, Fields, Key, Kind, identify, keys};
-use self::names::{Exceptions, Names};
+use self::fields::{Defaults, Fields, Key, Kind, Source, identify, keys};
+use self::names::{Exceptions, Names, Role};
 use self::parts::{AttentionRule, DenseRule, MAX_LAYERS, MAX_WIDTH};
 use self::recurrent::{Mamba1Rule, Mamba2Rule};
 use self::scales::Scales;
@@ -167,6 +167,15 @@ impl Architecture {
         Names::hf(self.hf_names, |_| true)
     }
 
+    /// The names of tensors in the file that `fields` come from.
+    fn names_in(&self, fields: &Fields) -> Names {
+        match &fields.source {
+            _ if fields.is_native() => Names::Native,
+            Source::Gguf(..) => Names::Gguf { exceptions: self.gguf_names },
+            Source::Hf(_) => Names::hf(self.hf_names, |name| fields.has_tensor(name)),
+        }
+    }
+
     fn read(&self, fields: &Fields, kind: Kind) -> Result<Reading> {
         for flag in self.refused_flags {
             if fields.flag(flag, false)? {
@@ -174,14 +183,9 @@ impl Architecture {
             }
         }
         let is_native = fields.is_native();
-        let names = match kind {
-            _ if is_native => Names::Native,
-            Kind::Gguf => Names::Gguf { exceptions: self.gguf_names },
-            Kind::Hf => Names::hf(self.hf_names, |name| fields.has_tensor(name)),
-        };
         let spec = self.spec(fields, kind)?;
         Ok(Reading {
-            names,
+            names: self.names_in(fields),
             norms: match self.norms_less_one && kind == Kind::Hf && !is_native {
                 true => VectorForm::LessOne,
                 false => VectorForm::Plain,
@@ -221,7 +225,7 @@ impl Architecture {
             tied_embeddings: match kind {
                 _ if fields.is_native() => !fields.has_tensor("output.weight"),
                 Kind::Gguf => !fields.has_tensor("output.weight"),
-                Kind::Hf => fields.flag("tie_word_embeddings", self.tied_by_default)?,
+                Kind::Hf => self.ties(fields)? && !self.has_own_head(fields),
             },
             projections: match kind {
                 Kind::Hf => projections(fields)?,
@@ -231,6 +235,23 @@ impl Architecture {
                 .map(|block| self.block(fields, block, scales.residual))
                 .collect::<Result<_>>()?,
         })
+    }
+
+    /// Whether the configuration has the embedding as the head.
+    fn ties(&self, fields: &Fields) -> Result<bool> {
+        let usual = fields.flag("tie_word_embeddings", self.tied_by_default)?;
+        // The first files of LFM2 call it so.
+        fields.flag("tie_embedding", usual)
+    }
+
+    /// Where a file has embedding and head, and they differ, the reference ties nothing, whatever the configuration says.
+    fn has_own_head(&self, fields: &Fields) -> bool {
+        let names = self.names_in(fields);
+        let tensor = |role| fields.checkpoint.get(&names.of(role, 0));
+        match (tensor(Role::Embedding), tensor(Role::Head)) {
+            (Some(embedding), Some(head)) => embedding.ty != head.ty || embedding.data != head.data,
+            _ => false,
+        }
     }
 
     /// I2_S asks for rounded inputs whatever the family, as in bitnet.cpp, which has given it to Llamas too.

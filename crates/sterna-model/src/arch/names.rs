@@ -40,6 +40,10 @@ pub(crate) enum Role {
     /// Rows of gate and up, in this order.
     ExpertGateUp,
     ExpertDown,
+    /// Onto the stream that experts work on, where that is not the residual stream.
+    LatentIn,
+    /// And back.
+    LatentOut,
     SharedGate,
     SharedUp,
     /// Rows of gate and up, in this order.

@@ -21,6 +21,8 @@ pub(super) enum Bias {
     Always,
     /// When the flag of this name is set.
     If(&'static str),
+    /// When the flag of this name is set, or not there.
+    ByDefault(&'static str),
 }
 
 impl Bias {
@@ -32,6 +34,7 @@ impl Bias {
             Bias::Never => Ok(false),
             Bias::Always => Ok(true),
             Bias::If(flag) => fields.flag(flag, false),
+            Bias::ByDefault(flag) => fields.flag(flag, true),
         }
     }
 }

@@ -2,22 +2,32 @@
 
 use super::Architecture;
 use super::fields::{Fields, Key, Source, keys};
+use super::names::Role;
 use super::parts::{Bias, MAX_HEADS, MAX_LAYERS, MAX_WIDTH, attention, dense_of};
 use super::scales::{mamba2_scales, multiplier};
 use crate::error::{ModelError, Result};
 use crate::spec::{
-    GatedDeltaSpec, Mamba1Spec, Mamba2Gate, Mamba2Spec, MixerSpec, ParallelSpec, SharedSpec, ShortConvSpec,
+    GatedDeltaSpec, InnerNorms, Mamba1Spec, Mamba2Gate, Mamba2Spec, MixerSpec, ParallelSpec, SharedSpec,
+    ShortConvSpec,
 };
 
 /// What a family calls the sizes of Mamba-2, and how it is built.
 pub(super) struct Mamba2Rule {
     pub(super) n_heads: Key,
+    /// Width of a head. Without it heads share the width of all: `inner_size`, or `expand` times that of the stream.
     pub(super) head_dim: &'static str,
+    pub(super) inner_size: &'static str,
+    pub(super) expand: &'static str,
     pub(super) n_groups: Key,
     pub(super) state_size: Key,
     pub(super) conv_kernel: Key,
     pub(super) conv_bias: Bias,
-    pub(super) proj_bias: Bias,
+    pub(super) in_bias: Bias,
+    pub(super) out_bias: Bias,
+    /// What names the non-linearity after the convolution.
+    pub(super) activation: &'static str,
+    /// Epsilon of the norm, if it is not that of the others.
+    pub(super) norm_eps: Option<f32>,
     pub(super) gate: fn(&Fields, usize) -> Result<Mamba2Gate>,
 }
 
@@ -25,11 +35,16 @@ pub(super) struct Mamba2Rule {
 pub(super) const BAMBA: Mamba2Rule = Mamba2Rule {
     n_heads: Key { hf: "mamba_n_heads", gguf: "ssm.time_step_rank" },
     head_dim: "mamba_d_head",
+    inner_size: "",
+    expand: "mamba_expand",
     n_groups: Key { hf: "mamba_n_groups", gguf: "ssm.group_count" },
     state_size: Key { hf: "mamba_d_state", gguf: "ssm.state_size" },
     conv_kernel: Key { hf: "mamba_d_conv", gguf: "ssm.conv_kernel" },
-    conv_bias: Bias::If("mamba_conv_bias"),
-    proj_bias: Bias::If("mamba_proj_bias"),
+    conv_bias: Bias::ByDefault("mamba_conv_bias"),
+    in_bias: Bias::If("mamba_proj_bias"),
+    out_bias: Bias::If("mamba_proj_bias"),
+    activation: "hidden_act",
+    norm_eps: None,
     gate: |_, _| Ok(Mamba2Gate::ThenNorm),
 };
 
@@ -37,12 +52,14 @@ pub(super) const BAMBA: Mamba2Rule = Mamba2Rule {
 pub(super) const MAMBA2: Mamba2Rule = Mamba2Rule {
     n_heads: Key { hf: "num_heads", ..BAMBA.n_heads },
     head_dim: "head_dim",
+    expand: "expand",
     n_groups: Key { hf: "n_groups", ..BAMBA.n_groups },
     state_size: Key { hf: "state_size", ..BAMBA.state_size },
     conv_kernel: Key { hf: "conv_kernel", ..BAMBA.conv_kernel },
-    conv_bias: Bias::If("use_conv_bias"),
-    proj_bias: Bias::If("use_bias"),
-    gate: |_, _| Ok(Mamba2Gate::ThenNorm),
+    conv_bias: Bias::ByDefault("use_conv_bias"),
+    in_bias: Bias::If("use_bias"),
+    out_bias: Bias::If("use_bias"),
+    ..BAMBA
 };
 
 /// Nemotron-H, which has heads of attention too.
@@ -50,7 +67,7 @@ pub(super) const NEMOTRON: Mamba2Rule = Mamba2Rule {
     n_heads: Key { hf: "mamba_num_heads", ..BAMBA.n_heads },
     head_dim: "mamba_head_dim",
     state_size: Key { hf: "ssm_state_size", ..BAMBA.state_size },
-    proj_bias: Bias::If("mamba_proj_bias"),
+    activation: "mamba_hidden_act",
     ..MAMBA2
 };
 
@@ -63,7 +80,7 @@ pub(super) struct Mamba1Rule {
     pub(super) conv_kernel: Key,
     pub(super) conv_bias: Bias,
     pub(super) proj_bias: Bias,
-    pub(super) inner_norms: bool,
+    pub(super) inner_norms: fn(&Fields) -> Result<InnerNorms>,
 }
 
 /// Mamba-1 by itself.
@@ -74,9 +91,12 @@ pub(super) const MAMBA1: Mamba1Rule = Mamba1Rule {
     dt_rank: Key { hf: "time_step_rank", ..BAMBA.n_heads },
     conv_kernel: MAMBA2.conv_kernel,
     conv_bias: MAMBA2.conv_bias,
-    proj_bias: MAMBA2.proj_bias,
-    inner_norms: false,
+    proj_bias: MAMBA2.in_bias,
+    inner_norms: bare_norms_if_said,
 };
+
+/// That of Falcon-Mamba.
+pub(super) const FALCON_MAMBA: Mamba1Rule = Mamba1Rule { inner_norms: bare_norms, ..MAMBA1 };
 
 /// That of Jamba, whose `intermediate_size` is that of its networks.
 pub(super) const JAMBA: Mamba1Rule = Mamba1Rule {
@@ -86,9 +106,27 @@ pub(super) const JAMBA: Mamba1Rule = Mamba1Rule {
     dt_rank: Key { hf: "mamba_dt_rank", ..MAMBA1.dt_rank },
     conv_kernel: BAMBA.conv_kernel,
     conv_bias: BAMBA.conv_bias,
-    proj_bias: BAMBA.proj_bias,
-    inner_norms: true,
+    proj_bias: BAMBA.in_bias,
+    inner_norms: |_| Ok(InnerNorms::Weighted),
 };
+
+/// Norms without weights (Falcon-Mamba).
+fn bare_norms(fields: &Fields) -> Result<InnerNorms> {
+    const EPS: Key = Key { hf: "mixer_rms_eps", gguf: "" };
+    Ok(InnerNorms::Bare { eps: fields.opt_positive(EPS)?.unwrap_or(1e-6) as f32 })
+}
+
+/// GGUF files call Falcon-Mamba mamba too, and say that it has norms; their epsilon is that of the others.
+fn bare_norms_if_said(fields: &Fields) -> Result<InnerNorms> {
+    let eps = match fields.flag_of(BARE_NORMS, false)? {
+        true => fields.opt_positive(keys::NORM_EPS)?,
+        false => None,
+    };
+    Ok(eps.map_or(InnerNorms::None, |eps| InnerNorms::Bare { eps: eps as f32 }))
+}
+
+/// Whether time steps, `B` and `C` are normed without weights.
+pub(super) const BARE_NORMS: Key = Key { hf: "", gguf: "ssm.dt_b_c_rms" };
 
 /// Mamba-1 as block `block` has it.
 pub(super) fn mamba1(fields: &Fields, block: usize, rule: &Mamba1Rule) -> Result<Mamba1Spec> {
@@ -97,9 +135,11 @@ pub(super) fn mamba1(fields: &Fields, block: usize, rule: &Mamba1Rule) -> Result
         Some(inner_size) => inner_size,
         None => fields.opt_size(Key { hf: rule.expand, gguf: "" }, 64)?.unwrap_or(2) * hidden_size,
     };
-    // "auto" is what it is without a number.
-    let is_auto = fields.hf().is_some_and(|view| matches!(view.opt_str(rule.dt_rank.hf), Ok(Some("auto"))));
-    let dt_rank = if is_auto { None } else { fields.opt_size(rule.dt_rank, MAX_WIDTH)? };
+    let dt_rank = match is_auto(fields, rule.dt_rank) {
+        true => None,
+        false => fields.opt_size(rule.dt_rank, MAX_WIDTH)?,
+    };
+    only_silu(fields, ACTIVATION)?;
     Ok(Mamba1Spec {
         inner_size,
         state_size: fields.size(rule.state_size, MAX_HEADS)?,
@@ -107,8 +147,25 @@ pub(super) fn mamba1(fields: &Fields, block: usize, rule: &Mamba1Rule) -> Result
         conv_kernel: fields.size(rule.conv_kernel, MAX_TAPS)?,
         conv_bias: rule.conv_bias.is_there(fields, &format!("blk.{block}.ssm_conv1d.bias"))?,
         proj_bias: rule.proj_bias.is_there(fields, &format!("blk.{block}.ssm_out.bias"))?,
-        inner_norms: rule.inner_norms,
+        inner_norms: (rule.inner_norms)(fields)?,
     })
+}
+
+/// Whether a number is given as "auto", which is what it is without it.
+fn is_auto(fields: &Fields, key: Key) -> bool {
+    fields.hf().is_some_and(|view| matches!(view.opt_str(key.hf), Ok(Some("auto"))))
+}
+
+/// What names the non-linearity of a whole network.
+const ACTIVATION: &str = "hidden_act";
+
+/// Refuses another non-linearity than SiLU after a convolution; no published network has one.
+fn only_silu(fields: &Fields, name: &'static str) -> Result<()> {
+    let Some(view) = fields.hf() else { return Ok(()) };
+    match view.opt_str(name)? {
+        None | Some("silu" | "swish") => Ok(()),
+        Some(_) => Err(view.wrong(name, "silu, which follows the convolution of a recurrence").into()),
+    }
 }
 
 /// Every block has Mamba-1.
@@ -159,7 +216,12 @@ pub(super) fn short_conv_unless_listed(
 }
 
 /// Falcon-H1, which may norm before the gate, or not at all.
-pub(super) const FALCON: Mamba2Rule = Mamba2Rule { gate: falcon_gate, ..BAMBA };
+pub(super) const FALCON: Mamba2Rule = Mamba2Rule {
+    inner_size: "mamba_d_ssm",
+    out_bias: Bias::If("projectors_bias"),
+    gate: falcon_gate,
+    ..BAMBA
+};
 
 /// In GGUF files the norm's tensor says whether there is one; it is always after the gate.
 fn falcon_gate(fields: &Fields, block: usize) -> Result<Mamba2Gate> {
@@ -182,8 +244,12 @@ pub(super) const ZAMBA: Mamba2Rule = Mamba2Rule {
     n_heads: Key { hf: "n_mamba_heads", ..BAMBA.n_heads },
     head_dim: "mamba_headdim",
     n_groups: Key { hf: "mamba_ngroups", ..BAMBA.n_groups },
-    conv_bias: Bias::If("use_conv_bias"),
-    proj_bias: Bias::Never,
+    // Whatever `use_conv_bias` says.
+    conv_bias: Bias::Always,
+    in_bias: Bias::If("add_bias_linear"),
+    out_bias: Bias::If("add_bias_linear"),
+    activation: "",
+    norm_eps: Some(1e-5),
     ..BAMBA
 };
 
@@ -197,8 +263,12 @@ pub(super) fn mamba2_behind_shared(fields: &Fields, block: usize, row: &Architec
         return Ok(MixerSpec::Mamba2(mamba));
     };
     let width = fields.size_of_block(keys::INTERMEDIATE_SIZE, block, MAX_WIDTH)?;
+    let of_its_own = row.names_in(fields).of(Role::TransformerNorm, block);
+    let of_its_own = fields.has_tensor(&of_its_own.replace("{owner}", &block.to_string()));
+    let in_turn = hybrids[turn % fields.size(N_TRANSFORMERS, MAX_LAYERS)?];
     Ok(MixerSpec::Shared(SharedSpec {
-        owner: hybrids[turn % fields.size(N_TRANSFORMERS, MAX_LAYERS)?],
+        // Where nothing is tied, all of them have weights in the file.
+        owner: if of_its_own { block } else { in_turn },
         attention: attention(fields, block, &row.attention)?,
         feed_forward: dense_of(fields, block, &row.dense, width)?,
         adapter_rank: fields.size(RANK, MAX_WIDTH)?,
@@ -241,9 +311,11 @@ pub(super) fn gated_delta_but_in_every(
     const N_VALUE_HEADS: Key = Key { hf: "linear_num_value_heads", ..BAMBA.n_heads };
     const KEY_DIM: Key = Key { hf: "linear_key_head_dim", ..BAMBA.state_size };
     const KERNEL: Key = Key { hf: "linear_conv_kernel_dim", ..BAMBA.conv_kernel };
+    const VALUE_DIM: Key = Key { hf: "linear_value_head_dim", gguf: "" };
     if is_full_attention(fields, block)? {
         return attention(fields, block, &row.attention).map(MixerSpec::Attention);
     }
+    only_silu(fields, ACTIVATION)?;
     let n_key_heads = fields.size(N_KEY_HEADS, MAX_HEADS)?;
     let n_value_heads = fields.size(N_VALUE_HEADS, MAX_HEADS)?;
     if !n_value_heads.is_multiple_of(n_key_heads) {
@@ -254,7 +326,10 @@ pub(super) fn gated_delta_but_in_every(
         n_key_heads,
         n_value_heads,
         key_dim: fields.size(KEY_DIM, MAX_HEADS)?,
-        value_dim: head_width(fields, "linear_value_head_dim", n_value_heads)?,
+        value_dim: match fields.opt_size(INNER_SIZE, MAX_WIDTH)? {
+            Some(inner_size) => share(fields, INNER_SIZE, inner_size, n_value_heads)?,
+            None => fields.size(VALUE_DIM, MAX_HEADS)?,
+        },
         conv_kernel: fields.size(KERNEL, MAX_TAPS)?,
     }))
 }
@@ -275,15 +350,29 @@ fn is_full_attention(fields: &Fields, block: usize) -> Result<bool> {
     Ok((block + 1).is_multiple_of(fields.opt_size(INTERVAL, MAX_LAYERS)?.unwrap_or(4)))
 }
 
-/// The width of each of `n_heads` heads: the field `name`, or in GGUF files its share of the width of all.
-fn head_width(fields: &Fields, name: &'static str, n_heads: usize) -> Result<usize> {
-    match fields.opt_size(INNER_SIZE, MAX_WIDTH)? {
-        None => fields.size(Key { hf: name, gguf: "" }, MAX_HEADS),
-        Some(inner_size) if inner_size.is_multiple_of(n_heads) => Ok(inner_size / n_heads),
-        Some(inner_size) => {
-            Err(fields.wrong(INNER_SIZE, format!("a multiple of the {n_heads} heads"), inner_size))
-        }
+/// What each of `n_heads` heads has of the width `inner_size` of all, which `key` says.
+fn share(fields: &Fields, key: Key, inner_size: usize, n_heads: usize) -> Result<usize> {
+    match inner_size.is_multiple_of(n_heads) {
+        true => Ok(inner_size / n_heads),
+        false => Err(fields.wrong(key, format!("a multiple of the {n_heads} heads"), inner_size)),
     }
+}
+
+/// The width of each of `n_heads` heads of Mamba-2; in GGUF files always its share of the width of all.
+fn head_dim(fields: &Fields, rule: &Mamba2Rule, n_heads: usize) -> Result<usize> {
+    let head_dim = Key { hf: rule.head_dim, gguf: "" };
+    if !is_auto(fields, head_dim)
+        && let Some(head_dim) = fields.opt_size(head_dim, MAX_HEADS)?
+    {
+        return Ok(head_dim);
+    }
+    let of_all = Key { hf: rule.inner_size, ..INNER_SIZE };
+    if let Some(inner_size) = fields.opt_size(of_all, MAX_WIDTH)? {
+        return share(fields, of_all, inner_size, n_heads);
+    }
+    let expand = Key { hf: rule.expand, gguf: "" };
+    let inner_size = fields.opt_size(expand, 64)?.unwrap_or(2) * fields.size(keys::HIDDEN_SIZE, MAX_WIDTH)?;
+    share(fields, keys::HIDDEN_SIZE, inner_size, n_heads)
 }
 
 /// Width of all heads together.
@@ -298,11 +387,14 @@ const MAX_TAPS: usize = 64;
 /// Mamba-2 as block `block` has it.
 pub(super) fn mamba2(fields: &Fields, block: usize, rule: &Mamba2Rule) -> Result<Mamba2Spec> {
     let n_heads = fields.size(rule.n_heads, MAX_HEADS)?;
-    let head_dim = head_width(fields, rule.head_dim, n_heads)?;
+    only_silu(fields, rule.activation)?;
+    let head_dim = head_dim(fields, rule, n_heads)?;
     let n_groups = fields.opt_size(rule.n_groups, MAX_HEADS)?.unwrap_or(1);
     if !n_heads.is_multiple_of(n_groups) {
         return Err(fields.wrong(rule.n_groups, format!("a divisor of the {n_heads} heads"), n_groups));
     }
+    // Native files have no tensor of several matrices.
+    let in_name = if fields.is_native() { "ssm_in_z" } else { "ssm_in" };
     Ok(Mamba2Spec {
         n_heads,
         head_dim,
@@ -310,9 +402,11 @@ pub(super) fn mamba2(fields: &Fields, block: usize, rule: &Mamba2Rule) -> Result
         state_size: fields.size(rule.state_size, MAX_HEADS)?,
         conv_kernel: fields.size(rule.conv_kernel, MAX_TAPS)?,
         conv_bias: rule.conv_bias.is_there(fields, &format!("blk.{block}.ssm_conv1d.bias"))?,
-        proj_bias: rule.proj_bias.is_there(fields, &format!("blk.{block}.ssm_out.bias"))?,
+        in_bias: rule.in_bias.is_there(fields, &format!("blk.{block}.{in_name}.bias"))?,
+        out_bias: rule.out_bias.is_there(fields, &format!("blk.{block}.ssm_out.bias"))?,
         dt_limits: dt_limits(fields)?,
         gate: (rule.gate)(fields, block)?,
+        norm_eps: rule.norm_eps,
         scales: mamba2_scales(fields)?,
     })
 }

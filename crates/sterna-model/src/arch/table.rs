@@ -145,18 +145,13 @@ pub(super) const TABLE: &[Architecture] = &[
         dense: DenseRule { activation: Activation::Silu, ..BITNET_ROW.dense },
         ..BITNET_ROW
     },
+    MAMBA_ROW,
     Architecture {
-        name: "mamba",
-        hf: &["mamba"],
-        gguf: &["mamba"],
-        gguf_name: Always("mamba"),
-        defaults: &[("max_position_embeddings", 1_048_576.0)],
-        hf_names: &[exceptions::MAMBA, exceptions::MAMBA1],
-        tied_by_default: true,
-        norm_eps: LAYER_NORM_EPS,
-        mixer: mamba1_everywhere,
-        feed_forward: no_feed_forward,
-        ..HYBRID_ROW
+        name: "falcon_mamba",
+        hf: &["falcon_mamba"],
+        gguf: &[],
+        mamba1: FALCON_MAMBA,
+        ..MAMBA_ROW
     },
     Architecture {
         name: "jamba",
@@ -170,20 +165,15 @@ pub(super) const TABLE: &[Architecture] = &[
         feed_forward: experts_in_every,
         ..HYBRID_ROW
     },
+    LFM2_ROW,
     Architecture {
-        name: "lfm2",
-        hf: &["lfm2"],
-        gguf: &["lfm2"],
-        gguf_name: Always("lfm2"),
-        hf_names: &[exceptions::LFM2],
-        gguf_names: &[exceptions::GGUF_LFM2],
-        tied_by_default: true,
-        norm_eps: Key { hf: "norm_eps", ..keys::NORM_EPS },
-        attention: AttentionRule { qk_norm: true, ..UNBIASED },
-        mixer: short_conv_unless_listed,
-        dense: UNBIASED_SWIGLU,
-        feed_forward: dense_of_two_thirds,
-        ..HYBRID_ROW
+        name: "lfm2_moe",
+        hf: &["lfm2_moe"],
+        gguf: &["lfm2moe"],
+        gguf_name: Always("lfm2moe"),
+        hf_names: &[exceptions::LFM2, exceptions::LFM2_MOE],
+        feed_forward: experts_after_dense,
+        ..LFM2_ROW
     },
     Architecture {
         name: "mamba2",
@@ -246,6 +236,7 @@ pub(super) const TABLE: &[Architecture] = &[
         hf: &["qwen3_next"],
         gguf: &["qwen3next"],
         gguf_name: Always("qwen3next"),
+        defaults: &[("head_dim", 256.0), ("partial_rotary_factor", 0.25)],
         hf_names: &[exceptions::LINEAR_ATTENTION],
         gguf_names: &[exceptions::GGUF_QWEN3_NEXT],
         norms_less_one: true,
@@ -259,10 +250,12 @@ pub(super) const TABLE: &[Architecture] = &[
         hf: &["nemotron_h"],
         gguf: &["nemotron_h", "nemotron_h_moe"],
         gguf_name: GgufName::ByExperts { without: "nemotron_h", with: "nemotron_h_moe" },
+        defaults: &[("head_dim", 128.0)],
         hf_names: &[exceptions::MAMBA, exceptions::MAMBA2, exceptions::NEMOTRON],
         gguf_names: &[exceptions::GGUF_NEMOTRON],
         norm_eps: LAYER_NORM_EPS,
-        attention: AttentionRule { rotates: |_, _| Ok(false), ..LLAMA },
+        // The reference has no biases there, whatever `attention_bias` says.
+        attention: AttentionRule { rotates: |_, _| Ok(false), ..UNBIASED },
         mamba2: NEMOTRON,
         mixer: mamba2_by_pattern,
         dense: DenseRule { gated: false, activation: Activation::Relu2, ..SWIGLU },
@@ -274,7 +267,7 @@ pub(super) const TABLE: &[Architecture] = &[
         hf: &["zamba2"],
         hf_names: &[exceptions::ZAMBA2],
         tied_by_default: true,
-        refused_flags: &["add_bias_linear", "use_long_context"],
+        refused_flags: &["use_long_context"],
         attention: AttentionRule {
             head_dim: Key { hf: "attention_head_dim", gguf: "" },
             rotates: rotates_by_flag,
@@ -284,11 +277,42 @@ pub(super) const TABLE: &[Architecture] = &[
         },
         mamba2: ZAMBA,
         mixer: mamba2_behind_shared,
-        dense: DenseRule { activation: Activation::Gelu, ..UNBIASED_SWIGLU },
+        dense: DenseRule { activation: Activation::Gelu, bias: Bias::If("add_bias_linear"), ..SWIGLU },
         feed_forward: no_feed_forward,
         ..HYBRID_ROW
     },
 ];
+
+const MAMBA_ROW: Architecture = Architecture {
+    name: "mamba",
+    hf: &["mamba"],
+    gguf: &["mamba"],
+    gguf_name: Always("mamba"),
+    defaults: &[("max_position_embeddings", 1_048_576.0)],
+    hf_names: &[exceptions::MAMBA, exceptions::MAMBA1],
+    tied_by_default: true,
+    norm_eps: LAYER_NORM_EPS,
+    mixer: mamba1_everywhere,
+    feed_forward: no_feed_forward,
+    ..HYBRID_ROW
+};
+
+const LFM2_ROW: Architecture = Architecture {
+    name: "lfm2",
+    hf: &["lfm2"],
+    gguf: &["lfm2"],
+    gguf_name: Always("lfm2"),
+    defaults: &[("rope_theta", 1e6)],
+    hf_names: &[exceptions::LFM2],
+    gguf_names: &[exceptions::GGUF_LFM2],
+    tied_by_default: true,
+    norm_eps: Key { hf: "norm_eps", ..keys::NORM_EPS },
+    attention: AttentionRule { qk_norm: true, ..UNBIASED },
+    mixer: short_conv_unless_listed,
+    dense: UNBIASED_SWIGLU,
+    feed_forward: dense_of_two_thirds,
+    ..HYBRID_ROW
+};
 
 /// What `rms_norm_eps` is called where the first Mamba was the model.
 const LAYER_NORM_EPS: Key = Key { hf: "layer_norm_epsilon", ..keys::NORM_EPS };

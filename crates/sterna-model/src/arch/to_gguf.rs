@@ -5,13 +5,15 @@ use sterna_formats::gguf::{Entries, ToValue};
 
 use super::fields::{Key, keys};
 use super::parts::ROTATES;
-use super::recurrent::{BAMBA, INNER_SIZE, INTERVAL, MAMBA1, RECURRENT_BLOCKS, SHORT_CONV_KERNEL};
+use super::recurrent::{
+    BAMBA, BARE_NORMS, INNER_SIZE, INTERVAL, MAMBA1, RECURRENT_BLOCKS, SHORT_CONV_KERNEL,
+};
 use super::{FactorsInGguf, GgufForm};
 use super::{experts, rope, scales};
 use crate::rope::{Regime, RopeScaling, RopeSpec, yarn_mscale};
 use crate::spec::{
-    AttentionSpec, BlockSpec, FeedForwardSpec, GatedDeltaSpec, Mamba1Spec, Mamba2Spec, MixerSpec, MoeSpec,
-    Routing, Spec,
+    AttentionSpec, BlockSpec, FeedForwardSpec, GatedDeltaSpec, InnerNorms, Mamba1Spec, Mamba2Spec, MixerSpec,
+    MoeSpec, Routing, Spec,
 };
 
 /// Blocks between those without a window, in Gemma 3 and where files do not say.
@@ -95,11 +97,15 @@ impl Writer<'_> {
         });
         if let Some(moe) = moe {
             self.experts(moe);
+            self.dense_blocks(spec);
         }
     }
 
-    fn experts(&mut self, MoeSpec { n_experts, n_active, expert, shared, routing, .. }: &MoeSpec) {
+    fn experts(&mut self, moe: &MoeSpec) {
         const N_SHARED: Key = Key { hf: "", gguf: "expert_shared_count" };
+        const GATING: Key = Key { hf: "", gguf: "expert_gating_func" };
+        const SIGMOID: usize = 2;
+        let MoeSpec { n_experts, n_active, expert, shared, routing, latent, .. } = moe;
         self.number(keys::N_EXPERTS, *n_experts);
         self.number(keys::N_ACTIVE_EXPERTS, *n_active);
         self.number(keys::MOE_INTERMEDIATE_SIZE, expert.intermediate_size);
@@ -107,13 +113,26 @@ impl Writer<'_> {
             self.number(keys::SHARED_INTERMEDIATE_SIZE, shared.intermediate_size);
             self.number(N_SHARED, 1);
         }
-        if let &Routing::Sigmoid { n_groups, n_active_groups, renormalize, scale } = routing {
+        if let Some(latent) = latent {
+            self.number(experts::LATENT, latent.size);
+        }
+        if let &Routing::Sigmoid { n_groups, n_active_groups, renormalize, scale, .. } = routing {
+            self.number(GATING, SIGMOID);
             self.value(experts::RENORMALIZE, &renormalize);
             self.float(experts::SCALE, scale);
             self.number(experts::N_GROUPS, n_groups);
             if n_groups > 1 {
                 self.number(experts::N_ACTIVE_GROUPS, n_active_groups);
             }
+        }
+    }
+
+    /// How many blocks there are before the first with experts, where all before it are dense and none after it is.
+    fn dense_blocks(&mut self, spec: &Spec) {
+        let is_dense = |block: &BlockSpec| matches!(block.feed_forward, FeedForwardSpec::Dense(_));
+        let n_dense = spec.blocks.iter().take_while(|block| is_dense(block)).count();
+        if n_dense > 0 && !spec.blocks[n_dense..].iter().any(is_dense) {
+            self.number(experts::N_DENSE, n_dense);
         }
     }
 
@@ -139,6 +158,9 @@ impl Writer<'_> {
         self.number(INNER_SIZE, spec.inner_size);
         self.number(MAMBA1.state_size, spec.state_size);
         self.number(MAMBA1.dt_rank, spec.dt_rank);
+        if let InnerNorms::Bare { .. } = spec.inner_norms {
+            self.value(BARE_NORMS, &true);
+        }
     }
 
     fn mamba2(&mut self, spec: &Mamba2Spec) {

@@ -3,21 +3,21 @@
 //! ```text
 //! x, z    = in · x
 //! x       = silu(conv(x))
-//! Δ, B, C = x_proj · x                                    each normed (Jamba)
+//! Δ, B, C = x_proj · x                                    each normed (Jamba, Falcon-Mamba)
 //! Δ       = softplus(dt · Δ + bias)
 //! S_t     = exp(Δ_t A) S_{t-1} + (Δ_t x_t) B_t            per channel
 //! y_t     = C_tᵀ S_t + D x_t
 //! out · (y · silu(z))
 //! ```
 
+use sterna_tensor::Activations;
 use sterna_tensor::ops::{self, SelectiveInput};
-use sterna_tensor::{Activations, Compute};
 
 use super::Pass;
 use super::conv::{ConvState, Convolution};
 use crate::linear::{Linear, project, project_one};
 use crate::rows;
-use crate::spec::{Activation, Mamba1Spec};
+use crate::spec::{Activation, InnerNorms, Mamba1Spec};
 use crate::weights::Mamba1Weights;
 use crate::workspace::sized;
 
@@ -117,8 +117,7 @@ impl Layer<'_> {
         let b = sized(&mut scratch.b, n * spec.state_size);
         let c_out = sized(&mut scratch.c, n * spec.state_size);
         split(selected, [&mut *dt_in, &mut *b, &mut *c_out], n);
-        let norms = [&weights.dt_norm, &weights.b_norm, &weights.c_norm];
-        norm_each(c, [&mut *dt_in, &mut *b, &mut *c_out], norms, pass.norm_eps);
+        self.norm_each(pass, [&mut *dt_in, &mut *b, &mut *c_out]);
         let dt = sized(&mut scratch.dt, n * width);
         project_one(pass, dt_in, &weights.dt, input, dt);
         rows::time_steps(c, dt, &weights.dt_bias, [0.0, f32::INFINITY]);
@@ -128,6 +127,22 @@ impl Layer<'_> {
         ops::selective_scan(c, scan, &mut state.channels, out);
         rows::gated(c, Activation::Silu, z, out, width, inner);
         project_one(pass, inner, &weights.out, input, y);
+    }
+
+    fn norm_each(&self, pass: &Pass, parts: [&mut [f32]; 3]) {
+        let Mamba1Weights { dt_norm, b_norm, c_norm, .. } = self.weights;
+        for (part, norm) in parts.into_iter().zip([dt_norm, b_norm, c_norm]) {
+            match (self.spec.inner_norms, norm) {
+                (InnerNorms::Weighted, Some(norm)) => {
+                    rows::rms_norm_in_place(pass.compute, part, norm, pass.norm_eps);
+                }
+                (InnerNorms::Bare { eps }, _) => {
+                    let width = part.len() / pass.n_tokens;
+                    rows::bare_rms_norm(pass.compute, part, width, eps);
+                }
+                (InnerNorms::None | InnerNorms::Weighted, _) => {}
+            }
+        }
     }
 }
 
@@ -139,14 +154,6 @@ fn split(from: &[f32], mut parts: [&mut [f32]; 3], n: usize) {
             let (head, rest) = row.split_at(width);
             part[token * width..][..width].copy_from_slice(head);
             row = rest;
-        }
-    }
-}
-
-fn norm_each(c: &Compute, parts: [&mut [f32]; 3], norms: [&Option<Vec<f32>>; 3], eps: f32) {
-    for (part, norm) in parts.into_iter().zip(norms) {
-        if let Some(norm) = norm {
-            rows::rms_norm_in_place(c, part, norm, eps);
         }
     }
 }

@@ -128,7 +128,8 @@ impl Layer<'_> {
     fn gate(&self, pass: &Pass, y: &mut [f32], z: &[f32], gated: &mut [f32]) {
         let (c, width) = (pass.compute, self.spec.inner_size());
         let norm = self.weights.norm.as_deref().unwrap_or_default();
-        let norm = |x: &mut [f32]| rows::group_rms_norm(c, x, norm, self.spec.n_groups, pass.norm_eps);
+        let eps = self.spec.norm_eps.unwrap_or(pass.norm_eps);
+        let norm = |x: &mut [f32]| rows::group_rms_norm(c, x, norm, self.spec.n_groups, eps);
         if self.spec.gate == Mamba2Gate::AfterNorm {
             norm(y);
         }

@@ -39,12 +39,20 @@ pub(super) fn moe(spec: &MoeSpec, weights: &MoeWeights<Linear, Vec<f32>>, x: &[f
             row.iter_mut().for_each(|value| *value *= sigmoid(gate));
         }
     }
-    let tokens = x.chunks_exact(hidden_size).zip(out.chunks_exact_mut(hidden_size));
-    for ((x, out), scores) in tokens.zip(scores.chunks_exact_mut(spec.n_experts)) {
+    let latent = weights.latent_in.as_ref().map(|latent_in| latent_in.apply(x)); // [n, latent_size]
+    let x = latent.as_deref().unwrap_or(x);
+    let width = x.len() * spec.n_experts / scores.len();
+    let mut sum = vec![0.0; x.len()];
+    let tokens = x.chunks_exact(width).zip(sum.chunks_exact_mut(width));
+    for ((x, sum), scores) in tokens.zip(scores.chunks_exact_mut(spec.n_experts)) {
         for (expert, weight) in route(spec, weights.router_bias.as_deref(), scores) {
-            add(out, &dense(&spec.expert, &weights.experts[expert], x, eps), weight);
+            add(sum, &dense(&spec.expert, &weights.experts[expert], x, eps), weight);
         }
     }
+    if let Some(latent_out) = &weights.latent_out {
+        sum = latent_out.apply(&sum);
+    }
+    add(&mut out, &sum, 1.0);
     out
 }
 

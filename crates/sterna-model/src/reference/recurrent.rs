@@ -2,7 +2,9 @@
 
 use super::attention::sigmoid;
 use super::{Linear, dot, rms_norm};
-use crate::spec::{Activation, GatedDeltaSpec, Mamba1Spec, Mamba2Gate, Mamba2Spec, ShortConvSpec};
+use crate::spec::{
+    Activation, GatedDeltaSpec, InnerNorms, Mamba1Spec, Mamba2Gate, Mamba2Spec, ShortConvSpec,
+};
 use crate::weights::{GatedDeltaWeights, Mamba1Weights, Mamba2Weights, ShortConvWeights};
 
 /// `[n, hidden_size]` → `[n, hidden_size]`.
@@ -57,6 +59,7 @@ pub(super) fn mamba2(
     let norm = |y: &[f32]| -> Vec<f32> {
         let Some(weight) = &weights.norm else { return y.to_vec() };
         let width = inner_size / n_groups;
+        let eps = spec.norm_eps.unwrap_or(eps);
         let groups = y.chunks_exact(width).zip(weight.chunks_exact(width).cycle());
         groups.flat_map(|(y, weight)| rms_norm(y, weight, eps)).collect()
     };
@@ -82,9 +85,10 @@ pub(super) fn mamba1(
     let x = causal_conv(&weights.in_x.apply(x), &weights.conv, weights.conv_bias.as_deref(), inner_size);
     let x: Vec<f32> = x.into_iter().map(|x| Activation::Silu.apply(x)).collect();
 
-    let norm = |x: &[f32], norm: &Option<Vec<f32>>| match norm {
-        Some(norm) => rms_norm(x, norm, eps),
-        None => x.to_vec(),
+    let norm = |x: &[f32], norm: &Option<Vec<f32>>| match (spec.inner_norms, norm) {
+        (InnerNorms::Weighted, Some(norm)) => rms_norm(x, norm, eps),
+        (InnerNorms::Bare { eps }, _) => rms_norm(x, &vec![1.0; x.len()], eps),
+        _ => x.to_vec(),
     };
     let mut states = vec![0.0f32; state_size * inner_size]; // [state_size, inner_size]
     let mut y = Vec::with_capacity(z.len());

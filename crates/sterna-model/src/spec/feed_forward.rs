@@ -46,6 +46,18 @@ pub struct MoeSpec {
     pub shared: Option<DenseSpec>,
     /// What that network gives is multiplied by the sigmoid of a gate.
     pub shared_gate: bool,
+    /// The experts work on a stream of their own.
+    pub latent: Option<LatentSpec>,
+}
+
+/// A stream for experts to work on, narrower than the residual stream: that is projected onto it, and the weighted sum of
+/// what the experts give back (Nemotron 3).
+#[derive(Debug, Clone, PartialEq)]
+pub struct LatentSpec {
+    /// Its width.
+    pub size: usize,
+    /// Biases on both projections.
+    pub bias: bool,
 }
 
 /// How the scores of a router become the weights of the experts that it chose.
@@ -61,6 +73,8 @@ pub enum Routing {
     /// The sigmoid of each score. Experts are chosen by it and a bias of their own; of `n_groups` groups only the best
     /// `n_active_groups`, by the sum of their two best, are looked at (DeepSeek-V3, arXiv:2412.19437 §2.1.2).
     Sigmoid {
+        /// Experts have such a bias.
+        biased: bool,
         /// Groups of experts.
         n_groups: usize,
         /// Groups that a position uses.

@@ -104,7 +104,10 @@ fn feed_forward_floats(feed_forward: &FeedForwardSpec, hidden_size: usize) -> us
         FeedForwardSpec::None => 0,
         FeedForwardSpec::Dense(spec) => dense(spec),
         FeedForwardSpec::Moe(spec) => {
-            spec.n_experts + 2 * hidden_size + dense(&spec.expert).max(spec.shared.as_ref().map_or(0, dense))
+            let networks = dense(&spec.expert).max(spec.shared.as_ref().map_or(0, dense));
+            // What goes into experts and comes out, and with a stream of their own that stream before and after.
+            let latent = spec.latent.as_ref().map_or(0, |latent| 2 * latent.size);
+            spec.n_experts + 2 * hidden_size + latent + networks
         }
     }
 }

@@ -112,8 +112,22 @@ pub struct Mamba1Spec {
     pub conv_bias: bool,
     /// Biases on the projections into and out of the mixer.
     pub proj_bias: bool,
-    /// RMS norms of time steps, `B` and `C` (Jamba).
-    pub inner_norms: bool,
+    /// Norms of time steps, `B` and `C`.
+    pub inner_norms: InnerNorms,
+}
+
+/// RMS norms of what time steps are made of, of `B` and of `C`, each by itself.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum InnerNorms {
+    /// There are none.
+    None,
+    /// With weights, and the epsilon of the other norms (Jamba).
+    Weighted,
+    /// Without weights (Falcon-Mamba).
+    Bare {
+        /// Their epsilon.
+        eps: f32,
+    },
 }
 
 /// A convolution of every channel by itself, gated before and after (LFM2).
@@ -142,12 +156,16 @@ pub struct Mamba2Spec {
     pub conv_kernel: usize,
     /// Bias of the convolution.
     pub conv_bias: bool,
-    /// Biases on the projections into and out of the mixer.
-    pub proj_bias: bool,
+    /// Bias on the projection into the mixer.
+    pub in_bias: bool,
+    /// Bias on the projection out of it.
+    pub out_bias: bool,
     /// Least and largest time step.
     pub dt_limits: [f32; 2],
     /// How the output is gated.
     pub gate: Mamba2Gate,
+    /// Epsilon of the norm, if it is not that of the others (Zamba2).
+    pub norm_eps: Option<f32>,
     /// Factors on the parts of what goes in (Falcon-H1).
     pub scales: Option<Mamba2Scales>,
 }

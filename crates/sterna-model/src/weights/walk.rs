@@ -139,7 +139,9 @@ impl<L, V> BlockWeights<L, V> {
                 FeedForwardWeights::Moe(weights) => FeedForwardWeights::Moe(MoeWeights {
                     router: &weights.router,
                     router_bias: weights.router_bias.as_ref(),
+                    latent_in: weights.latent_in.as_ref(),
                     experts: weights.experts.iter().map(DenseWeights::as_ref).collect(),
+                    latent_out: weights.latent_out.as_ref(),
                     shared: weights.shared.as_ref().map(DenseWeights::as_ref),
                     shared_gate: weights.shared_gate.as_ref(),
                 }),
@@ -173,7 +175,9 @@ impl<L, V> BlockWeights<L, V> {
                 FeedForwardWeights::Moe(weights) => FeedForwardWeights::Moe(MoeWeights {
                     router: &mut weights.router,
                     router_bias: weights.router_bias.as_mut(),
+                    latent_in: weights.latent_in.as_mut(),
                     experts: weights.experts.iter_mut().map(DenseWeights::as_mut).collect(),
+                    latent_out: weights.latent_out.as_mut(),
                     shared: weights.shared.as_mut().map(DenseWeights::as_mut),
                     shared_gate: weights.shared_gate.as_mut(),
                 }),
@@ -317,22 +321,25 @@ impl<L> AdapterWeights<L> {
 
 impl<L, V> MoeWeights<L, V> {
     fn map<M: Mapping<L, V>>(self, to: &mut M) -> Result<MoeWeights<M::Linear, M::Vector>, M::Error> {
+        let optional = |role, linear: Option<L>, to: &mut M| {
+            linear.map(|linear| to.linear(Seat { role, expert: 0 }, linear)).transpose()
+        };
         let router = to.linear(Seat { role: Role::Router, expert: 0 }, self.router)?;
         let router_bias = self.router_bias;
         let router_bias = router_bias
             .map(|bias| to.vector(Seat { role: Role::RouterBias, expert: 0 }, bias))
             .transpose()?;
+        let latent_in = optional(Role::LatentIn, self.latent_in, to)?;
         let experts = self.experts.into_iter().enumerate();
         let experts =
             experts.map(|(expert, weights)| weights.map(&mut Within { owner: Owner::Expert(expert), to }));
         let experts = experts.collect::<Result<_, _>>()?;
+        let latent_out = optional(Role::LatentOut, self.latent_out, to)?;
         let shared = self.shared;
         let shared =
             shared.map(|weights| weights.map(&mut Within { owner: Owner::Shared, to })).transpose()?;
-        let gate = self.shared_gate;
-        let shared_gate =
-            gate.map(|gate| to.linear(Seat { role: Role::SharedExpertGate, expert: 0 }, gate)).transpose()?;
-        Ok(MoeWeights { router, router_bias, experts, shared, shared_gate })
+        let shared_gate = optional(Role::SharedExpertGate, self.shared_gate, to)?;
+        Ok(MoeWeights { router, router_bias, latent_in, experts, latent_out, shared, shared_gate })
     }
 }
 

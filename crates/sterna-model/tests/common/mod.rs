@@ -31,30 +31,42 @@ pub const ATTENTION_CHECKPOINTS: [&str; 18] = [
 ];
 
 /// Those with recurrences.
-pub const HYBRID_CHECKPOINTS: [&str; 8] = [
+pub const HYBRID_CHECKPOINTS: [&str; 15] = [
     "bamba",
+    "falcon_h1_bias",
+    "falcon_mamba",
     "granitemoehybrid_dense",
     "granitemoehybrid_moe",
+    "lfm2_moe",
+    "mamba",
     "mamba2",
     "nemotron_h",
+    "nemotron_h_latent",
     "nemotron_h_moe",
+    "qwen3_next_bias",
     "zamba2_2blocks",
     "zamba2_adapter",
+    "zamba2_untied",
 ];
 
 /// Those with recurrences that a GGUF file can express, and what llama.cpp calls the family.
-pub const GGUF_HYBRIDS: [(&str, &str); 11] = [
+pub const GGUF_HYBRIDS: [(&str, &str); 16] = [
     ("bamba", "granitehybrid"),
     ("falcon_h1", "falcon-h1"),
     ("falcon_h1_norm", "falcon-h1"),
+    ("falcon_mamba", "mamba"),
     ("granitemoehybrid_dense", "granitehybrid"),
     ("granitemoehybrid_moe", "granitehybrid"),
     ("jamba", "jamba"),
     ("lfm2", "lfm2"),
+    ("lfm2_moe", "lfm2moe"),
+    ("mamba", "mamba"),
     ("mamba2", "mamba2"),
     ("nemotron_h", "nemotron_h"),
+    ("nemotron_h_latent", "nemotron_h_moe"),
     ("nemotron_h_moe", "nemotron_h_moe"),
     ("qwen3_next", "qwen3next"),
+    ("qwen3_next_bias", "qwen3next"),
 ];
 
 /// All of them.

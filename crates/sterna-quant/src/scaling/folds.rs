@@ -57,15 +57,17 @@ pub enum Judge {
 /// Inputs behind a norm of their own (BitNet's sub-norms) are left alone.
 pub fn folds(spec: &BlockSpec, block: &FloatBlock) -> Vec<Fold> {
     let mut folds = of_mixer(spec, block);
-    let (mut readers, networks) = match &block.feed_forward {
+    let (mut readers, behind_norm, networks) = match &block.feed_forward {
         FeedForwardWeights::None => return folds,
-        FeedForwardWeights::Dense(dense) => (Vec::new(), vec![dense]),
+        FeedForwardWeights::Dense(dense) => (Vec::new(), vec![dense], vec![dense]),
         FeedForwardWeights::Moe(moe) => {
-            let gates = [&moe.router].into_iter().chain(&moe.shared_gate).map(name);
-            (gates.collect(), moe.experts.iter().chain(&moe.shared).collect())
+            let gates = [&moe.router].into_iter().chain(&moe.shared_gate).chain(&moe.latent_in).map(name);
+            let all: Vec<_> = moe.experts.iter().chain(&moe.shared).collect();
+            let behind_norm = if moe.latent_in.is_some() { moe.shared.iter().collect() } else { all.clone() };
+            (gates.collect(), behind_norm, all)
         }
     };
-    readers.extend(networks.iter().flat_map(|network| network.gate.iter().chain([&network.up])).map(name));
+    readers.extend(behind_norm.iter().flat_map(|network| network.gate.iter().chain([&network.up])).map(name));
     let judge = Judge::FeedForward;
     folds.push(Fold { readers, maker: Maker::FeedForwardNorm, judge });
     // Without a gate, what stands between the two is no product, and a factor would not go through it.

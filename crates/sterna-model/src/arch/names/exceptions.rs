@@ -45,6 +45,15 @@ pub(in crate::arch) const LFM2: Vocabulary = &[
     (Role::Down, "layers.{i}.feed_forward.w2.weight"),
 ];
 
+/// Of LFM2 with experts, beside those of LFM2.
+pub(in crate::arch) const LFM2_MOE: Vocabulary = &[
+    (Role::Router, "layers.{i}.feed_forward.gate.weight"),
+    (Role::RouterBias, "layers.{i}.feed_forward.expert_bias"),
+    (Role::ExpertGate, "layers.{i}.feed_forward.experts.{e}.w1.weight"),
+    (Role::ExpertUp, "layers.{i}.feed_forward.experts.{e}.w3.weight"),
+    (Role::ExpertDown, "layers.{i}.feed_forward.experts.{e}.w2.weight"),
+];
+
 /// Of the networks that began as Mamba and nothing else.
 pub(in crate::arch) const MAMBA: Vocabulary = &[
     (Role::Embedding, "embeddings.weight"),
@@ -82,6 +91,8 @@ pub(in crate::arch) const NEMOTRON: Vocabulary = &[
     (Role::RouterBias, "layers.{i}.mixer.gate.e_score_correction_bias"),
     (Role::ExpertUp, "layers.{i}.mixer.experts.{e}.up_proj.weight"),
     (Role::ExpertDown, "layers.{i}.mixer.experts.{e}.down_proj.weight"),
+    (Role::LatentIn, "layers.{i}.mixer.fc1_latent_proj.weight"),
+    (Role::LatentOut, "layers.{i}.mixer.fc2_latent_proj.weight"),
     (Role::SharedUp, "layers.{i}.mixer.shared_experts.up_proj.weight"),
     (Role::SharedDown, "layers.{i}.mixer.shared_experts.down_proj.weight"),
 ];

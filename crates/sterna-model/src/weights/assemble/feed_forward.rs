@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{Finder, Leaves, Linear, Vector};
 use crate::arch::names::{Names, Role};
 use crate::error::Result;
-use crate::spec::{DenseSpec, FeedForwardSpec, MoeSpec, Routing};
+use crate::spec::{DenseSpec, FeedForwardSpec, LatentSpec, MoeSpec, Routing};
 use crate::weights::{DenseWeights, FeedForwardWeights, MoeWeights};
 
 impl<L: Leaves> Finder<'_, L> {
@@ -50,12 +50,18 @@ impl<L: Leaves> Finder<'_, L> {
 
     fn moe(&self, spec: &MoeSpec) -> Result<MoeWeights<Linear<L>, Vector<L>>> {
         let hidden_size = self.spec().hidden_size;
-        let has_bias = matches!(spec.routing, Routing::Sigmoid { .. });
-        let shared = spec.shared.as_ref();
+        let has_bias = matches!(spec.routing, Routing::Sigmoid { biased: true, .. });
+        let (shared, latent) = (spec.shared.as_ref(), spec.latent.as_ref());
+        let latent_in =
+            |latent: &LatentSpec| self.linear(Role::LatentIn, latent.size, hidden_size, latent.bias);
+        let latent_out =
+            |latent: &LatentSpec| self.linear(Role::LatentOut, hidden_size, latent.size, latent.bias);
         Ok(MoeWeights {
             router: self.float(self.name(Role::Router), spec.n_experts, hidden_size)?,
             router_bias: self.vector_if(has_bias, Role::RouterBias, spec.n_experts)?,
+            latent_in: latent.map(latent_in).transpose()?,
             experts: (0..spec.n_experts).map(|e| self.expert(spec, e)).collect::<Result<_>>()?,
+            latent_out: latent.map(latent_out).transpose()?,
             shared: shared.map(|shared| self.network(shared, Role::of_shared_expert)).transpose()?,
             shared_gate: match spec.shared_gate {
                 true => Some(self.float(self.name(Role::SharedExpertGate), 1, hidden_size)?),
@@ -65,7 +71,7 @@ impl<L: Leaves> Finder<'_, L> {
     }
 
     fn expert(&self, spec: &MoeSpec, e: usize) -> Result<DenseWeights<Linear<L>, Vector<L>>> {
-        let hidden_size = self.spec().hidden_size;
+        let stream = spec.latent.as_ref().map_or(self.spec().hidden_size, |latent| latent.size);
         let width = spec.expert.intermediate_size;
         let matrix = |role, rows, cols, of_rows: Range<usize>| {
             let (name, is_stack) = self.reading.names.of_expert(role, self.block, e);
@@ -83,16 +89,13 @@ impl<L: Leaves> Finder<'_, L> {
         let is_fused =
             !matches!(self.reading.names, Names::Native) && self.checkpoint.get(&up_name).is_none();
         let (gate, up) = match spec.expert.gated {
-            false => (None, whole(Role::ExpertUp, width, hidden_size)?),
+            false => (None, whole(Role::ExpertUp, width, stream)?),
             true if is_fused => (
-                Some(matrix(Role::ExpertGateUp, 2 * width, hidden_size, 0..width)?),
-                matrix(Role::ExpertGateUp, 2 * width, hidden_size, width..2 * width)?,
+                Some(matrix(Role::ExpertGateUp, 2 * width, stream, 0..width)?),
+                matrix(Role::ExpertGateUp, 2 * width, stream, width..2 * width)?,
             ),
-            true => (
-                Some(whole(Role::ExpertGate, width, hidden_size)?),
-                whole(Role::ExpertUp, width, hidden_size)?,
-            ),
+            true => (Some(whole(Role::ExpertGate, width, stream)?), whole(Role::ExpertUp, width, stream)?),
         };
-        Ok(DenseWeights { gate, up, down: whole(Role::ExpertDown, hidden_size, width)?, sub_norm: None })
+        Ok(DenseWeights { gate, up, down: whole(Role::ExpertDown, stream, width)?, sub_norm: None })
     }
 }

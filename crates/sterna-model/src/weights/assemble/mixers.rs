@@ -6,7 +6,8 @@ use super::{Finder, Leaves, Linear, LinearTensors, Vector};
 use crate::arch::names::{Names, Role};
 use crate::error::{ModelError, Result};
 use crate::spec::{
-    AttentionSpec, GatedDeltaSpec, Mamba1Spec, Mamba2Gate, Mamba2Spec, MixerSpec, SharedSpec, ShortConvSpec,
+    AttentionSpec, GatedDeltaSpec, InnerNorms, Mamba1Spec, Mamba2Gate, Mamba2Spec, MixerSpec, SharedSpec,
+    ShortConvSpec,
 };
 use crate::weights::{
     Adapter, AdapterWeights, AttentionWeights, GatedDeltaWeights, Mamba1Weights, Mamba2Weights, MixerWeights,
@@ -45,7 +46,7 @@ impl<L: Leaves> Finder<'_, L> {
             true => {
                 // Each head of the tensor is a query and a gate.
                 let slots = [(Role::Q, spec.head_dim), (Role::QGate, spec.head_dim)];
-                let [q, gate] = self.interleaved(Role::Q, slots, spec.n_heads)?;
+                let [q, gate] = self.interleaved(Role::Q, slots, spec.n_heads, spec.qkv_bias)?;
                 (q, Some(gate))
             }
             false => (parts.take(Role::Q, q_size)?, None),
@@ -115,6 +116,7 @@ impl<L: Leaves> Finder<'_, L> {
         let hidden_size = self.spec().hidden_size;
         let &Mamba1Spec { inner_size, state_size, dt_rank, .. } = spec;
         let (select_size, biased) = (dt_rank + 2 * state_size, spec.proj_bias);
+        let normed = spec.inner_norms == InnerNorms::Weighted;
         let mut parts = self.parts(Role::SsmInX, Role::SsmIn, 2 * inner_size, hidden_size, biased)?;
         let rates = match self.reading.rates {
             VectorForm::LogOfNegative => VectorForm::TransposedLogOfNegative { rows: inner_size },
@@ -126,9 +128,9 @@ impl<L: Leaves> Finder<'_, L> {
             conv: self.taps(Role::SsmConv, inner_size, spec.conv_kernel)?,
             conv_bias: self.vector_if(spec.conv_bias, Role::SsmConvBias, inner_size)?,
             select: self.linear(Role::SsmSelect, select_size, inner_size, false)?,
-            dt_norm: self.vector_if(spec.inner_norms, Role::SsmDtNorm, dt_rank)?,
-            b_norm: self.vector_if(spec.inner_norms, Role::SsmBNorm, state_size)?,
-            c_norm: self.vector_if(spec.inner_norms, Role::SsmCNorm, state_size)?,
+            dt_norm: self.vector_if(normed, Role::SsmDtNorm, dt_rank)?,
+            b_norm: self.vector_if(normed, Role::SsmBNorm, state_size)?,
+            c_norm: self.vector_if(normed, Role::SsmCNorm, state_size)?,
             dt: self.linear(Role::SsmDt, inner_size, dt_rank, false)?,
             dt_bias: self.vector(Role::SsmDtBias, inner_size, VectorForm::Plain)?,
             a: self.vector(Role::SsmA, inner_size * state_size, rates)?,
@@ -148,7 +150,7 @@ impl<L: Leaves> Finder<'_, L> {
             (Role::DeltaInZ, per_key * spec.value_dim),
         ];
         let [q, k, v, z] = match self.has(Role::DeltaInQkv) {
-            false => self.interleaved(Role::DeltaInQkvz, slots, spec.n_key_heads)?,
+            false => self.interleaved(Role::DeltaInQkvz, slots, spec.n_key_heads, false)?,
             true => {
                 let rows = 2 * keys_size + values_size;
                 let mut parts = self.parts(Role::DeltaInQ, Role::DeltaInQkv, rows, hidden_size, false)?;
@@ -161,7 +163,7 @@ impl<L: Leaves> Finder<'_, L> {
             }
         };
         let slots = [(Role::DeltaInB, per_key), (Role::DeltaInA, per_key)];
-        let [b, a] = self.interleaved(Role::DeltaInBa, slots, spec.n_key_heads)?;
+        let [b, a] = self.interleaved(Role::DeltaInBa, slots, spec.n_key_heads, false)?;
         Ok(GatedDeltaWeights {
             in_q: self.leaves.linear(q)?,
             in_k: self.leaves.linear(k)?,
@@ -184,6 +186,7 @@ impl<L: Leaves> Finder<'_, L> {
         fused: Role,
         slots: [(Role, usize); N],
         n_groups: usize,
+        has_bias: bool,
     ) -> Result<[LinearTensors; N]> {
         let hidden_size = self.spec().hidden_size;
         let group_rows: usize = slots.iter().map(|(_, len)| len).sum();
@@ -191,9 +194,9 @@ impl<L: Leaves> Finder<'_, L> {
         let mut matrices = Vec::with_capacity(N);
         for (role, len) in slots {
             matrices.push(match self.reading.names {
-                Names::Native => self.projection(role, n_groups * len, hidden_size, false)?,
+                Names::Native => self.projection(role, n_groups * len, hidden_size, has_bias)?,
                 _ => {
-                    let all = self.projection(fused, n_groups * group_rows, hidden_size, false)?;
+                    let all = self.projection(fused, n_groups * group_rows, hidden_size, has_bias)?;
                     let order = RowOrder::Strided { group_rows, first, len };
                     LinearTensors { rows: n_groups * len, order, ..all }
                 }
@@ -220,7 +223,7 @@ impl<L: Leaves> Finder<'_, L> {
         let hidden_size = self.spec().hidden_size;
         let (n_heads, inner_size, conv_size) = (spec.n_heads, spec.inner_size(), spec.conv_size());
         let in_size = inner_size + conv_size + n_heads;
-        let mut parts = self.parts(Role::SsmInZ, Role::SsmIn, in_size, hidden_size, spec.proj_bias)?;
+        let mut parts = self.parts(Role::SsmInZ, Role::SsmIn, in_size, hidden_size, spec.in_bias)?;
         Ok(Mamba2Weights {
             in_z: self.leaves.linear(parts.take(Role::SsmInZ, inner_size)?)?,
             in_xbc: self.leaves.linear(parts.take(Role::SsmInXbc, conv_size)?)?,
@@ -231,7 +234,7 @@ impl<L: Leaves> Finder<'_, L> {
             a: self.vector(Role::SsmA, n_heads, self.reading.rates)?,
             d: self.vector(Role::SsmD, n_heads, VectorForm::Plain)?,
             norm: self.vector_if(spec.gate != Mamba2Gate::Alone, Role::SsmNorm, inner_size)?,
-            out: self.linear(Role::SsmOut, hidden_size, inner_size, spec.proj_bias)?,
+            out: self.linear(Role::SsmOut, hidden_size, inner_size, spec.out_bias)?,
         })
     }
 }
