@@ -6,6 +6,7 @@ use sterna_formats::gguf::{Metadata, Value};
 use sterna_formats::hf::ConfigView;
 use sterna_formats::{Checkpoint, Config};
 
+use super::parts::MAX_LAYERS;
 use crate::error::{ModelError, Result};
 
 /// A field by its names in `config.json` and in GGUF metadata (there after `<architecture>.`). An empty name: that
@@ -133,13 +134,21 @@ impl<'a> Fields<'a> {
             && matches!(metadata.value(&name), Some(Value::Array(_)))
         {
             let list: Vec<usize> = metadata.require(&name)?;
-            let found = list.get(block).copied();
-            return match found {
-                None => Err(self.wrong(key, format!("a value for block {block}"), "a shorter list")),
-                found => Ok(found),
-            };
+            return Ok(Some(self.of_block(key, &list, block)?));
         }
         self.opt_usize(key)
+    }
+
+    /// The item of block `block` in the list that a GGUF file has for `key`.
+    pub(crate) fn of_block<T: Copy>(&self, key: Key, list: &[T], block: usize) -> Result<T> {
+        let n_blocks = self.size(keys::N_LAYERS, MAX_LAYERS)?;
+        match list.get(block) {
+            Some(&item) if list.len() == n_blocks => Ok(item),
+            _ => {
+                let expected = format!("a list of {n_blocks} items, one for each block");
+                Err(self.wrong(key, expected, format!("a list of {} items", list.len())))
+            }
+        }
     }
 
     /// As [`Self::opt_size_of_block`], for a field that must be there.
@@ -153,6 +162,17 @@ impl<'a> Fields<'a> {
         match self.opt_f64(key)? {
             Some(value) if !(value > 0.0 && value.is_finite()) => {
                 Err(self.wrong(key, "a finite number above zero", value))
+            }
+            value => Ok(value),
+        }
+    }
+
+    /// A factor on what flows through the network, if the field is there: one that leaves 32 bits room for what it is
+    /// multiplied with.
+    pub(crate) fn opt_factor(&self, key: Key) -> Result<Option<f64>> {
+        match self.opt_f64(key)? {
+            Some(value) if !(1e-6..=1e6).contains(&value) => {
+                Err(self.wrong(key, "a number from 1e-6 to 1e6", value))
             }
             value => Ok(value),
         }
