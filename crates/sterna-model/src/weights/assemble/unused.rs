@@ -46,7 +46,11 @@ fn check_biases(checkpoint: &Checkpoint, reading: &Reading, used: &HashSet<Strin
         Some((layer(&weight)?, name))
     });
     let biases: HashMap<String, &String> = biases.collect();
-    for weight in used.iter().filter(|name| name.ends_with("weight")) {
+    if biases.is_empty() {
+        return Ok(());
+    }
+    let weights = checkpoint.tensors().map(|tensor| tensor.name.as_str());
+    for weight in weights.filter(|name| name.ends_with("weight") && used.contains(*name)) {
         let bias = bias_of(weight);
         if let Some(other) = layer(weight).and_then(|layer| biases.get(&layer))
             && !used.contains(&bias)
