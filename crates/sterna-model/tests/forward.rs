@@ -188,8 +188,8 @@ fn a_hundred_thousand_tokens_neither_grow_a_recurrence_nor_break_it() {
     decode(&model, &compute, 100_000, |state| assert_eq!(state.n_bytes(), n_bytes));
 }
 
-/// Mamba-2, Mamba-1, the gated delta rule and short convolutions, each beside attention. (All were run for 20,000 tokens once, and Bamba
-/// for 100,000, which its attention makes a matter of minutes.)
+/// Mamba-2, Mamba-1, the gated delta rule and short convolutions, each beside attention. (Every family was run for 20,000 tokens
+/// once, the first three for 100,000, which attention makes a matter of minutes.)
 #[test]
 fn thousands_of_tokens_grow_a_hybrid_by_pages_of_attention_alone_and_do_not_break_it() {
     let compute = Compute::new(1, Precision::Int8);
