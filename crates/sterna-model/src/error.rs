@@ -76,6 +76,15 @@ pub enum ModelError {
         /// Tokens that the model can see at once.
         context_length: usize,
     },
+    /// No logit is a number.
+    #[error(
+        "token {position} of the sequence: expected numbers for what follows it, found none that is finite: the weights or \
+         the saved state are not those of a network that works"
+    )]
+    NotFinite {
+        /// Tokens before it.
+        position: usize,
+    },
     /// A token id that the vocabulary does not have.
     #[error("token id {token} is outside the vocabulary of {vocab_size} tokens")]
     TokenOutOfRange {

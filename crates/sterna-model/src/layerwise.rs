@@ -21,7 +21,7 @@ use crate::rope::{RopeTables, Ropes};
 use crate::rows;
 use crate::spec::{MixerSpec, Projections, Spec};
 use crate::state::MixerState;
-use crate::weights::{self, BlockWeights, CheckOnly, Leaves, LinearTensors, Part, VectorForm, Weights};
+use crate::weights::{self, BlockWeights, Leaves, LinearTensors, Part, VectorForm, Weights};
 
 /// A checkpoint to be read block by block.
 #[derive(Debug)]
@@ -92,7 +92,7 @@ impl Layerwise {
             let (field, expected) = ("projections", "float weights");
             return Err(ModelError::field(checkpoint.path(), field, expected, "ternary weights"));
         }
-        weights::assemble(checkpoint, &reading, &CheckOnly)?;
+        weights::check(checkpoint, &reading)?;
         let weights = weights::assemble(checkpoint, &reading, &Deferred)?;
         let embedding_tensor = weights::embedding(checkpoint, &reading)?;
         let embedding = Embedding::new(embedding_tensor.clone())?;

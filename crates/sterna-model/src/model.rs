@@ -10,7 +10,7 @@ use crate::linear::Linear;
 use crate::rope::Ropes;
 use crate::spec::Spec;
 use crate::ternary::TernaryMatrix;
-use crate::weights::{self, BlockWeights, CheckOnly, Leaves, LinearTensors, VectorForm, Weights};
+use crate::weights::{self, BlockWeights, Leaves, LinearTensors, VectorForm, Weights};
 
 /// What a model is loaded for.
 #[derive(Debug, Clone, Default)]
@@ -41,7 +41,7 @@ impl Model {
         if let Some(context_length) = options.context_length {
             reading.spec.context_length = reading.spec.context_length.min(context_length);
         }
-        weights::assemble(checkpoint, &reading, &CheckOnly)?;
+        weights::check(checkpoint, &reading)?;
         let embedding = match reading.spec.tied_embeddings {
             true => None,
             false => Some(Embedding::new(weights::embedding(checkpoint, &reading)?)?),

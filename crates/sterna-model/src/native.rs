@@ -146,7 +146,7 @@ impl CanonicalTensor {
     pub fn unchanged_type(&self) -> Option<TensorType> {
         let is_changed = match &self.source {
             Source::Matrix { scale, .. } => scale.is_some(),
-            Source::Vector { form, .. } => *form != VectorForm::Plain,
+            Source::Vector { form, .. } => !matches!(form, VectorForm::Plain | VectorForm::Negative),
         };
         (!is_changed).then_some(self.ty)
     }

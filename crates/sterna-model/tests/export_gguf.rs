@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use common::{CONFIGS, GGUF_HYBRIDS, directory, expected, gguf_checkpoints, max_difference, native, open};
-use sterna_formats::{Checkpoint, GgmlType, TensorType};
+use sterna_formats::{Checkpoint, GgmlType, Tensor, TensorType};
 use sterna_model::export::gguf::{GgufExport, Options, is_expressible};
 use sterna_model::export::{Export, Written};
 use sterna_model::{ModelError, Reference, Spec};
@@ -76,6 +76,30 @@ fn hybrids_give_the_same_logits() {
         let (again, _) = export(&native, &again, Options { exact: true }).unwrap();
         assert_eq!(logits(&again, &expected.input_ids), logits(&exported, &expected.input_ids), "{name}");
     }
+}
+
+#[test]
+fn a_file_whose_blocks_do_not_agree_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    let (exported, _) = export(&open("bamba", CONFIGS[0]), &path, Options { exact: true }).unwrap();
+    let error = |edit: &dyn Fn(&Tensor) -> Option<Tensor>| {
+        let tensors = exported.tensors().filter_map(edit).collect();
+        let checkpoint = Checkpoint::of_parts(&path, exported.config().clone(), tensors);
+        Reference::load(&checkpoint).err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    assert_eq!(error(&|tensor| Some(tensor.clone())), "");
+    let message = error(&|tensor| (tensor.name != "blk.1.ssm_conv1d.bias").then(|| tensor.clone()));
+    assert!(message.contains("\"blk.1.ssm_conv1d.bias\" is missing (expected shape [160])"), "{message}");
+    // A state would grow without end.
+    let message = error(&|tensor| {
+        let mut bytes = tensor.data.to_vec();
+        if tensor.name == "blk.0.ssm_a" {
+            bytes[3] ^= 0x80;
+        }
+        Some(Tensor { data: bytes.into(), ..tensor.clone() })
+    });
+    assert!(message.contains("\"blk.0.ssm_a\": expected rates not above zero, found "), "{message}");
 }
 
 /// What llama.cpp asks of these files, as far as it is not what it asks of others.

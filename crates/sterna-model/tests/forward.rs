@@ -116,23 +116,25 @@ fn a_rewound_state_goes_on_as_a_fresh_one() {
     }
 }
 
-#[test]
-fn a_window_that_has_moved_on_is_gone_back_to_by_starting_over() {
-    let compute = Compute::new(2, Precision::Float);
+/// As [`load`], with a context of 9000 tokens instead of 512.
+fn load_for_long(name: &str, compute: &Compute) -> Model {
     let directory = tempfile::tempdir().unwrap();
-    for entry in std::fs::read_dir(common::directory("mistral_swa")).unwrap().map(Result::unwrap) {
+    for entry in std::fs::read_dir(common::directory(name)).unwrap().map(Result::unwrap) {
         std::fs::copy(entry.path(), directory.path().join(entry.file_name())).unwrap();
     }
     let path = directory.path().join("config.json");
     let config = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(
-        &path,
-        config.replace("\"max_position_embeddings\": 512", "\"max_position_embeddings\": 9000"),
-    )
-    .unwrap();
+    let long = config.replace("\"max_position_embeddings\": 512", "\"max_position_embeddings\": 9000");
+    assert_ne!(long, config);
+    std::fs::write(&path, long).unwrap();
     let checkpoint = sterna_formats::Checkpoint::open(directory.path()).unwrap();
-    let model = Model::load(&checkpoint, &LoadOptions::default(), &compute).unwrap();
+    Model::load(&checkpoint, &LoadOptions::default(), compute).unwrap()
+}
 
+#[test]
+fn a_window_that_has_moved_on_is_gone_back_to_by_starting_over() {
+    let compute = Compute::new(2, Precision::Float);
+    let model = load_for_long("mistral_swa", &compute);
     let ids: Vec<u32> = (0..4000).map(|i| i * 7 % 384).collect();
     let mut state = State::new(&model, KvType::F16);
     let straight = feed(&model, &compute, &mut state, &ids, 500);
@@ -182,17 +184,41 @@ fn a_recurrence_goes_back_to_where_it_was_marked() {
 fn a_hundred_thousand_tokens_neither_grow_a_recurrence_nor_break_it() {
     let compute = Compute::new(1, Precision::Int8);
     let model = load("mamba2", CONFIGS[0], &compute);
-    let (mut state, mut workspace) = (State::new(&model, KvType::F16), Workspace::new());
-    let (n_bytes, mut token) = (state.n_bytes(), 1);
-    for _ in 0..100_000 {
-        let last = Logits::Last;
-        let logits = forward(&model, &compute, &mut state, &mut workspace, &[token], last).unwrap();
-        let best = argmax(logits);
-        assert!(logits[best].is_finite() && logits.iter().all(|logit| logit.abs() < 1e3));
-        // Not always the best, which would soon go in a circle.
-        token = ((best + state.len() * state.len()) % model.spec().vocab_size) as u32;
+    let n_bytes = State::new(&model, KvType::F16).n_bytes();
+    decode(&model, &compute, 100_000, |state| assert_eq!(state.n_bytes(), n_bytes));
+}
+
+/// Mamba-2, Mamba-1, the gated delta rule and short convolutions, each beside attention. (Every family was run for 20,000 tokens
+/// once, the first three for 100,000, which attention makes a matter of minutes.)
+#[test]
+fn thousands_of_tokens_grow_a_hybrid_by_pages_of_attention_alone_and_do_not_break_it() {
+    let compute = Compute::new(1, Precision::Int8);
+    for name in ["bamba", "jamba", "qwen3_next", "lfm2"] {
+        let model = load_for_long(name, &compute);
+        let recurrent = State::new(&model, KvType::Int8).n_bytes();
+        let mut page = 0;
+        decode(&model, &compute, 2000, |state| {
+            let attention = state.n_bytes() - recurrent;
+            if state.len() == 1 {
+                page = attention;
+            }
+            assert_eq!(attention, state.len().div_ceil(256) * page, "{name} after {} tokens", state.len());
+        });
+        assert!(page > 0, "{name}");
     }
-    assert_eq!(state.n_bytes(), n_bytes);
+}
+
+/// Decodes `n` tokens one by one, whose logits must stay as they ought to be, and shows the state after each.
+fn decode(model: &Model, compute: &Compute, n: usize, mut look: impl FnMut(&State)) {
+    let (mut state, mut workspace) = (State::new(model, KvType::Int8), Workspace::new());
+    let mut token = 1;
+    for _ in 0..n {
+        let logits = forward(model, compute, &mut state, &mut workspace, &[token], Logits::Last).unwrap();
+        assert!(logits.iter().all(|logit| logit.abs() < 1e3), "after {} tokens", state.len());
+        // Not always the best, which would soon go in a circle.
+        token = ((argmax(logits) + state.len() * state.len()) % model.spec().vocab_size) as u32;
+        look(&state);
+    }
 }
 
 #[test]

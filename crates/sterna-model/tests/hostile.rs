@@ -3,8 +3,11 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
 
 use common::directory;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 use sterna_formats::Checkpoint;
 use sterna_model::{LoadOptions, Model, ModelError, Reference};
@@ -12,9 +15,14 @@ use sterna_tensor::{Compute, Precision};
 
 /// Loads fixture `name` with fields of its configuration replaced (null removes one); the error both loaders give.
 fn refusal(name: &str, changes: &[(&str, Value)]) -> ModelError {
+    refusal_with(name, changes, |_, _| {})
+}
+
+/// As [`refusal`], with the shape and bytes of every tensor changed by `edit`.
+fn refusal_with(name: &str, changes: &[(&str, Value)], edit: impl Fn(&str, &mut Stored)) -> ModelError {
     let dir = tempfile::tempdir().unwrap();
     let source = directory(name);
-    fs::copy(source.join("model.safetensors"), dir.path().join("model.safetensors")).unwrap();
+    write_tensors(&source.join("model.safetensors"), &dir.path().join("model.safetensors"), edit);
     // Real configurations hold what JSON has no word for.
     let config = fs::read_to_string(source.join("config.json")).unwrap().replace("Infinity", "1e30");
     let mut config: Value = serde_json::from_str(&config).unwrap();
@@ -30,6 +38,28 @@ fn refusal(name: &str, changes: &[(&str, Value)]) -> ModelError {
     let Err(of_oracle) = Reference::load(&checkpoint) else { panic!("{changes:?} loads in the oracle") };
     assert_eq!(error.to_string(), of_oracle.to_string());
     error
+}
+
+/// A tensor of a file.
+struct Stored {
+    ty: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+fn write_tensors(from: &Path, to: &Path, edit: impl Fn(&str, &mut Stored)) {
+    let file = fs::read(from).unwrap();
+    let tensors = SafeTensors::deserialize(&file).unwrap();
+    let stored = tensors.iter().map(|(name, view)| {
+        let (ty, shape, bytes) = (view.dtype(), view.shape().to_vec(), view.data().to_vec());
+        let mut stored = Stored { ty, shape, bytes };
+        edit(name, &mut stored);
+        (name, stored)
+    });
+    let stored: Vec<(&str, Stored)> = stored.collect();
+    let views =
+        stored.iter().map(|(name, it)| (*name, TensorView::new(it.ty, it.shape.clone(), &it.bytes).unwrap()));
+    fs::write(to, safetensors::serialize(views, None).unwrap()).unwrap();
 }
 
 #[test]
@@ -78,6 +108,7 @@ fn impossible_configurations_are_refused_by_name() {
         ("granitemoehybrid_moe", ("layer_types", json!(["mamba"])), "layer_types"),
         ("nemotron_h", ("hybrid_override_pattern", json!("M")), "hybrid_override_pattern"),
         ("nemotron_h", ("hybrid_override_pattern", json!("?MMMM")), "hybrid_override_pattern"),
+        ("nemotron_h", ("hybrid_override_pattern", json!("M-M*-M-M*-")), "hybrid_override_pattern"),
         ("nemotron_h_moe", ("n_group", json!(3)), "n_group"),
         ("nemotron_h_moe", ("topk_group", json!(2)), "topk_group"),
         ("nemotron_h_moe", ("moe_latent_size", huge.clone()), "moe_latent_size"),
@@ -85,6 +116,29 @@ fn impossible_configurations_are_refused_by_name() {
         ("mamba", ("hidden_act", json!("gelu")), "hidden_act"),
         ("falcon_mamba", ("mixer_rms_eps", json!(0.0)), "mixer_rms_eps"),
         ("lfm2_moe", ("num_experts_per_tok", json!(7)), "num_experts_per_tok"),
+        ("nemotron_h_moe", ("routed_scaling_factor", json!(1e30)), "routed_scaling_factor"),
+        // Patterns with an item too few, too many, or of another kind.
+        ("bamba", ("attn_layer_indices", json!([9])), "attn_layer_indices"),
+        ("bamba", ("attn_layer_indices", json!([2, 2, 2, 2, 2])), "attn_layer_indices"),
+        ("lfm2", ("layer_types", json!(vec!["conv"; 6])), "layer_types"),
+        ("lfm2", ("layer_types", json!(["conv", "conv", "full_attention", "conv", "?"])), "layer_types[4]"),
+        ("qwen3_next", ("mlp_only_layers", json!([7])), "mlp_only_layers"),
+        ("zamba2_2blocks", ("layers_block_type", json!(["mamba"])), "layers_block_type"),
+        ("zamba2_2blocks", ("layers_block_type", json!(vec!["mamba"; 6])), "layers_block_type"),
+        ("zamba2_2blocks", ("layers_block_type", json!(vec!["m"; 5])), "layers_block_type[0]"),
+        ("gemma3", ("layer_types", json!(vec!["full_attention"; 99])), "layer_types"),
+        // Numbers that 64 bits hold and 32 do not, or not what they are multiplied with.
+        ("bamba", ("rms_norm_eps", json!(1e-46)), "rms_norm_eps"),
+        ("bamba", ("rms_norm_eps", json!(1e308)), "rms_norm_eps"),
+        ("bamba", ("final_logit_softcapping", json!(1e308)), "final_logit_softcapping"),
+        ("bamba", ("time_step_limit", json!([-2.0, -1.0])), "time_step_limit"),
+        ("bamba", ("time_step_limit", json!([1e38, 1e38])), "time_step_limit"),
+        ("bamba", ("partial_rotary_factor", json!(0.0)), "partial_rotary_factor"),
+        ("granitemoehybrid_moe", ("embedding_multiplier", json!(1e38)), "embedding_multiplier"),
+        ("granitemoehybrid_moe", ("attention_multiplier", json!(1e308)), "attention_multiplier"),
+        ("granitemoehybrid_moe", ("logits_scaling", json!(1e-308)), "logits_scaling"),
+        ("falcon_h1", ("ssm_multipliers", json!([1.0, 1.0, 1e38, 1.0, 1.0])), "ssm_multipliers"),
+        ("gemma3", ("query_pre_attn_scalar", json!(1e-308)), "query_pre_attn_scalar"),
     ] {
         let error = refusal(name, std::slice::from_ref(&change)).to_string();
         assert!(error.contains("config.json") && error.contains(named), "{change:?}: {error}");
@@ -131,6 +185,54 @@ fn patterns_of_blocks_that_the_tensors_do_not_follow_are_refused_by_name() {
         let error = refusal(name, std::slice::from_ref(&change)).to_string();
         assert!(error.contains("missing") && error.contains(missing), "{change:?}: {error}");
     }
+}
+
+#[test]
+fn tensors_that_the_configuration_has_no_use_for_are_refused_by_name() {
+    for (name, changes, tensor) in [
+        ("bamba", vec![("num_hidden_layers", json!(3))], "model.layers.3."),
+        ("bamba", vec![("mamba_conv_bias", json!(false))], "model.layers.0.mamba.conv1d.bias"),
+        ("lfm2", vec![("num_hidden_layers", json!(1)), ("layer_types", json!(["conv"]))], "model.layers."),
+        ("falcon_h1_norm", vec![("mamba_rms_norm", json!(false))], "mamba.norm.weight"),
+        ("jamba", vec![("mamba_conv_bias", json!(false))], "mamba.conv1d.bias"),
+        ("nemotron_h_moe", vec![("moe_shared_expert_intermediate_size", json!(0))], "shared_experts."),
+    ] {
+        let error = refusal(name, &changes).to_string();
+        let is_told = error.contains("expected no such tensor by the configuration, found one of shape [");
+        assert!(
+            is_told && error.contains("model.safetensors") && error.contains(tensor),
+            "{changes:?}: {error}"
+        );
+    }
+}
+
+#[test]
+fn tensors_that_no_recurrence_can_have_are_refused_by_name() {
+    // As many numbers in another order, which nothing else would notice.
+    let error = refusal_with("bamba", &[], |name, tensor| {
+        if name == "model.layers.0.mamba.conv1d.weight" {
+            tensor.shape.reverse();
+        }
+    });
+    let ModelError::TensorShape { tensor, expected, found, .. } = &error else { panic!("{error}") };
+    assert_eq!(tensor, "model.layers.0.mamba.conv1d.weight");
+    assert_eq!((&expected[..], &found[..]), (&[160, 4][..], &[4, 1, 160][..]));
+    let error = refusal_with("jamba", &[], |name, tensor| {
+        if name == "model.layers.0.mamba.A_log" {
+            tensor.shape.reverse();
+        }
+    });
+    assert!(matches!(&error, ModelError::TensorShape { expected, .. } if expected == &[128, 8]), "{error}");
+    // The exponent of a logarithm that 32 bits do not hold.
+    let error = refusal_with("bamba", &[], |name, tensor| {
+        if name == "model.layers.1.mamba.A_log" {
+            let value = [0u8, 0, 0x7f, 0x43];
+            tensor.bytes[..2].copy_from_slice(&value[2..]);
+        }
+    });
+    let error = error.to_string();
+    let is_told = error.contains("expected logarithms of rates that 32 bits hold, found 255");
+    assert!(is_told && error.contains("model.layers.1.mamba.A_log"), "{error}");
 }
 
 #[test]

@@ -2,12 +2,15 @@
 
 mod common;
 
+use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use common::{CONFIGS, checkpoints, expected, open};
 use sterna_formats::state_file::{SectionKind, StateFile, StateWriter};
 use sterna_formats::{FormatError, ModelIdentity};
+use sterna_model::generate::{Session, SessionOptions};
 use sterna_model::{KvType, LoadOptions, Logits, Model, ModelError, State, Workspace, forward};
 use sterna_tensor::{Compute, Precision};
 
@@ -88,6 +91,65 @@ fn a_file_is_whole_or_refused() {
         n_refused += usize::from(loaded.and_then(|file| State::load(&model, &compute, &file)).is_err());
     }
     assert!(n_refused * 100 > bytes.len() / 131 * 90, "{n_refused}");
+}
+
+/// Where the sections of a file lie, by its directory.
+fn sections(bytes: &[u8]) -> Vec<Range<usize>> {
+    let number = |at: usize| u64::from_le_bytes(*bytes[at..].first_chunk().unwrap()) as usize;
+    let section = |entry| number(entry + 8)..number(entry + 8) + number(entry + 16);
+    (number(48)..bytes.len()).step_by(24).map(section).collect()
+}
+
+#[test]
+fn damage_is_told_by_where_it_is() {
+    let compute = Compute::new(2, Precision::Float);
+    let model = load("bamba", &compute);
+    let (_, bytes) = saved(&model, &compute, KvType::F16, &expected("bamba").input_ids);
+    let sections = sections(&bytes);
+    let names = ["Sequence section 0".to_owned()].into_iter();
+    let names =
+        names.chain((0..4).map(|i| format!("Mixer section {i}"))).chain(["Snapshot section 0".into()]);
+    assert_eq!(sections.len(), 6);
+    for (name, range) in names.zip(&sections) {
+        for cut in [range.start, range.end - 1, range.end] {
+            let error = parse(&bytes[..cut]).unwrap_err().to_string();
+            assert!(error.starts_with("x.state: size: expected "), "cut to {cut} bytes: {error}");
+        }
+        let mut damaged = bytes.clone();
+        damaged[range.start + range.len() / 2] ^= 1;
+        let error = State::load(&model, &compute, &parse(&damaged).unwrap()).unwrap_err().to_string();
+        let expected = format!("x.state: {name}: expected checksum ");
+        assert!(error.starts_with(&expected) && error.ends_with("the file is damaged"), "{name}: {error}");
+    }
+    for (at, named) in [(0, "magic"), (8, "version 0 of saved states"), (20, "header"), (60, "header")] {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 1;
+        let error = parse(&damaged).unwrap_err().to_string();
+        assert!(error.starts_with("x.state: ") && error.contains(named), "byte {at}: {error}");
+    }
+    let mut damaged = bytes.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    assert!(parse(&damaged).unwrap_err().to_string().starts_with("x.state: directory: expected checksum "));
+}
+
+#[test]
+fn a_state_longer_than_the_context_is_refused() {
+    let compute = Arc::new(Compute::new(1, Precision::Float));
+    let (_, bytes) = saved(&load("bamba", &compute), &compute, KvType::F16, &[1; 24]);
+    let file = parse(&bytes).unwrap();
+    let options = LoadOptions { context_length: Some(10) };
+    let short = Model::load(&open("bamba", CONFIGS[0]), &options, &compute).unwrap();
+    let error = State::load(&short, &compute, &file).unwrap_err().to_string();
+    assert_eq!(error, "x.state: sequence: expected at most 10 tokens, the context, found 24");
+
+    let model = Arc::new(load("bamba", &compute));
+    let mut session = Session::new(&model, &compute, SessionOptions::with_context(24));
+    let error = session.load(&file).unwrap_err().to_string();
+    assert_eq!(error, "x.state: sequence: expected less than 24 tokens, the context, found 24");
+    assert!(session.tokens().is_empty());
+    let mut session = Session::new(&model, &compute, SessionOptions::with_context(25));
+    session.load(&file).unwrap();
+    assert_eq!(session.tokens(), [1; 24]);
 }
 
 #[test]
@@ -182,7 +244,8 @@ fn seeds_of_the_fuzzer() {
     let model = load("bamba", &compute);
     let result = |name: &str| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/state").join(name);
-        State::load(&model, &compute, &StateFile::open(&path).unwrap()).map(|state| state.tokens().to_vec())
+        let state = State::load(&model, &compute, &StateFile::open(&path)?)?;
+        Ok::<_, ModelError>(state.tokens().to_vec())
     };
     assert!(result("empty").unwrap().is_empty());
     assert_eq!(result("tokens").unwrap(), [1, 2, 3, 4]);
@@ -193,4 +256,5 @@ fn seeds_of_the_fuzzer() {
         error("more_tokens_than_bytes")
     );
     assert!(error("no_blocks").contains("Mixer sections: expected"), "{}", error("no_blocks"));
+    assert!(error("overlap").contains("sections[1]: expected a known kind, in the bytes from "));
 }

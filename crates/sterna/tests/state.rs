@@ -15,8 +15,8 @@ fn json(text: &str) -> Value {
 }
 
 /// With a template for conversations.
-fn chatty(home: &Home) -> String {
-    let model = bytewise(home, SMALL);
+fn chatty(home: &Home, name: &str) -> String {
+    let model = bytewise(home, name);
     let template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:";
     std::fs::write(Path::new(&model).join("chat_template.jinja"), template).expect("written");
     model
@@ -48,7 +48,7 @@ fn a_text_is_read_once() {
 #[test]
 fn a_conversation_goes_on_in_another_program() {
     let home = Home::new();
-    let model = chatty(&home);
+    let model = chatty(&home, SMALL);
     let file = home.path().join("chat.state").display().to_string();
     let first = run(&home, &model, "What is a ferry?", &["--state", &file]);
     let second = run(&home, &model, "And a tide?", &["--state", &file]);
@@ -86,5 +86,53 @@ fn other_files_are_refused_in_words() {
     std::fs::write(&file, &bytes[..bytes.len() - 30]).expect("written");
     assert!(error(&model).contains("text.state: size: expected "));
     std::fs::write(&file, "not a state").expect("written");
-    assert!(error(&model).contains("text.state"));
+    let message = error(&model);
+    assert!(message.contains("text.state: expected a saved state, or a conversation in JSON: "), "{message}");
+    std::fs::write(&file, &bytes).expect("written");
+    let few = ["run", &model, "hi", "--raw", "--state", &file, "--context", "3"];
+    let message = home.error(&few, "");
+    assert!(message.contains("text.state: sequence: expected less than 3 tokens, the context, found 3"));
+}
+
+/// Not after minutes of reading.
+#[test]
+fn a_file_that_cannot_be_written_is_refused_before_anything_is_computed() {
+    let home = Home::new();
+    let model = bytewise(&home, SMALL);
+    let file = home.path().join("nowhere").join("text.state").display().to_string();
+    let message = home.error(&["run", &model, "hi", "--raw", "--state", &file], "");
+    assert!(message.contains("nowhere") && message.contains("No such file or directory"), "{message}");
+    let files = || std::fs::read_dir(home.path()).expect("a directory").count();
+    let before = files();
+    let kept = home.path().join("kept.state").display().to_string();
+    home.error(&["run", &model, &"x".repeat(5000), "--raw", "--state", &kept], "");
+    assert_eq!(files(), before, "nothing is left of a state that was not written");
+}
+
+/// What is computed of a turn, where there is a recurrence.
+#[test]
+fn a_turn_of_a_hybrid_is_computed_once() {
+    let home = Home::new();
+    let model = chatty(&home, "bamba");
+    let reused = |lines: &str| -> Vec<usize> {
+        let args = ["chat", &model, "--temp", "0", "-n", "8", "--stats"];
+        let (code, _, stderr) = home.run(&args, lines);
+        assert_eq!(code, 0, "{stderr}");
+        let prompts = stderr.lines().filter_map(|line| line.split("prompt ").nth(1));
+        let reused = prompts.map(|prompt| match prompt.split_once(" reused") {
+            Some((before, _)) => before.rsplit('(').next().and_then(|n| n.parse().ok()).expect("a number"),
+            None => 0,
+        });
+        reused.collect()
+    };
+    let prompt = |message: &str| format!("user: {message}\nassistant:").len();
+    let first = prompt("What is a ferry?");
+    let file = home.path().join("chat.state").display().to_string();
+    // The end of the first answer is marked where the second turn begins.
+    let counts = reused(&format!("What is a ferry?\n/regen\nAnd a tide?\n/regen\n/save {file}\n"));
+    assert_eq!(counts[..2], [0, first - 1]);
+    assert!(counts[2] >= first - 1 && counts[3] > counts[2], "{counts:?}");
+    let again = reused(&format!("/load {file}\n/regen\nOne more?\n"));
+    assert_eq!(again[0], counts[3], "an answer is regenerated from a file as before");
+    assert!(again[1] >= again[0], "{again:?}");
 }

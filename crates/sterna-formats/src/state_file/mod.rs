@@ -27,36 +27,34 @@ const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 64;
 const ENTRY_BYTES: usize = 24;
 
-/// What a section is.
+/// What a section is, by its number in files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SectionKind {
     /// The tokens, and how they were computed.
-    Sequence,
+    Sequence = 0,
     /// What one mixer keeps.
-    Mixer,
+    Mixer = 1,
     /// The recurrences as they were earlier.
-    Snapshot,
+    Snapshot = 2,
     /// What the program that saved the state adds to it.
-    Application,
+    Application = 3,
 }
 
-/// Kinds by their numbers in files.
-const KINDS: [SectionKind; 4] =
-    [SectionKind::Sequence, SectionKind::Mixer, SectionKind::Snapshot, SectionKind::Application];
+const N_KINDS: usize = SectionKind::Application as usize + 1;
 
 /// A file of a state.
 #[derive(Debug, Clone)]
 pub struct StateFile {
     file: String,
     identity: ModelIdentity,
-    sections: Vec<Section>,
+    /// Those of each kind.
+    sections: [Vec<Section>; N_KINDS],
     bytes: Bytes,
 }
 
 /// Where a section lies.
 #[derive(Debug, Clone)]
 struct Section {
-    kind: SectionKind,
     checksum: u32,
     range: Range<usize>,
 }
@@ -126,21 +124,21 @@ impl StateFile {
                 format!("{found:08x}"),
             ));
         }
-        let section = |(i, entry): (usize, &[u8])| {
+        let mut sections: [Vec<Section>; N_KINDS] = Default::default();
+        // One behind the other, so that reading them all is reading the file once.
+        let mut least = HEADER_BYTES as u64;
+        for (i, entry) in directory.chunks_exact(ENTRY_BYTES).enumerate() {
             let kind = u32_at(entry, 0);
             let (start, len) = (u64::from_le_bytes(array(entry, 8)), u64::from_le_bytes(array(entry, 16)));
-            let end = start.checked_add(len).filter(|end| *end <= offset as u64);
-            let (Some(&kind), Some(end)) = (KINDS.get(kind as usize), end) else {
+            let end = start.checked_add(len).filter(|end| start >= least && *end <= offset as u64);
+            let (Some(of_kind), Some(end)) = (sections.get_mut(kind as usize), end) else {
+                let expected = format!("a known kind, in the bytes from {least} to {offset}");
                 let found = format!("kind {kind}, {len} bytes from {start} on");
-                return Err(invalid(
-                    &format!("sections[{i}]"),
-                    "a known kind within the file".to_owned(),
-                    found,
-                ));
+                return Err(invalid(&format!("sections[{i}]"), expected, found));
             };
-            Ok(Section { kind, checksum: u32_at(entry, 4), range: start as usize..end as usize })
-        };
-        let sections = directory.chunks_exact(ENTRY_BYTES).enumerate().map(section).collect::<Result<_>>()?;
+            of_kind.push(Section { checksum: u32_at(entry, 4), range: start as usize..end as usize });
+            least = end;
+        }
         Ok(StateFile { file: file.to_owned(), identity: ModelIdentity(array(header, 16)), sections, bytes })
     }
 
@@ -158,7 +156,7 @@ impl StateFile {
 
     /// How many sections of `kind` there are.
     pub fn count(&self, kind: SectionKind) -> usize {
-        self.sections.iter().filter(|section| section.kind == kind).count()
+        self.sections[kind as usize].len()
     }
 
     /// Section `index` among those of `kind`, after checking it.
@@ -167,7 +165,7 @@ impl StateFile {
     /// It is not there, or damaged.
     pub fn section(&self, kind: SectionKind, index: usize) -> Result<Bytes> {
         let name = || format!("{kind:?} section {index}");
-        let Some(section) = self.sections.iter().filter(|section| section.kind == kind).nth(index) else {
+        let Some(section) = self.sections[kind as usize].get(index) else {
             return Err(FormatError::missing(&self.file, name()));
         };
         let bytes = self.bytes.slice(section.range.clone());

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{HEADER_BYTES, KINDS, MAGIC, SectionKind, VERSION};
+use super::{HEADER_BYTES, MAGIC, SectionKind, VERSION};
 use crate::atomic_file::AtomicFile;
 use crate::error::Result;
 use crate::identity::ModelIdentity;
@@ -42,8 +42,7 @@ impl StateWriter {
             checksum.update(part);
             self.file.append(part)?;
         }
-        let number = KINDS.iter().position(|other| *other == kind).unwrap_or(KINDS.len());
-        self.directory.extend((number as u32).to_le_bytes());
+        self.directory.extend((kind as u32).to_le_bytes());
         self.directory.extend(checksum.finalize().to_le_bytes());
         self.directory.extend(start.to_le_bytes());
         self.directory.extend((self.file.len() - start).to_le_bytes());

@@ -1,7 +1,7 @@
 //! Mixtures of experts, read from a configuration.
 
 use super::fields::{Fields, Key, keys};
-use super::parts::{Bias, DenseRule, MAX_LAYERS, MAX_WIDTH, dense, dense_of};
+use super::parts::{Bias, DenseRule, MAX_LAYERS, MAX_WIDTH, dense, dense_of, listed_blocks};
 use super::recurrent::{Kind, is_nth, pattern_kind};
 use crate::error::{ModelError, Result};
 use crate::spec::{DenseSpec, FeedForwardSpec, LatentSpec, MoeSpec, Routing};
@@ -66,11 +66,11 @@ pub(super) fn moe_beside_gated(fields: &Fields, block: usize, rule: &DenseRule) 
 
 fn has_experts(fields: &Fields, block: usize) -> Result<bool> {
     const SPARSE_STEP: Key = Key { hf: "decoder_sparse_step", gguf: "" };
-    let Some(view) = fields.hf() else {
+    if fields.hf().is_none() {
         return Ok(fields.has_tensor(&format!("blk.{block}.ffn_gate_inp.weight")));
-    };
+    }
     let step = fields.opt_size(SPARSE_STEP, MAX_LAYERS)?.unwrap_or(1);
-    let dense_blocks = view.opt_usizes("mlp_only_layers")?.unwrap_or_default();
+    let dense_blocks = listed_blocks(fields, "mlp_only_layers")?.unwrap_or_default();
     Ok((block + 1).is_multiple_of(step) && !dense_blocks.contains(&block))
 }
 
@@ -127,7 +127,7 @@ pub(super) fn nemotron_feed_forward(
             n_groups,
             n_active_groups,
             renormalize: fields.flag_of(RENORMALIZE, true)?,
-            scale: fields.opt_positive(SCALE)?.unwrap_or(1.0) as f32,
+            scale: fields.opt_factor(SCALE)?.unwrap_or(1.0) as f32,
         },
         expert: unbiased(fields, block, rule)?,
         shared: shared(fields, block, rule, SHARED)?,
@@ -174,7 +174,7 @@ pub(super) fn experts_after_dense(
             n_groups: 1,
             n_active_groups: 1,
             renormalize: fields.flag_of(RENORMALIZE, true)?,
-            scale: fields.opt_positive(SCALE)?.unwrap_or(1.0) as f32,
+            scale: fields.opt_factor(SCALE)?.unwrap_or(1.0) as f32,
         },
         expert: unbiased(fields, block, rule)?,
         shared: None,

@@ -6,6 +6,7 @@ use sterna_formats::gguf::{Metadata, Value};
 use sterna_formats::hf::ConfigView;
 use sterna_formats::{Checkpoint, Config};
 
+use super::parts::MAX_LAYERS;
 use crate::error::{ModelError, Result};
 
 /// A field by its names in `config.json` and in GGUF metadata (there after `<architecture>.`). An empty name: that
@@ -133,13 +134,21 @@ impl<'a> Fields<'a> {
             && matches!(metadata.value(&name), Some(Value::Array(_)))
         {
             let list: Vec<usize> = metadata.require(&name)?;
-            let found = list.get(block).copied();
-            return match found {
-                None => Err(self.wrong(key, format!("a value for block {block}"), "a shorter list")),
-                found => Ok(found),
-            };
+            return Ok(Some(self.of_block(key, &list, block)?));
         }
         self.opt_usize(key)
+    }
+
+    /// The item of block `block` in the list that a GGUF file has for `key`.
+    pub(crate) fn of_block<T: Copy>(&self, key: Key, list: &[T], block: usize) -> Result<T> {
+        let n_blocks = self.size(keys::N_LAYERS, MAX_LAYERS)?;
+        match list.get(block) {
+            Some(&item) if list.len() == n_blocks => Ok(item),
+            _ => {
+                let expected = format!("a list of {n_blocks} items, one for each block");
+                Err(self.wrong(key, expected, format!("a list of {} items", list.len())))
+            }
+        }
     }
 
     /// As [`Self::opt_size_of_block`], for a field that must be there.
@@ -156,6 +165,31 @@ impl<'a> Fields<'a> {
             }
             value => Ok(value),
         }
+    }
+
+    /// A factor on what flows through the network, if the field is there: one that leaves 32 bits room for what it is
+    /// multiplied with.
+    pub(crate) fn opt_factor(&self, key: Key) -> Result<Option<f64>> {
+        match self.opt_f64(key)? {
+            Some(value) if !(1e-6..=1e6).contains(&value) => {
+                Err(self.wrong(key, "a number from 1e-6 to 1e6", value))
+            }
+            value => Ok(value),
+        }
+    }
+
+    /// What norms add to the mean of squares, if the field is there: enough for 32 bits to know it from nothing, too little to
+    /// be all there is.
+    pub(crate) fn opt_norm_eps(&self, key: Key) -> Result<Option<f32>> {
+        match self.opt_f64(key)? {
+            Some(eps) if !(1e-30..=1.0).contains(&eps) => Err(self.wrong(key, NORM_EPS_RANGE, eps)),
+            eps => Ok(eps.map(|eps| eps as f32)),
+        }
+    }
+
+    /// As [`Self::opt_norm_eps`], for a field that must be there.
+    pub(crate) fn norm_eps(&self, key: Key) -> Result<f32> {
+        self.opt_norm_eps(key)?.ok_or_else(|| self.wrong(key, NORM_EPS_RANGE, "nothing"))
     }
 
     /// `true` or `false` of `config.json`; `absent` where there is no such field, as in all GGUF files.
@@ -200,6 +234,8 @@ impl<'a> Fields<'a> {
         if (1..=max).contains(&size) { Ok(size) } else { Err(self.wrong(key, size_range(max), size)) }
     }
 }
+
+const NORM_EPS_RANGE: &str = "a number from 1e-30 to 1";
 
 fn size_range(max: usize) -> String {
     format!("a whole number from 1 to {max}")

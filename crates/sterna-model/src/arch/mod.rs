@@ -113,6 +113,8 @@ pub(crate) struct Reading {
     pub(crate) rates: VectorForm,
     /// Query and key rows come permuted.
     pub(crate) permuted_qk: bool,
+    /// The file has blocks behind those of the network, which guess further tokens.
+    pub(crate) has_guessing_blocks: bool,
     /// What the checkpoint would be in a GGUF file.
     pub(crate) gguf: GgufForm,
 }
@@ -155,7 +157,11 @@ pub(crate) fn read(checkpoint: &Checkpoint) -> Result<Reading> {
     };
     let row = TABLE.iter().find(is_it).ok_or_else(|| {
         let names: Vec<&str> = TABLE.iter().map(|row| row.name).collect();
-        ModelError::NotSupported { file: checkpoint.path().to_path_buf(), found, supported: names.join(", ") }
+        ModelError::NotSupported {
+            file: checkpoint.path().to_path_buf(),
+            found: found.chars().take(60).collect(),
+            supported: names.join(", "),
+        }
     })?;
     let fields = Fields { source, checkpoint, defaults: row.defaults };
     row.read(&fields, kind)
@@ -192,9 +198,10 @@ impl Architecture {
             },
             rates: match kind == Kind::Hf && !is_native {
                 true => VectorForm::LogOfNegative,
-                false => VectorForm::Plain,
+                false => VectorForm::Negative,
             },
             permuted_qk: self.permuted_in_gguf && kind == Kind::Gguf && !is_native,
+            has_guessing_blocks: fields.opt_usize(N_GUESSING)?.is_some_and(|n| n > 0),
             gguf: GgufForm {
                 architecture: self.gguf_name.of(&spec),
                 names: Names::Gguf { exceptions: self.gguf_names },
@@ -209,19 +216,17 @@ impl Architecture {
     fn spec(&self, fields: &Fields, kind: Kind) -> Result<Spec> {
         let n_layers = n_layers(fields)?;
         let hidden_size = fields.size(keys::HIDDEN_SIZE, MAX_WIDTH)?;
-        let norm_eps = fields.opt_positive(self.norm_eps)?;
-        let norm_eps =
-            norm_eps.ok_or_else(|| fields.wrong(self.norm_eps, "a number above zero", "nothing"))?;
+        let norm_eps = fields.norm_eps(self.norm_eps)?;
         let scales = (self.scales)(fields, hidden_size)?;
         Ok(Spec {
             architecture: self.name,
             vocab_size: vocab_size(fields)?,
             hidden_size,
             context_length: fields.size(keys::CONTEXT_LENGTH, 1 << 30)?,
-            norm_eps: norm_eps as f32,
+            norm_eps,
             embedding_scale: scales.embedding,
             logit_scale: scales.logits,
-            logit_softcap: fields.opt_positive(keys::LOGIT_SOFTCAP)?.map(|cap| cap as f32),
+            logit_softcap: fields.opt_factor(keys::LOGIT_SOFTCAP)?.map(|cap| cap as f32),
             tied_embeddings: match kind {
                 _ if fields.is_native() => !fields.has_tensor("output.weight"),
                 Kind::Gguf => !fields.has_tensor("output.weight"),
@@ -289,10 +294,12 @@ impl GgufName {
     }
 }
 
+/// Blocks that guess further tokens.
+const N_GUESSING: Key = Key { hf: "num_nextn_predict_layers", gguf: "nextn_predict_layers" };
+
 /// Configurations that list the kinds of blocks may leave their number to the list (Nemotron-H in transformers 5). GGUF
 /// files count blocks that guess further tokens, which are left out here.
 fn n_layers(fields: &Fields) -> Result<usize> {
-    const N_GUESSING: Key = Key { hf: "", gguf: "nextn_predict_layers" };
     if fields.hf().is_none() {
         let n_layers = fields.size(keys::N_LAYERS, MAX_LAYERS)?;
         let n_guessing = fields.opt_usize(N_GUESSING)?.unwrap_or(0);

@@ -257,6 +257,22 @@ impl Names {
         !self.pattern(role).1.is_empty()
     }
 
+    /// The block of a tensor that one of these families would call `name`; none for what is in no block, and for what several
+    /// blocks share.
+    pub(crate) fn block_of(&self, name: &str) -> Option<usize> {
+        ROLES.iter().find_map(|&role| {
+            let (prefix, pattern) = self.pattern(role);
+            let name = name.strip_prefix(prefix).filter(|_| pattern.contains("{i}"))?;
+            let block = |pattern: &str| numbers(pattern, name)?.first().copied();
+            match pattern.split_once("{mamba}") {
+                None => block(pattern),
+                Some((before, after)) => ["", "mamba_decoder."]
+                    .into_iter()
+                    .find_map(|mamba| block(&format!("{before}{mamba}{after}"))),
+            }
+        })
+    }
+
     /// The name of the tensor with this role in block `block`.
     pub(crate) fn of(&self, role: Role, block: usize) -> String {
         let (prefix, pattern) = self.pattern(role);

@@ -4,7 +4,7 @@ use super::Architecture;
 use super::fields::{Fields, Key, Source, keys};
 use super::rope::{Span, rope};
 use super::scales::network_scales;
-use crate::error::Result;
+use crate::error::{ModelError, Result};
 use crate::spec::{Activation, AttentionSpec, DenseSpec, FeedForwardSpec, MixerSpec};
 
 /// No network comes near these; they keep products of sizes inside 64 bits and loops finite.
@@ -202,13 +202,58 @@ pub(super) fn window_but_every_sixth(fields: &Fields, block: usize) -> Result<Op
 /// What `layer_types` says about a block, if there is such a list.
 fn layer_type_is_sliding(fields: &Fields, block: usize) -> Result<Option<bool>> {
     const LAYER_TYPES: &str = "layer_types";
-    let Some(view) = fields.hf() else { return Ok(None) };
-    let Some(types) = view.opt_strs(LAYER_TYPES)? else { return Ok(None) };
-    match types.get(block) {
-        Some(&"sliding_attention") => Ok(Some(true)),
-        Some(&"full_attention") => Ok(Some(false)),
-        _ => Err(view.wrong(LAYER_TYPES, "full_attention or sliding_attention for every block").into()),
+    match word_of_block(fields, LAYER_TYPES, block)? {
+        None => Ok(None),
+        Some("sliding_attention") => Ok(Some(true)),
+        Some("full_attention") => Ok(Some(false)),
+        Some(word) => {
+            Err(wrong_word(fields, LAYER_TYPES, "full_attention or sliding_attention", block, word))
+        }
     }
+}
+
+/// What the list `name` says about the blocks, if there is such a list in `config.json`.
+pub(super) fn words_of_blocks<'a>(fields: &Fields<'a>, name: &str) -> Result<Option<Vec<&'a str>>> {
+    let Some(view) = fields.hf() else { return Ok(None) };
+    let Some(words) = view.opt_strs(name)? else { return Ok(None) };
+    match fields.opt_usize(keys::N_LAYERS)? {
+        Some(n_blocks) if n_blocks != words.len() => {
+            Err(view.wrong(name, format!("a list of {n_blocks} items, one for each block")).into())
+        }
+        _ => Ok(Some(words)),
+    }
+}
+
+/// What the list `name` says about a block, if there is such a list in `config.json`.
+pub(super) fn word_of_block<'a>(fields: &Fields<'a>, name: &str, block: usize) -> Result<Option<&'a str>> {
+    Ok(words_of_blocks(fields, name)?.and_then(|words| words.get(block).copied()))
+}
+
+/// The error that says: block `block` is called `word` in the list `name`, and not what is `expected`.
+pub(super) fn wrong_word(
+    fields: &Fields,
+    name: &str,
+    expected: &str,
+    block: usize,
+    word: &str,
+) -> ModelError {
+    ModelError::field(fields.file(), format!("{name}[{block}]"), expected, format!("{word:?}"))
+}
+
+/// The blocks that the list `name` of `config.json` names, if there is such a list.
+pub(super) fn listed_blocks(fields: &Fields, name: &str) -> Result<Option<Vec<usize>>> {
+    let Some(view) = fields.hf() else { return Ok(None) };
+    let Some(blocks) = view.opt_usizes(name)? else { return Ok(None) };
+    let n_blocks = fields.size(keys::N_LAYERS, MAX_LAYERS)?;
+    if blocks.len() > n_blocks || blocks.iter().any(|&block| block >= n_blocks) {
+        let expected = format!("the numbers of blocks, which are below {n_blocks}");
+        let found = match blocks.iter().find(|&&block| block >= n_blocks) {
+            Some(block) => block.to_string(),
+            None => format!("a list of {} items", blocks.len()),
+        };
+        return Err(ModelError::field(fields.file(), name, expected, found));
+    }
+    Ok(Some(blocks))
 }
 
 /// Every fourth block does not rotate, or what `no_rope_layers` says (SmolLM3; there 1 means that a block rotates).
@@ -218,8 +263,12 @@ pub(super) fn rotates_but_every_fourth(fields: &Fields, block: usize) -> Result<
     if let Some(view) = fields.hf()
         && let Some(rotates) = view.opt_bools(NO_ROPE_LAYERS)?
     {
-        let expected = "0 or 1 for every block";
-        return rotates.get(block).copied().ok_or_else(|| view.wrong(NO_ROPE_LAYERS, expected).into());
+        let n_blocks = fields.size(keys::N_LAYERS, MAX_LAYERS)?;
+        let expected = format!("a list of {n_blocks} items, 0 or 1 for each block");
+        return match rotates.get(block) {
+            Some(&rotates_here) if rotates.len() == n_blocks => Ok(rotates_here),
+            _ => Err(view.wrong(NO_ROPE_LAYERS, expected).into()),
+        };
     }
     Ok(!(block + 1).is_multiple_of(fields.opt_size(INTERVAL, MAX_LAYERS)?.unwrap_or(4)))
 }
@@ -227,7 +276,7 @@ pub(super) fn rotates_but_every_fourth(fields: &Fields, block: usize) -> Result<
 /// Gemma 3 scales by a number of its own. GGUF files do not have it: it is the head's width, but in the largest
 /// model, known by its 62 blocks, the width of the model over its heads (as in llama.cpp).
 pub(super) fn gemma3_score_divisor(fields: &Fields, head_dim: usize) -> Result<f64> {
-    if let Some(divisor) = fields.opt_positive(QUERY_PRE_ATTN_SCALAR)? {
+    if let Some(divisor) = fields.opt_factor(QUERY_PRE_ATTN_SCALAR)? {
         return Ok(divisor);
     }
     if fields.hf().is_none() && fields.size(keys::N_LAYERS, MAX_LAYERS)? == 62 {

@@ -3,9 +3,12 @@
 use super::Architecture;
 use super::fields::{Fields, Key, Source, keys};
 use super::names::Role;
-use super::parts::{Bias, MAX_HEADS, MAX_LAYERS, MAX_WIDTH, attention, dense_of};
+use super::parts::{
+    Bias, MAX_HEADS, MAX_LAYERS, MAX_WIDTH, attention, dense_of, listed_blocks, word_of_block,
+    words_of_blocks, wrong_word,
+};
 use super::scales::{mamba2_scales, multiplier};
-use crate::error::{ModelError, Result};
+use crate::error::Result;
 use crate::spec::{
     GatedDeltaSpec, InnerNorms, Mamba1Spec, Mamba2Gate, Mamba2Spec, MixerSpec, ParallelSpec, SharedSpec,
     ShortConvSpec,
@@ -113,16 +116,16 @@ pub(super) const JAMBA: Mamba1Rule = Mamba1Rule {
 /// Norms without weights (Falcon-Mamba).
 fn bare_norms(fields: &Fields) -> Result<InnerNorms> {
     const EPS: Key = Key { hf: "mixer_rms_eps", gguf: "" };
-    Ok(InnerNorms::Bare { eps: fields.opt_positive(EPS)?.unwrap_or(1e-6) as f32 })
+    Ok(InnerNorms::Bare { eps: fields.opt_norm_eps(EPS)?.unwrap_or(1e-6) })
 }
 
 /// GGUF files call Falcon-Mamba mamba too, and say that it has norms; their epsilon is that of the others.
 fn bare_norms_if_said(fields: &Fields) -> Result<InnerNorms> {
     let eps = match fields.flag_of(BARE_NORMS, false)? {
-        true => fields.opt_positive(keys::NORM_EPS)?,
+        true => fields.opt_norm_eps(keys::NORM_EPS)?,
         false => None,
     };
-    Ok(eps.map_or(InnerNorms::None, |eps| InnerNorms::Bare { eps: eps as f32 }))
+    Ok(eps.map_or(InnerNorms::None, |eps| InnerNorms::Bare { eps }))
 }
 
 /// Whether time steps, `B` and `C` are normed without weights.
@@ -178,6 +181,9 @@ pub(super) fn mamba1_but_in_every(fields: &Fields, block: usize, row: &Architect
     const PERIOD: Key = Key { hf: "attn_layer_period", gguf: "" };
     const OFFSET: Key = Key { hf: "attn_layer_offset", gguf: "" };
     let is_attention = match gguf_kind(fields, block)? {
+        None if fields.hf().is_none() => {
+            return Err(fields.wrong(keys::N_KV_HEADS, "a number for each block", "nothing"));
+        }
         None => is_nth(fields, block, PERIOD, OFFSET)?,
         Some(kind) => kind == Kind::Attention,
     };
@@ -199,11 +205,9 @@ pub(super) fn short_conv_unless_listed(
     block: usize,
     row: &Architecture,
 ) -> Result<MixerSpec> {
-    let listed =
-        || Ok::<_, ModelError>(fields.hf().map_or(Ok(None), |view| view.opt_usizes("full_attn_idxs"))?);
     let is_attention = match kind_of(fields, "layer_types", block)? {
         Some(kind) => kind == Kind::Attention,
-        None => listed()?.is_none_or(|listed| listed.contains(&block)),
+        None => listed_blocks(fields, "full_attn_idxs")?.is_none_or(|listed| listed.contains(&block)),
     };
     if is_attention {
         return attention(fields, block, &row.attention).map(MixerSpec::Attention);
@@ -223,10 +227,10 @@ pub(super) const FALCON: Mamba2Rule = Mamba2Rule {
     ..BAMBA
 };
 
-/// In GGUF files the norm's tensor says whether there is one; it is always after the gate.
-fn falcon_gate(fields: &Fields, block: usize) -> Result<Mamba2Gate> {
+/// In GGUF files the first block's tensor says whether there is a norm; it is always after the gate.
+fn falcon_gate(fields: &Fields, _: usize) -> Result<Mamba2Gate> {
     let Some(_) = fields.hf() else {
-        return Ok(match fields.has_tensor(&format!("blk.{block}.ssm_norm.weight")) {
+        return Ok(match fields.has_tensor("blk.0.ssm_norm.weight") {
             false => Mamba2Gate::Alone,
             true => Mamba2Gate::ThenNorm,
         });
@@ -279,14 +283,25 @@ pub(super) fn mamba2_behind_shared(fields: &Fields, block: usize, row: &Architec
 
 /// The blocks that have a transformer, in order.
 fn hybrid_blocks(fields: &Fields) -> Result<Vec<usize>> {
-    let Some(view) = fields.hf() else { return Ok(Vec::new()) };
-    if let Some(kinds) = view.opt_strs("layers_block_type")? {
-        let is_hybrid = |(block, kind): (usize, &&str)| (*kind == "hybrid").then_some(block);
-        return Ok(kinds.iter().enumerate().filter_map(is_hybrid).collect());
+    const KINDS: &str = "layers_block_type";
+    let Some(words) = words_of_blocks(fields, KINDS)? else {
+        let mut listed = listed_blocks(fields, "hybrid_layer_ids")?.unwrap_or_default();
+        listed.sort_unstable();
+        listed.dedup();
+        return Ok(listed);
+    };
+    let mut hybrids = Vec::new();
+    for (block, word) in words.into_iter().enumerate() {
+        match word {
+            "hybrid" => hybrids.push(block),
+            "mamba" | "linear_attention" => {}
+            _ => {
+                let expected = "mamba, linear_attention or hybrid";
+                return Err(wrong_word(fields, KINDS, expected, block, word));
+            }
+        }
     }
-    let mut listed = view.opt_usizes("hybrid_layer_ids")?.unwrap_or_default();
-    listed.sort_unstable();
-    Ok(listed)
+    Ok(hybrids)
 }
 
 /// Every block has attention and Mamba-2 (Falcon-H1).
@@ -311,7 +326,7 @@ pub(super) fn gated_delta_but_in_every(
     const N_VALUE_HEADS: Key = Key { hf: "linear_num_value_heads", ..BAMBA.n_heads };
     const KEY_DIM: Key = Key { hf: "linear_key_head_dim", ..BAMBA.state_size };
     const KERNEL: Key = Key { hf: "linear_conv_kernel_dim", ..BAMBA.conv_kernel };
-    const VALUE_DIM: Key = Key { hf: "linear_value_head_dim", gguf: "" };
+    const VALUE_DIM: Key = Key { hf: "linear_value_head_dim", ..INNER_SIZE };
     if is_full_attention(fields, block)? {
         return attention(fields, block, &row.attention).map(MixerSpec::Attention);
     }
@@ -326,9 +341,9 @@ pub(super) fn gated_delta_but_in_every(
         n_key_heads,
         n_value_heads,
         key_dim: fields.size(KEY_DIM, MAX_HEADS)?,
-        value_dim: match fields.opt_size(INNER_SIZE, MAX_WIDTH)? {
-            Some(inner_size) => share(fields, INNER_SIZE, inner_size, n_value_heads)?,
-            None => fields.size(VALUE_DIM, MAX_HEADS)?,
+        value_dim: match fields.hf() {
+            Some(_) => fields.size(VALUE_DIM, MAX_HEADS)?,
+            None => share(fields, VALUE_DIM, fields.size(VALUE_DIM, MAX_WIDTH)?, n_value_heads)?,
         },
         conv_kernel: fields.size(KERNEL, MAX_TAPS)?,
     }))
@@ -342,10 +357,7 @@ fn is_full_attention(fields: &Fields, block: usize) -> Result<bool> {
     if let Source::Gguf(metadata, _) = &fields.source
         && let Some(recurrent) = metadata.get::<Vec<bool>>(&fields.name(RECURRENT_BLOCKS))?
     {
-        let is_recurrent = recurrent.get(block).copied();
-        return is_recurrent.map(|is_recurrent| !is_recurrent).ok_or_else(|| {
-            fields.wrong(RECURRENT_BLOCKS, format!("a value for block {block}"), "a shorter list")
-        });
+        return Ok(!fields.of_block(RECURRENT_BLOCKS, &recurrent, block)?);
     }
     Ok((block + 1).is_multiple_of(fields.opt_size(INTERVAL, MAX_LAYERS)?.unwrap_or(4)))
 }
@@ -367,6 +379,9 @@ fn head_dim(fields: &Fields, rule: &Mamba2Rule, n_heads: usize) -> Result<usize>
         return Ok(head_dim);
     }
     let of_all = Key { hf: rule.inner_size, ..INNER_SIZE };
+    if fields.hf().is_none() {
+        return share(fields, of_all, fields.size(of_all, MAX_WIDTH)?, n_heads);
+    }
     if let Some(inner_size) = fields.opt_size(of_all, MAX_WIDTH)? {
         return share(fields, of_all, inner_size, n_heads);
     }
@@ -417,8 +432,15 @@ fn dt_limits(fields: &Fields) -> Result<[f32; 2]> {
     let Some(view) = fields.hf() else { return Ok([0.0, f32::INFINITY]) };
     match view.opt_f32s(LIMITS)?.as_deref() {
         None => Ok([0.0, f32::INFINITY]),
-        Some(&[least, most]) if least <= most => Ok([least, most]),
-        Some(_) => Err(view.wrong(LIMITS, "the least and the largest time step").into()),
+        // Least steps of thousands would carry a state out of what 32 bits hold.
+        Some(&[least, most]) if (0.0..=1e3).contains(&least) && least <= most && most > 0.0 => {
+            Ok([least, most])
+        }
+        Some(_) => {
+            let expected =
+                "the least time step, from 0 to 1000, and the largest, which is no less and above 0";
+            Err(view.wrong(LIMITS, expected).into())
+        }
     }
 }
 
@@ -449,7 +471,7 @@ fn mamba2_unless(fields: &Fields, block: usize, row: &Architecture, kind: Kind) 
 
 /// Attention in the blocks of `attn_layer_indices`, Mamba-2 in the others (Bamba).
 pub(super) fn mamba2_but_in_listed(fields: &Fields, block: usize, row: &Architecture) -> Result<MixerSpec> {
-    let listed = fields.hf().map_or(Ok(None), |view| view.opt_usizes("attn_layer_indices"))?;
+    let listed = listed_blocks(fields, "attn_layer_indices")?;
     let kind = match listed.unwrap_or_default().contains(&block) {
         true => Kind::Attention,
         false => Kind::Recurrent,
@@ -484,7 +506,11 @@ pub(super) fn pattern_kind(fields: &Fields, block: usize) -> Result<Kind> {
         let kind = listed_kind(fields, "layers_block_type", block)?;
         return kind.ok_or_else(|| view.missing("layers_block_type", "a word for every block").into());
     };
+    let n_blocks = fields.opt_usize(keys::N_LAYERS)?.unwrap_or(pattern.len());
     match pattern.as_bytes().get(block) {
+        _ if pattern.len() != n_blocks => {
+            Err(view.wrong(PATTERN, format!("{n_blocks} letters, one for each block")).into())
+        }
         Some(b'M') => Ok(Kind::Recurrent),
         Some(b'*') => Ok(Kind::Attention),
         Some(b'-') => Ok(Kind::FeedForward { has_experts: false }),
@@ -514,13 +540,12 @@ fn kind_of(fields: &Fields, name: &str, block: usize) -> Result<Option<Kind>> {
 
 /// What the list `name` says about a block, if there is such a list.
 fn listed_kind(fields: &Fields, name: &str, block: usize) -> Result<Option<Kind>> {
-    let Some(view) = fields.hf() else { return Ok(None) };
-    let Some(types) = view.opt_strs(name)? else { return Ok(None) };
-    match types.get(block) {
-        Some(&("attention" | "full_attention")) => Ok(Some(Kind::Attention)),
-        Some(&("mamba" | "linear_attention" | "conv")) => Ok(Some(Kind::Recurrent)),
-        Some(&"mlp") => Ok(Some(Kind::FeedForward { has_experts: false })),
-        Some(&"moe") => Ok(Some(Kind::FeedForward { has_experts: true })),
-        _ => Err(view.wrong(name, "attention, mamba, conv, mlp or moe for every block").into()),
-    }
+    let Some(word) = word_of_block(fields, name, block)? else { return Ok(None) };
+    Ok(Some(match word {
+        "attention" | "full_attention" => Kind::Attention,
+        "mamba" | "linear_attention" | "conv" => Kind::Recurrent,
+        "mlp" => Kind::FeedForward { has_experts: false },
+        "moe" => Kind::FeedForward { has_experts: true },
+        _ => return Err(wrong_word(fields, name, "attention, mamba, conv, mlp or moe", block, word)),
+    }))
 }

@@ -199,8 +199,12 @@ fn check(fields: &Fields, spec: &RopeSpec, head_dim: usize) -> Result<()> {
         return wrong("rope_theta", "a finite number above one", spec.theta.to_string());
     }
     if spec.n_dims < 2 || spec.n_dims > head_dim || !spec.n_dims.is_multiple_of(2) {
-        let expected = format!("an even number from 2 to {head_dim}");
-        return wrong("dimensions that rotate", &expected, spec.n_dims.to_string());
+        let what = match &fields.source {
+            Source::Hf(_) => PARTIAL.hf,
+            Source::Gguf(..) => N_DIMS.gguf,
+        };
+        let expected = format!("an even number of the {head_dim} dimensions of a head, 2 at least");
+        return wrong(what, &expected, spec.n_dims.to_string());
     }
     let n_pairs = spec.n_dims / 2;
     let is_positive = |value: f64| value > 0.0 && value.is_finite();

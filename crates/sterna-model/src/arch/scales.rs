@@ -34,7 +34,7 @@ pub(super) fn embedding_by_root_of_width(_: &Fields, hidden_size: usize) -> Resu
 
 /// The multipliers of Granite.
 pub(super) fn granite_scales(fields: &Fields, _: usize) -> Result<Scales> {
-    let factor = |key| Ok::<f32, ModelError>(fields.opt_positive(key)?.map_or(1.0, |factor| factor as f32));
+    let factor = |key| Ok::<f32, ModelError>(fields.opt_factor(key)?.map_or(1.0, |factor| factor as f32));
     Ok(Scales { embedding: factor(EMBEDDING)?, residual: factor(RESIDUAL)?, logits: 1.0 / factor(LOGITS)? })
 }
 
@@ -47,7 +47,7 @@ pub(super) fn reciprocal(factor: f32) -> f32 {
 
 /// What Granite multiplies scores by, as the number whose root they are divided by.
 pub(super) fn granite_score_divisor(fields: &Fields, head_dim: usize) -> Result<f64> {
-    Ok(fields.opt_positive(ATTENTION)?.map_or(head_dim as f64, |factor| 1.0 / (factor * factor)))
+    Ok(fields.opt_factor(ATTENTION)?.map_or(head_dim as f64, |factor| 1.0 / (factor * factor)))
 }
 
 /// The multipliers of Falcon-H1. (Converters to GGUF multiply the weights by them.)
@@ -62,9 +62,9 @@ pub(super) fn falcon_score_divisor(fields: &Fields, head_dim: usize) -> Result<f
     Ok(head_dim as f64 / (factor * factor))
 }
 
-/// One number of `config.json` above zero; 1 where there is none.
+/// One factor of `config.json`; 1 where there is none.
 pub(super) fn multiplier(fields: &Fields, name: &'static str) -> Result<f32> {
-    Ok(fields.opt_positive(Key { hf: name, gguf: "" })?.map_or(1.0, |factor| factor as f32))
+    Ok(fields.opt_factor(Key { hf: name, gguf: "" })?.map_or(1.0, |factor| factor as f32))
 }
 
 /// Factors on the parts of what goes into Mamba-2, where the configuration has any.
@@ -72,7 +72,7 @@ pub(super) fn mamba2_scales(fields: &Fields) -> Result<Option<Mamba2Scales>> {
     match multipliers(fields, "ssm_multipliers")?.as_deref() {
         None => Ok(None),
         Some(&[z, x, b, c, dt]) => Ok(Some(Mamba2Scales { z, x, b, c, dt })),
-        Some(_) => Err(wrong_number(fields, "ssm_multipliers", "five numbers")),
+        Some(_) => Err(wrong(fields, "ssm_multipliers", "five numbers")),
     }
 }
 
@@ -81,18 +81,22 @@ pub(super) fn network_scales(fields: &Fields) -> Result<[f32; 2]> {
     match multipliers(fields, "mlp_multipliers")?.as_deref() {
         None => Ok([1.0, 1.0]),
         Some(&[gate, out]) => Ok([gate, out]),
-        Some(_) => Err(wrong_number(fields, "mlp_multipliers", "two numbers")),
+        Some(_) => Err(wrong(fields, "mlp_multipliers", "two numbers")),
     }
 }
 
 fn multipliers(fields: &Fields, name: &str) -> Result<Option<Vec<f32>>> {
     let all = fields.hf().map_or(Ok(None), |view| view.opt_f32s(name))?;
-    match all.as_ref().is_some_and(|all| all.iter().any(|factor| !factor.is_finite())) {
-        true => Err(wrong_number(fields, name, "finite numbers")),
-        false => Ok(all),
+    let is_sound = |factor: &f32| factor.abs() <= 1e6;
+    match all.as_ref().and_then(|all| all.iter().position(|factor| !is_sound(factor))) {
+        Some(i) => Err(wrong(fields, name, &format!("numbers from -1e6 to 1e6, which number {i} is not"))),
+        None => Ok(all),
     }
 }
 
-fn wrong_number(fields: &Fields, name: &str, expected: &str) -> ModelError {
-    ModelError::field(fields.file(), name, expected, "something else")
+fn wrong(fields: &Fields, name: &str, expected: &str) -> ModelError {
+    match fields.hf() {
+        Some(view) => view.wrong(name, expected).into(),
+        None => ModelError::field(fields.file(), name, expected, "another list"),
+    }
 }

@@ -105,7 +105,9 @@ impl Session {
         let state = State::load(&self.model, &self.compute, file)?;
         let (found, context) = (state.len(), self.options.context);
         if found >= context {
-            return Err(GenerateError::ContextOverflow { found, context });
+            let expected = format!("less than {context} tokens, the context");
+            let error = file.invalid("sequence", expected, found.to_string());
+            return Err(ModelError::from(error).into());
         }
         self.options.kv = state.kv_type();
         self.state = state;
@@ -235,7 +237,7 @@ impl Session {
     fn advance(&mut self, tokens: &[u32], sampler: &mut Sampler) -> Result<u32, GenerateError> {
         let (state, workspace) = (&mut self.state, &mut self.workspace);
         let logits = forward(&self.model, &self.compute, state, workspace, tokens, Logits::Last)?;
-        Ok(sampler.sample(logits, state.tokens()))
+        draw(logits, state.tokens(), sampler)
     }
 
     /// Computes `newest` together with guesses of what follows it, and draws until a guess turns out wrong. Returns the last
@@ -262,7 +264,7 @@ impl Session {
         for logits in logits.chunks_exact(self.model.spec().vocab_size) {
             // The tokens of the pass up to here are what was drawn.
             n_drawn += 1;
-            let token = sampler.sample(logits, &state.tokens()[..before + n_drawn]);
+            let token = draw(logits, &state.tokens()[..before + n_drawn], sampler)?;
             drawn = (token, answer.push(token));
             self.speculator.push(token);
             if drawn.1.is_some() || self.pass_tokens.get(n_drawn) != Some(&token) {
@@ -287,5 +289,13 @@ impl Session {
         let length = self.state.len() + 1;
         let most = room.saturating_sub(1).min(MAX_VERIFIED - 1);
         if regime(length) == regime(length + most) { most } else { 0 }
+    }
+}
+
+/// The token after `tokens`, by `logits`.
+fn draw(logits: &[f32], tokens: &[u32], sampler: &mut Sampler) -> Result<u32, GenerateError> {
+    match logits.iter().any(|logit| logit.is_finite()) {
+        true => Ok(sampler.sample(logits, tokens)),
+        false => Err(ModelError::NotFinite { position: tokens.len().saturating_sub(1) }.into()),
     }
 }

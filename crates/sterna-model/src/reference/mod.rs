@@ -24,8 +24,7 @@ use crate::spec::{BlockSpec, FeedForwardSpec, MixerSpec, Spec};
 use crate::tap::{Site, Tap};
 use crate::ternary::TernaryMatrix;
 use crate::weights::{
-    self, BlockWeights, CheckOnly, FeedForwardWeights, Leaves, LinearTensors, MixerWeights, VectorForm,
-    Weights,
+    self, BlockWeights, FeedForwardWeights, Leaves, LinearTensors, MixerWeights, VectorForm, Weights,
 };
 
 /// A network with all weights as f32.
@@ -44,7 +43,7 @@ impl Reference {
     pub fn load(checkpoint: &Checkpoint) -> Result<Reference> {
         let reading = arch::read(checkpoint)?;
         let embedding = weights::embedding(checkpoint, &reading)?;
-        weights::assemble(checkpoint, &reading, &CheckOnly)?;
+        weights::check(checkpoint, &reading)?;
         let weights = weights::assemble(checkpoint, &reading, &Plain)?;
         Ok(Reference { embedding: embedding.to_f32()?, weights, spec: reading.spec })
     }

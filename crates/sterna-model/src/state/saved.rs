@@ -72,6 +72,9 @@ impl State {
         for slot in slots {
             slot.into_inner().unwrap_or_else(PoisonError::into_inner).1?;
         }
+        if state.can_rewind() {
+            expect_count(file, SectionKind::Snapshot, 0)?;
+        }
         for i in 0..file.count(SectionKind::Snapshot) {
             let snapshot = read_snapshot(file, i, &state)?;
             state.snapshots.push(snapshot);

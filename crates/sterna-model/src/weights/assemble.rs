@@ -4,6 +4,7 @@
 
 mod feed_forward;
 mod mixers;
+mod unused;
 
 use sterna_formats::{Checkpoint, GgmlType, RowOrder, Tensor, TensorType};
 
@@ -12,6 +13,8 @@ use crate::arch::Reading;
 use crate::arch::names::{Names, Role};
 use crate::error::{ModelError, Result};
 use crate::spec::{BlockSpec, FeedForwardSpec, MixerSpec, NormPlacement, Projections, Spec, TernaryStorage};
+
+pub(crate) use unused::check;
 
 /// What tensors become.
 pub(crate) trait Leaves {
@@ -52,22 +55,6 @@ pub(crate) struct LinearTensors {
     pub(crate) ternary: Option<TernaryStorage>,
     /// Inputs are rounded to 8 bits with one scale for each token.
     pub(crate) rounds_per_token: bool,
-}
-
-/// Leaves that are nothing: walking a spec with them only checks names and shapes.
-pub(crate) struct CheckOnly;
-
-impl Leaves for CheckOnly {
-    type Linear = ();
-    type Vector = ();
-
-    fn linear(&self, _: LinearTensors) -> Result<()> {
-        Ok(())
-    }
-
-    fn vector(&self, _: &Tensor, _: VectorForm) -> Result<()> {
-        Ok(())
-    }
 }
 
 /// The weights of `reading.spec` in `checkpoint`, made into `leaves`.
@@ -208,7 +195,21 @@ impl<'a, L: Leaves> Finder<'a, L> {
 
     /// The taps of a convolution, `[kernel, channels]`; only native files have them like that.
     fn taps(&self, role: Role, channels: usize, kernel: usize) -> Result<Vector<L>> {
-        self.vector(role, channels * kernel, self.transposed(channels))
+        self.matrix_as_vector(role, channels, kernel, self.transposed(channels))
+    }
+
+    /// A matrix that becomes a vector. Files other than native ones may give it dimensions of 1 besides.
+    fn matrix_as_vector(&self, role: Role, rows: usize, cols: usize, form: VectorForm) -> Result<Vector<L>> {
+        let name = self.name(role);
+        let squeezed = |shape: &[usize]| shape.iter().copied().filter(|len| *len != 1).collect::<Vec<_>>();
+        match (&self.reading.names, self.checkpoint.get(&name)) {
+            (Names::Native, _) | (_, None) => {}
+            (_, Some(tensor)) if squeezed(&tensor.shape) == squeezed(&[rows, cols]) => {}
+            _ => {
+                self.find(&name, &[rows, cols])?;
+            }
+        }
+        self.vector(role, rows * cols, form)
     }
 
     /// How other files than native ones have vectors that are matrices of so many rows.

@@ -11,10 +11,17 @@ pub(crate) enum VectorForm {
     Plain,
     /// Less one.
     LessOne,
+    /// As it is computed with, numbers that are not above zero.
+    Negative,
     /// The logarithm of the magnitude of numbers below zero.
     LogOfNegative,
     /// As a matrix whose columns should lie together.
     Transposed {
+        /// Rows of the matrix.
+        rows: usize,
+    },
+    /// As a matrix of numbers not above zero, whose columns should lie together.
+    TransposedNegative {
         /// Rows of the matrix.
         rows: usize,
     },
@@ -29,25 +36,28 @@ impl VectorForm {
     /// What `tensor`, which is so, is computed with.
     ///
     /// # Errors
-    /// When an element is not finite.
+    /// When an element is not finite, or a rate is one by which a recurrence would grow.
     pub(crate) fn read(self, tensor: &Tensor) -> Result<Vec<f32>> {
         let mut values = finite(tensor)?;
         match self {
-            VectorForm::Plain => {}
+            VectorForm::Plain | VectorForm::Transposed { .. } => {}
             VectorForm::LessOne => values.iter_mut().for_each(|value| *value += 1.0),
-            VectorForm::LogOfNegative => negative_exp(&mut values),
-            VectorForm::Transposed { rows } => values = transposed(&values, rows),
-            VectorForm::TransposedLogOfNegative { rows } => {
-                negative_exp(&mut values);
-                values = transposed(&values, rows);
+            VectorForm::Negative | VectorForm::TransposedNegative { .. } => {
+                every(tensor, &values, "rates not above zero", |rate| rate <= 0.0)?;
+            }
+            VectorForm::LogOfNegative | VectorForm::TransposedLogOfNegative { .. } => {
+                let is_log = |log: f32| log.exp().is_finite();
+                every(tensor, &values, "logarithms of rates that 32 bits hold", is_log)?;
+                values.iter_mut().for_each(|value| *value = -value.exp());
             }
         }
-        Ok(values)
+        Ok(match self {
+            VectorForm::Transposed { rows }
+            | VectorForm::TransposedNegative { rows }
+            | VectorForm::TransposedLogOfNegative { rows } => transposed(&values, rows),
+            _ => values,
+        })
     }
-}
-
-fn negative_exp(values: &mut [f32]) {
-    values.iter_mut().for_each(|value| *value = -value.exp());
 }
 
 /// The columns of `values` `[rows, cols]`, one after the other.
@@ -59,12 +69,18 @@ fn transposed(values: &[f32], rows: usize) -> Vec<f32> {
 /// The elements of a tensor; all must be finite.
 pub(crate) fn finite(tensor: &Tensor) -> Result<Vec<f32>> {
     let values = tensor.to_f32()?;
-    match values.iter().find(|value| !value.is_finite()) {
-        None => Ok(values),
+    every(tensor, &values, "finite values", f32::is_finite)?;
+    Ok(values)
+}
+
+/// Refuses `tensor` unless all of its `values` are what is `expected`.
+fn every(tensor: &Tensor, values: &[f32], expected: &str, is_sound: impl Fn(f32) -> bool) -> Result<()> {
+    match values.iter().find(|value| !is_sound(**value)) {
+        None => Ok(()),
         Some(value) => Err(ModelError::TensorValue {
             file: tensor.file.to_string().into(),
             tensor: tensor.name.clone(),
-            expected: "finite values".to_owned(),
+            expected: expected.to_owned(),
             found: value.to_string(),
         }),
     }

@@ -61,10 +61,13 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     }
     let mut session = engine.session();
     let said = match args.state.as_deref().filter(|file| file.exists()) {
-        Some(file) => Some(saved::read(file, &engine, &mut session)?),
+        Some(file) => Some(saved::read(file, &engine)?.resume(&mut session)?),
         None => None,
     };
-    let is_new = said.is_none();
+    let new_file = args.state.as_deref().filter(|_| said.is_none());
+    if let Some(file) = new_file {
+        saved::check_writable(file, &engine)?;
+    }
     let (mut said, prompt) = args.prompt(&engine, said, text)?;
 
     let interruptible = Interruptible::start();
@@ -91,9 +94,7 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     if global.verbose {
         print_stats(&completion);
     }
-    if let Some(file) =
-        args.state.as_deref().filter(|_| is_new && completion.finish_reason != FinishReason::Cancelled)
-    {
+    if let Some(file) = new_file.filter(|_| completion.finish_reason != FinishReason::Cancelled) {
         match &mut said {
             Said::Messages(messages) => messages.push(Message::new("assistant", &completion.text)),
             Said::Text(tokens) => tokens.extend(&completion.tokens),

@@ -5,8 +5,10 @@ use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
-use sterna::state_file::{SectionKind, StateFile};
+use sterna::state_file::{SectionKind, StateFile, StateWriter};
 use sterna::{Engine, Message, Session};
+
+use super::own_files;
 
 /// A conversation file larger than this is not one.
 const MAX_JSON_BYTES: u64 = 64 << 20;
@@ -32,26 +34,50 @@ struct SavedMessage {
     content: String,
 }
 
+/// What a file holds of what was said.
+pub(super) struct Found {
+    pub(super) said: Said,
+    /// What was computed of it.
+    state: Option<StateFile>,
+}
+
 /// Writes `said` to `file`: as JSON if it is called so, else with all that `session` has computed.
 pub(super) fn write(file: &Path, engine: &Engine, session: &Session, said: &Said) -> anyhow::Result<()> {
     let json = said.to_json()?;
     match is_json(file) {
-        true => fs::write(file, json).with_context(|| format!("writing {}", file.display())),
+        true => {
+            own_files::write(file, json.as_bytes()).with_context(|| format!("writing {}", file.display()))
+        }
         false => Ok(session.save(file, engine.identity(), json.as_bytes())?),
     }
 }
 
-/// Reads what was said from `file`, JSON or a saved state; of the latter, `session` takes what was computed.
-pub(super) fn read(file: &Path, engine: &Engine, session: &mut Session) -> anyhow::Result<Said> {
+/// Refuses a `file` that a state could not be written to, before minutes are spent on what it would hold.
+pub(super) fn check_writable(file: &Path, engine: &Engine) -> anyhow::Result<()> {
+    Ok(StateWriter::create(file, engine.identity()).map(drop)?)
+}
+
+/// Reads what was said from `file`, JSON or a saved state of `engine`'s model.
+pub(super) fn read(file: &Path, engine: &Engine) -> anyhow::Result<Found> {
     if !StateFile::is_one(file) {
-        return read_json(file).with_context(|| format!("reading {}", file.display()));
+        let said = read_json(file).with_context(|| format!("reading {}", file.display()))?;
+        return Ok(Found { said, state: None });
     }
     let state = StateFile::open(file)?;
     state.check_model(&engine.identity())?;
     let json = state.section(SectionKind::Application, 0)?;
     let said = Said::from_json(&json).with_context(|| format!("reading {}", file.display()))?;
-    session.load(&state).with_context(|| format!("reading {}", file.display()))?;
-    Ok(said)
+    Ok(Found { said, state: Some(state) })
+}
+
+impl Found {
+    /// What was said, after `session` has taken what was computed of it.
+    pub(super) fn resume(self, session: &mut Session) -> anyhow::Result<Said> {
+        if let Some(state) = &self.state {
+            session.load(state)?;
+        }
+        Ok(self.said)
+    }
 }
 
 fn is_json(file: &Path) -> bool {
@@ -59,9 +85,10 @@ fn is_json(file: &Path) -> bool {
 }
 
 fn read_json(file: &Path) -> anyhow::Result<Said> {
+    const EXPECTED: &str = "expected a saved state, or a conversation in JSON";
     let size = fs::metadata(file)?.len();
-    ensure!(size <= MAX_JSON_BYTES, "expected at most {MAX_JSON_BYTES} bytes, found {size}");
-    Said::from_json(&fs::read(file)?)
+    ensure!(size <= MAX_JSON_BYTES, "{EXPECTED} of at most {MAX_JSON_BYTES} bytes, found {size} bytes");
+    Said::from_json(&fs::read(file)?).context(EXPECTED)
 }
 
 impl Said {

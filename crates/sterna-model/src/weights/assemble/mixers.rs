@@ -120,7 +120,10 @@ impl<L: Leaves> Finder<'_, L> {
         let mut parts = self.parts(Role::SsmInX, Role::SsmIn, 2 * inner_size, hidden_size, biased)?;
         let rates = match self.reading.rates {
             VectorForm::LogOfNegative => VectorForm::TransposedLogOfNegative { rows: inner_size },
-            _ => self.transposed(inner_size),
+            VectorForm::Negative if !matches!(self.reading.names, Names::Native) => {
+                VectorForm::TransposedNegative { rows: inner_size }
+            }
+            rates => rates,
         };
         Ok(Mamba1Weights {
             in_x: self.leaves.linear(parts.take(Role::SsmInX, inner_size)?)?,
@@ -133,7 +136,7 @@ impl<L: Leaves> Finder<'_, L> {
             c_norm: self.vector_if(normed, Role::SsmCNorm, state_size)?,
             dt: self.linear(Role::SsmDt, inner_size, dt_rank, false)?,
             dt_bias: self.vector(Role::SsmDtBias, inner_size, VectorForm::Plain)?,
-            a: self.vector(Role::SsmA, inner_size * state_size, rates)?,
+            a: self.matrix_as_vector(Role::SsmA, inner_size, state_size, rates)?,
             d: self.vector(Role::SsmD, inner_size, VectorForm::Plain)?,
             out: self.linear(Role::SsmOut, hidden_size, inner_size, biased)?,
         })

@@ -88,11 +88,12 @@ impl<'a> Conversation<'a> {
 
     /// Replaces the messages by those of a file, and what was computed too if it is there; returns how many messages there are.
     pub(super) fn load(&mut self, file: &Path) -> anyhow::Result<usize> {
-        match saved::read(file, self.engine, &mut self.session)? {
-            Said::Messages(messages) => self.messages = messages,
-            Said::Text(_) => {
-                bail!("{}: a text, not a conversation; `sterna run --raw` goes on with it", file.display())
-            }
+        let found = saved::read(file, self.engine)?;
+        if matches!(found.said, Said::Text(_)) {
+            bail!("{}: a text, not a conversation; `sterna run --state` goes on with it", file.display());
+        }
+        if let Said::Messages(messages) = found.resume(&mut self.session)? {
+            self.messages = messages;
         }
         Ok(self.messages.len())
     }

@@ -128,10 +128,12 @@ impl<'a> Chat<'a> {
                 note("cleared");
             }
             Command::Save(file) => {
+                let _finishes = Interruptible::start();
                 self.conversation.save(&file)?;
                 note(format_args!("saved to {}", file.display()));
             }
             Command::Load(file) => {
+                let _finishes = Interruptible::start();
                 let n_messages = self.conversation.load(&file)?;
                 note(format_args!("{n_messages} messages loaded"));
             }
