@@ -235,10 +235,10 @@ impl<C: CodeLayout, B: ScaleBlock> DotTile<'_, C, B> {
         let mut groups = self.tile.groups(s);
         for scales in self.tile.blocks() {
             let head = scales.head(s);
-            if first == 0 {
-                ahead.block();
-            }
             for g in 0..B::GROUPS {
+                if first == 0 {
+                    ahead.group();
+                }
                 let Some(codes) = groups.next() else { return y };
                 let Some(x) = activations.next().and_then(|x| x[first..].first_chunk::<T>()) else {
                     return y;
@@ -272,7 +272,7 @@ impl<C: CodeLayout, B: ScaleBlock> DotTile<'_, C, B> {
             let (mut z, mut sums_of_x) = ([s.splat(0.0); T], [0.0; T]);
             for _ in 0..n_groups {
                 if first == 0 {
-                    ahead.block();
+                    ahead.group();
                 }
                 let Some(codes) = groups.next() else { return y };
                 let Some(x) = activations.next().and_then(|x| x[first..].first_chunk::<T>()) else {

@@ -160,10 +160,10 @@ impl<C: CodeLayout, B: ScaleBlock> LookUpTile<'_, C, B> {
         let mut groups = self.codes_and_activations();
         for scales in self.tile.blocks() {
             let head = scales.head(s);
-            if self.row == 0 {
-                ahead.block();
-            }
             for g in 0..B::GROUPS {
+                if self.row == 0 {
+                    ahead.group();
+                }
                 let Some((codes, x, tables)) = groups.next() else { return y };
                 let sum = s.to_f32(self.sum(s, codes, x, tables));
                 y = s.mul_add(sum, s.mul(scales.scale(s, head, g, 0), s.splat(x.scale)), y);
@@ -186,7 +186,7 @@ impl<C: CodeLayout, B: ScaleBlock> LookUpTile<'_, C, B> {
             let (mut z, mut sum_of_x) = (s.splat(0.0), 0.0);
             for _ in 0..n_groups {
                 if self.row == 0 {
-                    ahead.block();
+                    ahead.group();
                 }
                 let Some((codes, x, tables)) = groups.next() else { return y };
                 z = s.mul_add(s.to_f32(self.sum(s, codes, x, tables)), s.splat(x.scale), z);
