@@ -179,7 +179,7 @@ impl BlockAttention<'_> {
 }
 
 /// Vectors of scores of a row.
-const VECTORS: usize = BLOCK / LANES;
+pub(super) const VECTORS: usize = BLOCK / LANES;
 
 #[inline(always)]
 fn largest_score<S: Simd>(simd: S, scores: &[[f32; LANES]; VECTORS]) -> f32 {

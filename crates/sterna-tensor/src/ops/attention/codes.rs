@@ -1,17 +1,20 @@
 //! Products with keys and values that are codes, in integers: queries and weights are rounded to two int8 terms, of which the
 //! second rounds what the first left over, so that what is lost is what the cache has lost.
 //!
+//! Every line of a strip is read in the order in which it lies, once: CPUs fetch ahead of such reads by themselves, and cease to
+//! at the first line that is left out, or asked for early. Each line then waits for memory.
+//!
 //! Loops, not closures: a closure that is not inlined is compiled without the instruction set, and was, ten times slower.
 
 use std::marker::PhantomData;
 
 use bytemuck::{Pod, Zeroable};
 
-use super::block::{BLOCK, BlockAttention, Stored, for_rows, put_scores, rows_at_once};
+use super::block::{BLOCK, BlockAttention, Stored, VECTORS, for_rows, put_scores, rows_at_once};
 use crate::kv::KvPage;
 use crate::kv::codes::{CodeWidth, GROUP, PAIRS, Strip};
 use crate::ops::load_partial;
-use crate::simd::{LANES, Simd};
+use crate::simd::{CodeRegister, LANES, Simd, prefetch};
 
 /// Keys and values as codes.
 pub(super) struct Codes<C>(PhantomData<C>);
@@ -19,17 +22,20 @@ pub(super) struct Codes<C>(PhantomData<C>);
 /// Pairs of quads in a tile of keys and 32 elements.
 const KEY_PAIRS: usize = GROUP / 8;
 
+/// The largest term.
+const LARGEST: f32 = 127.0;
+
 /// The second term counts in parts of the first: what is left over is at most half a step of the first.
 const PARTS: f32 = 254.0;
 
-/// Thirty-two elements of a query: `scale (high + low / 254)`.
+/// Thirty-two elements of a query: `scale (254 high + low)`.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub(super) struct QueryGroup {
     /// The terms, four codes to a word.
     terms: [[i32; GROUP / 4]; 2],
-    /// What the sums of products start at, for the zero point of the keys.
-    starts: [i32; 2],
+    /// What the sums of products with the second terms start at.
+    start: i32,
     scale: f32,
 }
 
@@ -50,11 +56,11 @@ impl<C: CodeWidth> Stored for Codes<C> {
         for (row, groups) in rows {
             for (part, group) in row.chunks(GROUP).zip(groups) {
                 let (low, high) = part.split_at(part.len().min(LANES));
-                let values = [load_partial(s, low), load_partial(s, high)];
-                let rounded = Rounded::of(s, values);
+                let (values, largest) = up_to::<S, 2>(s, LARGEST, [load_partial(s, low), load_partial(s, high)]);
+                let rounded = Rounded::of::<S>(s, values);
                 group.terms = bytemuck::cast(rounded.terms);
-                group.scale = rounded.scale;
-                group.starts = starts::<S, C, 2>(&rounded.terms);
+                group.start = rounded.start::<S, C>();
+                group.scale = largest / (LARGEST * PARTS);
             }
         }
     }
@@ -63,6 +69,7 @@ impl<C: CodeWidth> Stored for Codes<C> {
     fn score<S: Simd>(s: S, it: &mut BlockAttention<'_>, page: &KvPage, slot: usize, n_keys: usize) {
         let (n_rows, n_groups) = (it.partial.sum.len(), it.shape.head_dim.div_ceil(GROUP));
         let [keys, _] = page.strip::<C>(it.kv_head, slot);
+        ask_for_scales(keys);
         for tile in 0..n_keys.div_ceil(LANES) {
             let mut row = 0;
             while row < n_rows {
@@ -79,17 +86,23 @@ impl<C: CodeWidth> Stored for Codes<C> {
     fn gather<S: Simd>(s: S, it: &mut BlockAttention<'_>, page: &KvPage, slot: usize, _: usize) {
         let (n_rows, row_len) = (it.partial.sum.len(), it.shape.row_len());
         let [_, values] = page.strip::<C>(it.kv_head, slot);
-        for group in 0..row_len / GROUP {
-            let mut row = 0;
-            while row < n_rows {
-                let n = rows_at_once::<S>(n_rows - row);
-                let weights = &it.scores[row * BLOCK..];
-                let out = &mut it.partial.weighted[row * row_len + group * GROUP..];
-                for_rows!(n, gather_group::<S, C>(s, weights, values, group, out, row_len));
-                row += n;
-            }
+        ask_for_scales(values);
+        let mut row = 0;
+        while row < n_rows {
+            let n = rows_at_once::<S>(n_rows - row);
+            let weights = &mut it.scores[row * BLOCK..];
+            let out = &mut it.partial.weighted[row * row_len..];
+            for_rows!(n, gather_rows::<S, C>(s, weights, values, out, row_len));
+            row += n;
         }
     }
+}
+
+/// The scales lie before the codes and are read between them.
+#[inline(always)]
+fn ask_for_scales(strip: Strip<'_>) {
+    let lines: &[CodeRegister] = bytemuck::cast_slice(strip.scales);
+    lines.iter().for_each(|line| prefetch(line));
 }
 
 /// Scores of `R` rows, `BLOCK` apart in `scores`, at tile `tile` of keys.
@@ -111,8 +124,9 @@ fn score_tile<S: Simd, C: CodeWidth, const R: usize>(
         let mut sums = [[s.splat_i32(0); 2]; R];
         let mut terms = [&[[0; GROUP / 4]; 2]; R];
         for r in 0..R {
-            let QueryGroup { terms: of_row, starts: [high, low], .. } = &queries[r * n_groups + g];
-            (terms[r], sums[r]) = (of_row, [s.splat_i32(*high), s.splat_i32(*low)]);
+            let query = &queries[r * n_groups + g];
+            terms[r] = &query.terms;
+            sums[r][1] = s.splat_i32(query.start);
         }
         for (i, pair) in codes.chunks_exact(C::PER_PAIR).enumerate() {
             for half in 0..2 {
@@ -135,97 +149,157 @@ fn score_tile<S: Simd, C: CodeWidth, const R: usize>(
     }
 }
 
-/// Adds weighted values of group `group` to `R` rows, `stride` apart in `out`.
+/// Adds values weighted with `R` rows of weights, which it uses up, to rows `stride` apart in `out`.
 #[inline(always)]
-fn gather_group<S: Simd, C: CodeWidth, const R: usize>(
+fn gather_rows<S: Simd, C: CodeWidth, const R: usize>(
     s: S,
-    weights: &[f32],
+    weights: &mut [f32],
     values: Strip<'_>,
-    group: usize,
     out: &mut [f32],
     stride: usize,
 ) {
-    let (scales, _) = values.scales[group].as_chunks();
-    let codes = &values.codes[group * PAIRS * C::PER_PAIR..][..PAIRS * C::PER_PAIR];
-    let mut words = [[[0; BLOCK / 4]; 2]; R];
-    let mut row_scales = [0.0; R];
-    let mut row_starts = [[0; 2]; R];
+    let mut largest_weights = [0.0; R];
     for r in 0..R {
-        let (weights, _) = weights[r * BLOCK..][..BLOCK].as_chunks();
-        let mut products = [s.splat(0.0); BLOCK / LANES];
-        for i in 0..BLOCK / LANES {
-            products[i] = s.mul(s.load(&weights[i]), s.load_f16(&scales[i]));
+        let (weights, _) = weights[r * BLOCK..][..BLOCK].as_chunks_mut();
+        let (scaled, largest) = up_to::<S, VECTORS>(s, LARGEST, load_vectors::<S, VECTORS>(s, weights));
+        for i in 0..VECTORS {
+            s.store(scaled[i], &mut weights[i]);
         }
-        let rounded = Rounded::of(s, products);
-        (row_scales[r], row_starts[r]) = (rounded.scale, starts::<S, C, { BLOCK / LANES }>(&rounded.terms));
-        words[r] = bytemuck::cast(rounded.terms);
+        largest_weights[r] = largest;
     }
-    for half in 0..2 {
-        let mut sums = [[s.splat_i32(0); 2]; R];
+    let groups = values.scales.iter().zip(values.codes.chunks_exact(PAIRS * C::PER_PAIR));
+    for (group, (scales, codes)) in groups.enumerate() {
+        let mut stored = [s.splat(0.0); VECTORS];
+        for i in 0..VECTORS {
+            stored[i] = s.load_f16(&scales.as_chunks().0[i]);
+        }
+        // So no product is above the largest term. Few may come near it; the second term has precision to spare.
+        let (scales, largest_scale) = up_to::<S, VECTORS>(s, 1.0, stored);
+        let mut rounded = GroupWeights { words: [[[0; BLOCK / 4]; 2]; R], starts: [0; R], scales: [0.0; R] };
         for r in 0..R {
-            sums[r] = [s.splat_i32(row_starts[r][0]), s.splat_i32(row_starts[r][1])];
+            let mut products = load_vectors::<S, VECTORS>(s, weights[r * BLOCK..][..BLOCK].as_chunks().0);
+            for i in 0..VECTORS {
+                products[i] = s.mul(products[i], scales[i]);
+            }
+            let terms = Rounded::of::<S>(s, products);
+            rounded.starts[r] = terms.start::<S, C>();
+            rounded.words[r] = bytemuck::cast(terms.terms);
+            rounded.scales[r] = largest_weights[r] * (largest_scale / (LARGEST * PARTS));
+        }
+        let out = &mut out[group * GROUP..];
+        // Both halves at once read every line in turn, but their sums need many registers.
+        if S::TOKENS < 8 {
+            rounded.add::<S, C, 1>(s, 0, codes, out, stride);
+            rounded.add::<S, C, 1>(s, 1, codes, out, stride);
+        } else {
+            rounded.add::<S, C, 2>(s, 0, codes, out, stride);
+        }
+    }
+}
+
+/// `R` rows of weights times the scales of 64 values and 32 elements: `scales (254 high + low)`.
+struct GroupWeights<const R: usize> {
+    /// The terms, those of four positions to a word.
+    words: [[[i32; BLOCK / 4]; 2]; R],
+    /// As [`QueryGroup::start`].
+    starts: [i32; R],
+    scales: [f32; R],
+}
+
+impl<const R: usize> GroupWeights<R> {
+    /// Adds products with `H` halves of the elements, `first` and on, to rows `stride` apart in `out`.
+    #[inline(always)]
+    fn add<S: Simd, C: CodeWidth, const H: usize>(
+        &self,
+        s: S,
+        first: usize,
+        codes: &[CodeRegister],
+        out: &mut [f32],
+        stride: usize,
+    ) {
+        let mut sums = [[[s.splat_i32(0); 2]; H]; R];
+        for r in 0..R {
+            for half in 0..H {
+                sums[r][half][1] = s.splat_i32(self.starts[r]);
+            }
         }
         for (i, pair) in codes.chunks_exact(C::PER_PAIR).enumerate() {
-            let quad = C::quad(s, pair, half);
-            for r in 0..R {
-                for term in 0..2 {
-                    sums[r][term] = C::dot(s, sums[r][term], quad, words[r][term][i]);
+            for half in 0..H {
+                let quad = C::quad(s, pair, first + half);
+                for r in 0..R {
+                    for term in 0..2 {
+                        sums[r][half][term] = C::dot(s, sums[r][half][term], quad, self.words[r][term][i]);
+                    }
                 }
             }
         }
         for r in 0..R {
-            let to = &mut out[r * stride + half * LANES..].as_chunks_mut().0[0];
-            s.store(s.mul_add(of_terms(s, sums[r]), s.splat(row_scales[r]), s.load(to)), to);
+            for half in 0..H {
+                let to = &mut out[r * stride + (first + half) * LANES..].as_chunks_mut().0[0];
+                s.store(s.mul_add(of_terms(s, sums[r][half]), s.splat(self.scales[r]), s.load(to)), to);
+            }
         }
     }
 }
 
-/// What sums of products with `terms` start at, so that they are those with codes less their zero point. As integers, for these
-/// are exact whatever an instruction set takes off the codes itself.
-#[inline(always)]
-fn starts<S: Simd, C: CodeWidth, const N: usize>(terms: &[[[u8; LANES]; N]; 2]) -> [i32; 2] {
-    let zero = i32::from(C::ZERO) - C::offset::<S>();
-    let mut starts = [0; 2];
-    for (term, start) in terms.iter().zip(&mut starts) {
-        for &code in term.as_flattened() {
-            *start -= i32::from(code as i8);
-        }
-        *start *= zero;
-    }
-    starts
-}
-
-/// `high + low / 254`
+/// `254 high + low`
 #[inline(always)]
 fn of_terms<S: Simd>(s: S, [high, low]: [S::I32; 2]) -> S::F32 {
-    s.mul_add(s.to_f32(low), s.splat(1.0 / PARTS), s.to_f32(high))
+    s.mul_add(s.to_f32(high), s.splat(PARTS), s.to_f32(low))
 }
 
-/// Values as `scale (high + low / 254)`.
+#[inline(always)]
+fn load_vectors<S: Simd, const N: usize>(s: S, from: &[[f32; LANES]]) -> [S::F32; N] {
+    let mut values = [s.splat(0.0); N];
+    for i in 0..N {
+        values[i] = s.load(&from[i]);
+    }
+    values
+}
+
+/// Values scaled to `-limit..=limit`, and the largest size among them before.
+#[inline(always)]
+fn up_to<S: Simd, const N: usize>(s: S, limit: f32, mut values: [S::F32; N]) -> ([S::F32; N], f32) {
+    let mut largest = s.splat(0.0);
+    for v in values {
+        largest = s.max(largest, s.abs(v));
+    }
+    let largest = s.reduce_max(largest);
+    // Below this, 127 / largest is no finite number.
+    let (factor, largest) = if largest < 1e-36 { (0.0, 0.0) } else { (limit / largest, largest) };
+    for v in &mut values {
+        *v = s.mul(*v, s.splat(factor));
+    }
+    (values, largest)
+}
+
+/// Values in -127..=127 as `high + low / 254`.
 struct Rounded<const N: usize> {
     /// The terms, in -127..=127.
     terms: [[[u8; LANES]; N]; 2],
-    scale: f32,
+    /// Σ (254 high + low)
+    sum: i32,
 }
 
 impl<const N: usize> Rounded<N> {
     #[inline(always)]
     fn of<S: Simd>(s: S, values: [S::F32; N]) -> Rounded<N> {
-        let mut largest = s.splat(0.0);
-        for v in values {
-            largest = s.max(largest, s.abs(v));
-        }
-        let largest = s.reduce_max(largest);
-        // Below this, 127 / largest is no finite number.
-        let (scale, per_unit) = if largest < 1e-36 { (0.0, 0.0) } else { (largest / 127.0, 127.0 / largest) };
         let mut terms = [[[0; LANES]; N]; 2];
-        for (i, v) in values.into_iter().enumerate() {
-            let v = s.mul(v, s.splat(per_unit));
-            let high = s.to_i32(v);
-            let low = s.to_i32(s.mul(s.sub(v, s.to_f32(high)), s.splat(PARTS)));
-            s.store_low_bytes(high, &mut terms[0][i]);
-            s.store_low_bytes(low, &mut terms[1][i]);
+        let mut sums = s.splat(0.0);
+        for i in 0..N {
+            let high = s.round(values[i]);
+            let low = s.round(s.mul(s.sub(values[i], high), s.splat(PARTS)));
+            s.store_low_bytes(s.to_i32(high), &mut terms[0][i]);
+            s.store_low_bytes(s.to_i32(low), &mut terms[1][i]);
+            sums = s.add(sums, s.mul_add(high, s.splat(PARTS), low));
         }
-        Rounded { terms, scale }
+        // A sum of 64 integers below 2^15 is exact in any order.
+        Rounded { terms, sum: s.reduce_sum(sums) as i32 }
+    }
+
+    /// What the sums of products with codes start at, so that they are those with codes less their zero point.
+    #[inline(always)]
+    fn start<S: Simd, C: CodeWidth>(&self) -> i32 {
+        -self.sum * (i32::from(C::ZERO) - C::offset::<S>())
     }
 }
