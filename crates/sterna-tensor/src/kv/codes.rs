@@ -1,7 +1,6 @@
 //! Keys and values as codes of 8 or 4 bits, for products of integers.
 //!
-//! Every 32 elements of a key or value of one head share an `f16` scale `d`: an element is `d (code - ZERO)`. A head of a page
-//! is [`strips`](STRIP) of 64 positions, each the keys and then the values, so that a decode step reads it from front to back:
+//! Every 32 elements of a key or value of one head share an `f16` scale `d`: an element is `d (code - ZERO)`. A strip is
 //!
 //! ```text
 //! keys:    scales [head_dim / 32][64] | codes [tile of 16 positions][head_dim / 32][quad of elements]
@@ -16,15 +15,12 @@ use std::marker::PhantomData;
 
 use half::f16;
 
-use super::{CacheLine, KvPage, KvType};
+use super::{CacheLine, KvPage, KvType, STRIP};
 use crate::ops::load_partial;
 use crate::simd::{CodeRegister, Kernel, LANES, Simd};
 
 /// Elements that share a scale.
 pub(crate) const GROUP: usize = 32;
-
-/// Positions whose keys, and whose values, lie together.
-pub(crate) const STRIP: usize = 64;
 
 /// Pairs of quads of all keys, or of all values, of a strip and 32 elements.
 pub(crate) const PAIRS: usize = STRIP * GROUP / 128;

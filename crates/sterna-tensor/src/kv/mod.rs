@@ -1,25 +1,24 @@
 //! Cached keys and values of one layer, laid out for [`attention`](crate::ops::attention).
 //!
-//! A page holds [`KvPage::LEN`] positions. Where elements are floats, it has the keys and then the values of every head:
-//!
-//! * keys in tiles of 16 positions, `[LEN / 16, head_dim, 16]`: the scores of 16 positions are sums over `head_dim` of
-//!   one broadcast query element times one vector, without a horizontal sum;
-//! * values position by position, `[LEN, head_dim rounded up to 32]`: the output is a sum over positions of one
-//!   broadcast probability times a row.
-//!
-//! Both are read from front to back, once, by a decode step. Unwritten elements are zero. `codes.rs` draws pages of codes.
+//! A page holds [`KvPage::LEN`] positions of all heads, head by head. A head is [strips](STRIP) of 64 positions, each the keys and
+//! then the values, so that a decode step reads it from front to back, once. `floats.rs` and `codes.rs` draw strips of their
+//! elements. Unwritten elements are zero.
 
 pub(crate) mod codes;
+pub(crate) mod floats;
 
 use std::fmt;
 use std::marker::PhantomData;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::ops::load_partial;
-use crate::simd::{Kernel, LANES, Simd};
+use crate::simd::LANES;
 use crate::{Isa, ShapeError};
 use codes::{CodeWidth, Int4, Int8, WriteCodes};
+use floats::WriteFloats;
+
+/// Positions whose keys, and whose values, lie together.
+pub(crate) const STRIP: usize = 64;
 
 /// How cached keys and values are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -134,11 +133,11 @@ impl KvPage {
         match self.ty {
             KvType::F16 => {
                 let page: &mut [u16] = bytemuck::cast_slice_mut(&mut self.lines);
-                isa.run(Write { page, head_dim, slot, key, value });
+                isa.run(WriteFloats { page, head_dim, slot, key, value });
             }
             KvType::F32 => {
                 let page: &mut [f32] = bytemuck::cast_slice_mut(&mut self.lines);
-                isa.run(Write { page, head_dim, slot, key, value });
+                isa.run(WriteFloats { page, head_dim, slot, key, value });
             }
             KvType::Int8 => self.write_codes::<Int8>(isa, slot, key, value),
             KvType::Int4 => self.write_codes::<Int4>(isa, slot, key, value),
@@ -148,24 +147,6 @@ impl KvPage {
     fn write_codes<C: CodeWidth>(&mut self, isa: Isa, slot: usize, key: &[f32], value: &[f32]) {
         let (page, head_dim, width) = (&mut *self.lines, self.head_dim, PhantomData::<C>);
         isa.run(WriteCodes { page, head_dim, slot, key, value, width });
-    }
-
-    /// Keys `[LEN / 16, head_dim, 16]` of a head.
-    pub(crate) fn keys<T: KvElement>(&self, head: usize) -> &[[T; LANES]] {
-        let (tiles, _) = self.head(head).split_at(KvPage::LEN / LANES * self.head_dim * LANES);
-        tiles.as_chunks().0
-    }
-
-    /// Values `[LEN, value_row_len(head_dim)]` of a head.
-    pub(crate) fn values<T: KvElement>(&self, head: usize) -> &[[T; LANES]] {
-        let (_, rows) = self.head(head).split_at(KvPage::LEN * self.head_dim);
-        rows.as_chunks().0
-    }
-
-    fn head<T: KvElement>(&self, head: usize) -> &[T] {
-        assert!(self.ty == T::TYPE && head < self.n_kv_heads);
-        let n = head_len(self.head_dim);
-        &bytemuck::cast_slice(&self.lines)[head * n..][..n]
     }
 }
 
@@ -190,8 +171,8 @@ impl KvType {
     #[must_use]
     pub fn page_bytes(self, n_kv_heads: usize, head_dim: usize) -> usize {
         let head_bytes = match self {
-            KvType::F16 => 2 * head_len(head_dim),
-            KvType::F32 => 4 * head_len(head_dim),
+            KvType::F16 => 2 * floats::head_len(head_dim),
+            KvType::F32 => 4 * floats::head_len(head_dim),
             KvType::Int8 => codes::head_lines::<Int8>(head_dim) * size_of::<CacheLine>(),
             KvType::Int4 => codes::head_lines::<Int4>(head_dim) * size_of::<CacheLine>(),
         };
@@ -210,109 +191,14 @@ impl fmt::Display for KvType {
     }
 }
 
-/// Elements of one head of a page, keys and values.
-fn head_len(head_dim: usize) -> usize {
-    KvPage::LEN * (head_dim + value_row_len(head_dim))
-}
-
-/// Elements from one value to the next: whole pairs of vectors.
+/// Elements of a row of weighted values: whole pairs of vectors.
 pub(crate) fn value_row_len(head_dim: usize) -> usize {
     head_dim.next_multiple_of(2 * LANES)
-}
-
-/// What a page may be made of: `f32`, or the bits of an `f16`.
-pub(crate) trait KvElement: Pod {
-    const TYPE: KvType;
-    fn load<S: Simd>(simd: S, from: &[Self; LANES]) -> S::F32;
-    fn store<S: Simd>(simd: S, v: S::F32, to: &mut [Self; LANES]);
-}
-
-impl KvElement for u16 {
-    const TYPE: KvType = KvType::F16;
-    #[inline(always)]
-    fn load<S: Simd>(simd: S, from: &[u16; LANES]) -> S::F32 {
-        simd.load_f16(from)
-    }
-    #[inline(always)]
-    fn store<S: Simd>(simd: S, v: S::F32, to: &mut [u16; LANES]) {
-        simd.store_f16(v, to);
-    }
-}
-
-impl KvElement for f32 {
-    const TYPE: KvType = KvType::F32;
-    #[inline(always)]
-    fn load<S: Simd>(simd: S, from: &[f32; LANES]) -> S::F32 {
-        simd.load(from)
-    }
-    #[inline(always)]
-    fn store<S: Simd>(simd: S, v: S::F32, to: &mut [f32; LANES]) {
-        simd.store(v, to);
-    }
-}
-
-struct Write<'a, T> {
-    page: &'a mut [T],
-    head_dim: usize,
-    slot: usize,
-    key: &'a [f32],
-    value: &'a [f32],
-}
-
-impl<T: KvElement> Kernel for Write<'_, T> {
-    type Output = ();
-    const DOTS: bool = false;
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let Write { page, head_dim, slot, key, value } = self;
-        let heads = key.chunks_exact(head_dim).zip(value.chunks_exact(head_dim));
-        for (head, (key, value)) in page.chunks_exact_mut(head_len(head_dim)).zip(heads) {
-            let (keys, values) = head.split_at_mut(KvPage::LEN * head_dim);
-            let tile = &mut keys[slot / LANES * head_dim * LANES..][..head_dim * LANES];
-            let row_len = value_row_len(head_dim);
-            let row = &mut values[slot * row_len..][..row_len];
-            for (i, part) in key.chunks(LANES).enumerate() {
-                let mut rounded = [T::zeroed(); LANES];
-                T::store(simd, load_partial(simd, part), &mut rounded);
-                for (d, element) in rounded.into_iter().take(part.len()).enumerate() {
-                    tile[(i * LANES + d) * LANES + slot % LANES] = element;
-                }
-            }
-            for (part, out) in value.chunks(LANES).zip(row.as_chunks_mut().0) {
-                T::store(simd, load_partial(simd, part), out);
-            }
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_written_lies_where_the_layout_says() {
-        let (n_kv_heads, head_dim) = (2, 20);
-        let key: Vec<f32> = (0..40).map(|i| i as f32 + 0.5).collect();
-        let value: Vec<f32> = key.iter().map(|k| -k).collect();
-        for isa in Isa::available() {
-            for slot in [0, 17, 255] {
-                let mut page = KvPage::new(n_kv_heads, head_dim, KvType::F16);
-                page.write(isa, slot, &key, &value);
-                let half = |x: f32| half::f16::from_f32(x).to_bits();
-                for head in 0..n_kv_heads {
-                    for d in 0..head_dim {
-                        let i = head * head_dim + d;
-                        assert_eq!(page.keys::<u16>(head)[slot / 16 * head_dim + d][slot % 16], half(key[i]));
-                        assert_eq!(page.values::<u16>(head).as_flattened()[slot * 32 + d], half(value[i]));
-                    }
-                }
-                let written =
-                    bytemuck::cast_slice::<_, u16>(&page.lines).iter().filter(|&&bits| bits != 0).count();
-                assert_eq!(written, 2 * key.len());
-            }
-        }
-    }
 
     #[test]
     fn a_page_is_its_bytes() {
@@ -324,14 +210,5 @@ mod tests {
         for wrong in [&bytes[1..], &[bytes, &[0]].concat()] {
             assert!(KvPage::from_bytes(2, 5, KvType::F16, wrong).is_err());
         }
-    }
-
-    #[test]
-    fn single_precision_keeps_every_bit() {
-        let mut page = KvPage::new(1, 3, KvType::F32);
-        page.write(Isa::best(), 5, &[0.1, 0.2, 0.3], &[1e-30, 2.0, 3.0]);
-        assert_eq!(page.keys::<f32>(0)[2][5], 0.3);
-        assert_eq!(page.values::<f32>(0)[2 * 5][..3], [1e-30, 2.0, 3.0]);
-        assert_eq!(page.n_bytes(), 256 * (3 + 32) * 4);
     }
 }

@@ -8,8 +8,8 @@ use super::codes::{Codes, QueryGroup};
 use super::floats::Floats;
 use super::{AttentionShape, exp, tanh};
 use crate::Isa;
-use crate::kv::codes::{Int4, Int8, STRIP};
-use crate::kv::{KvPage, KvType, KvView};
+use crate::kv::codes::{Int4, Int8};
+use crate::kv::{KvPage, KvType, KvView, STRIP};
 use crate::ops::elementwise::{load, store_partial};
 use crate::simd::{Kernel, LANES, Simd};
 

@@ -56,7 +56,8 @@ impl<C: CodeWidth> Stored for Codes<C> {
         for (row, groups) in rows {
             for (part, group) in row.chunks(GROUP).zip(groups) {
                 let (low, high) = part.split_at(part.len().min(LANES));
-                let (values, largest) = up_to::<S, 2>(s, LARGEST, [load_partial(s, low), load_partial(s, high)]);
+                let (values, largest) =
+                    up_to::<S, 2>(s, LARGEST, [load_partial(s, low), load_partial(s, high)]);
                 let rounded = Rounded::of::<S>(s, values);
                 group.terms = bytemuck::cast(rounded.terms);
                 group.start = rounded.start::<S, C>();

@@ -5,8 +5,9 @@
 use std::marker::PhantomData;
 
 use super::block::{BLOCK, BlockAttention, Stored, for_rows, put_scores, rows_at_once};
-use super::panel::{Panel, Rows, columns_at_once, panel_product};
-use crate::kv::{KvElement, KvPage};
+use super::panel::{Rows, columns_at_once, panel_product};
+use crate::kv::KvPage;
+use crate::kv::floats::{KvElement, Panel};
 use crate::simd::{LANES, Simd};
 
 /// Keys and values of type `T`.
@@ -20,15 +21,15 @@ impl<T: KvElement> Stored for Floats<T> {
 
     #[inline(always)]
     fn score<S: Simd>(simd: S, it: &mut BlockAttention<'_>, page: &KvPage, slot: usize, n_keys: usize) {
-        let keys = &page.keys::<T>(it.kv_head)[slot / LANES * it.shape.head_dim..];
+        let strip = page.float_strip::<T>(it.kv_head, slot);
         // The last tiles may reach beyond `n_keys`: into zeros, or into keys that the mask hides.
         let n_tiles = n_keys.div_ceil(LANES);
         let mut tile = 0;
         while tile < n_tiles {
             let n = columns_at_once::<S>(BLOCK / LANES - tile);
             match n {
-                4 => score_tiles::<S, T, 4>(simd, it, keys, tile),
-                _ => score_tiles::<S, T, 2>(simd, it, keys, tile),
+                4 => score_tiles::<S, T, 4>(simd, it, strip.keys(tile), tile),
+                _ => score_tiles::<S, T, 2>(simd, it, strip.keys(tile), tile),
             }
             tile += n;
         }
@@ -36,14 +37,14 @@ impl<T: KvElement> Stored for Floats<T> {
 
     #[inline(always)]
     fn gather<S: Simd>(simd: S, it: &mut BlockAttention<'_>, page: &KvPage, slot: usize, n_keys: usize) {
-        let step = it.shape.row_len() / LANES;
-        let values = &page.values::<T>(it.kv_head)[slot * step..];
+        let n_columns = it.shape.row_len() / LANES;
+        let strip = page.float_strip::<T>(it.kv_head, slot);
         let mut first = 0;
-        while first < step {
-            let n = columns_at_once::<S>(step - first);
+        while first < n_columns {
+            let n = columns_at_once::<S>(n_columns - first);
             match n {
-                4 => gather_columns::<S, T, 4>(simd, it, values, first, n_keys),
-                _ => gather_columns::<S, T, 2>(simd, it, values, first, n_keys),
+                4 => gather_columns::<S, T, 4>(simd, it, strip.values(first), first, n_keys),
+                _ => gather_columns::<S, T, 2>(simd, it, strip.values(first), first, n_keys),
             }
             first += n;
         }
@@ -55,15 +56,14 @@ impl<T: KvElement> Stored for Floats<T> {
 fn score_tiles<S: Simd, T: KvElement, const N: usize>(
     simd: S,
     it: &mut BlockAttention<'_>,
-    keys: &[[T; LANES]],
+    keys: Panel<'_, T>,
     tile: usize,
 ) {
     let (n_rows, head_dim, cap) = (it.partial.sum.len(), it.shape.head_dim, it.shape.softcap);
-    let keys = Panel { data: &keys[tile * head_dim..], step: 1, column: head_dim, n: head_dim };
     let mut row = 0;
     while row < n_rows {
         let n = rows_at_once::<S>(n_rows - row);
-        let queries = Rows { data: &it.queries[row * head_dim..], stride: head_dim };
+        let queries = Rows { data: &it.queries[row * head_dim..], stride: head_dim, n: head_dim };
         let scores = &mut it.scores[row * BLOCK + tile * LANES..];
         for_rows!(n, score_rows::<S, T, N>(simd, queries, keys, cap, scores));
         row += n;
@@ -75,16 +75,15 @@ fn score_tiles<S: Simd, T: KvElement, const N: usize>(
 fn gather_columns<S: Simd, T: KvElement, const N: usize>(
     simd: S,
     it: &mut BlockAttention<'_>,
-    values: &[[T; LANES]],
+    values: Panel<'_, T>,
     first: usize,
     n_keys: usize,
 ) {
     let (n_rows, row_len) = (it.partial.sum.len(), it.shape.row_len());
-    let values = Panel { data: &values[first..], step: row_len / LANES, column: 1, n: n_keys };
     let mut row = 0;
     while row < n_rows {
         let n = rows_at_once::<S>(n_rows - row);
-        let weights = Rows { data: &it.scores[row * BLOCK..], stride: BLOCK };
+        let weights = Rows { data: &it.scores[row * BLOCK..], stride: BLOCK, n: n_keys };
         let out = &mut it.partial.weighted[row * row_len + first * LANES..];
         for_rows!(n, gather_rows::<S, T, N>(simd, weights, values, out, row_len));
         row += n;
