@@ -170,9 +170,10 @@ fn gather_rows<S: Simd, C: CodeWidth, const R: usize>(
     }
     let groups = values.scales.iter().zip(values.codes.chunks_exact(PAIRS * C::PER_PAIR));
     for (group, (scales, codes)) in groups.enumerate() {
+        let (scales, _) = scales.as_chunks();
         let mut stored = [s.splat(0.0); VECTORS];
         for i in 0..VECTORS {
-            stored[i] = s.load_f16(&scales.as_chunks().0[i]);
+            stored[i] = s.load_f16(&scales[i]);
         }
         // So no product is above the largest term. Few may come near it; the second term has precision to spare.
         let (scales, largest_scale) = up_to::<S, VECTORS>(s, 1.0, stored);
@@ -210,6 +211,7 @@ struct GroupWeights<const R: usize> {
 impl<const R: usize> GroupWeights<R> {
     /// Adds products with `H` halves of the elements, `first` and on, to rows `stride` apart in `out`.
     #[inline(always)]
+    #[expect(clippy::needless_range_loop, reason = "an iterator over an array of vectors keeps it in memory")]
     fn add<S: Simd, C: CodeWidth, const H: usize>(
         &self,
         s: S,
@@ -218,18 +220,17 @@ impl<const R: usize> GroupWeights<R> {
         out: &mut [f32],
         stride: usize,
     ) {
+        let GroupWeights { words, starts, scales } = self;
         let mut sums = [[[s.splat_i32(0); 2]; H]; R];
         for r in 0..R {
-            for half in 0..H {
-                sums[r][half][1] = s.splat_i32(self.starts[r]);
-            }
+            sums[r] = [[s.splat_i32(0), s.splat_i32(starts[r])]; H];
         }
         for (i, pair) in codes.chunks_exact(C::PER_PAIR).enumerate() {
             for half in 0..H {
                 let quad = C::quad(s, pair, first + half);
                 for r in 0..R {
                     for term in 0..2 {
-                        sums[r][half][term] = C::dot(s, sums[r][half][term], quad, self.words[r][term][i]);
+                        sums[r][half][term] = C::dot(s, sums[r][half][term], quad, words[r][term][i]);
                     }
                 }
             }
@@ -237,7 +238,7 @@ impl<const R: usize> GroupWeights<R> {
         for r in 0..R {
             for half in 0..H {
                 let to = &mut out[r * stride + (first + half) * LANES..].as_chunks_mut().0[0];
-                s.store(s.mul_add(of_terms(s, sums[r][half]), s.splat(self.scales[r]), s.load(to)), to);
+                s.store(s.mul_add(of_terms(s, sums[r][half]), s.splat(scales[r]), s.load(to)), to);
             }
         }
     }
