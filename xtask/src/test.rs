@@ -95,8 +95,9 @@ fn instructions(runner: &mut Runner, required: bool) {
 
 fn real_models(runner: &mut Runner) {
     let Some(directory) = runner.task("models: bring them", || models::bring(false)) else { return };
+    // As for all tests, with `--workspace`: a package alone would be built anew with the features that it alone asks for.
     let mut end_to_end =
-        cargo(&["test", "--package", "sterna", "--features", "real-models", "--test", "real_models"]);
+        cargo(&["test", "--workspace", "--features", "sterna/real-models", "--test", "real_models"]);
     end_to_end.env("STERNA_TEST_MODELS", &directory);
     runner.step("models: end to end", end_to_end);
     for model in &models::TEST_MODELS {
@@ -116,13 +117,22 @@ fn older_isas(runner: &mut Runner) {
     let chosen = [Isa::Scalar, Isa::Avx2, Isa::Neon];
     let available = Isa::available();
     for isa in chosen.into_iter().filter(|isa| available.contains(isa) && *isa != Isa::best()) {
-        let mut tests = cargo(&["test", "--package", "sterna-model", "--no-fail-fast"]);
-        tests.env("STERNA_ISA", isa.name());
+        let mut tests = cargo(&["test", "--workspace", "--no-fail-fast"]);
+        tests.args(tests_of_networks()).env("STERNA_ISA", isa.name());
         runner.step(&format!("isa: networks on {}", isa.name()), tests);
         let mut parity = xtask(&["parity"]);
         parity.env("STERNA_ISA", isa.name());
         runner.step(&format!("isa: parity on {}", isa.name()), parity);
     }
+}
+
+/// Flags that name the integration tests of `sterna-model`, which the tests of the whole workspace have built.
+fn tests_of_networks() -> Vec<String> {
+    let files = std::fs::read_dir(workspace::root().join("crates/sterna-model/tests")).into_iter().flatten();
+    let paths =
+        files.flatten().map(|file| file.path()).filter(|path| path.extension() == Some("rs".as_ref()));
+    let names = paths.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()));
+    names.map(|name| format!("--test={name}")).collect()
 }
 
 fn aarch64(runner: &mut Runner, required: bool) {

@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use sterna_tensor::{CODE_BITS, Isa, KernelChoice, Tuning};
+use sterna_tensor::{CODE_BITS, Fetch, Isa, KernelChoice, Tuning};
 
 use crate::error::{FormatError, Result};
 
@@ -52,6 +52,8 @@ struct Contents {
     version: u32,
     device: Device,
     threads: Threads,
+    /// As [`Fetch`] names it.
+    fetch: Option<String>,
     kernels: Vec<Row>,
 }
 
@@ -101,7 +103,7 @@ pub fn parse(file: &str, bytes: &[u8], device: &Device) -> Result<Tuning> {
         Ok(contents) => contents,
         Err(error) => return Err(invalid("JSON".into(), "a tuning profile".into(), error.to_string())),
     };
-    let Contents { version, device: found, threads, kernels } = contents;
+    let Contents { version, device: found, threads, fetch, kernels } = contents;
     if version != VERSION {
         return Err(invalid("version".into(), VERSION.to_string(), version.to_string()));
     }
@@ -114,7 +116,18 @@ pub fn parse(file: &str, bytes: &[u8], device: &Device) -> Result<Tuning> {
     };
     let decode_threads = within("threads.decode", threads.decode, MOST_THREADS)?;
     let prefill_threads = within("threads.prefill", threads.prefill, MOST_THREADS)?;
+    let fetch = match fetch {
+        None => None,
+        Some(name) => match name.parse() {
+            Ok(fetch) => Some(fetch),
+            Err(()) => {
+                let expected = Fetch::ALL.map(Fetch::name).join(" or ");
+                return Err(invalid("fetch".into(), expected, name));
+            }
+        },
+    };
     let mut tuning = Tuning::default();
+    (tuning.decode_threads, tuning.prefill_threads, tuning.fetch) = (decode_threads, prefill_threads, fetch);
     for (i, row) in kernels.into_iter().enumerate() {
         let field = |name: &str| format!("kernels[{i}].{name}");
         if !CODE_BITS.contains(&row.bits) {
@@ -134,7 +147,6 @@ pub fn parse(file: &str, bytes: &[u8], device: &Device) -> Result<Tuning> {
         };
         tuning.set(row.bits, choice);
     }
-    (tuning.decode_threads, tuning.prefill_threads) = (decode_threads, prefill_threads);
     Ok(tuning)
 }
 
@@ -152,6 +164,7 @@ pub fn to_json(tuning: &Tuning, device: &Device) -> serde_json::Result<String> {
         version: VERSION,
         device: device.clone(),
         threads: Threads { decode: tuning.decode_threads, prefill: tuning.prefill_threads },
+        fetch: tuning.fetch.map(|fetch| fetch.name().to_owned()),
         kernels: CODE_BITS.into_iter().map(row).collect(),
     };
     Ok(serde_json::to_string_pretty(&contents)? + "\n")

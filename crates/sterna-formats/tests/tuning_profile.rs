@@ -4,7 +4,7 @@ mod common;
 
 use common::{Rng, mutate};
 use sterna_formats::tuning_profile::{Device, parse, read, to_json};
-use sterna_tensor::{Isa, KernelChoice, Tuning};
+use sterna_tensor::{Fetch, Isa, KernelChoice, Tuning};
 
 fn device() -> Device {
     Device::new("Some CPU (R) 7 @ 3 GHz".to_owned(), 4)
@@ -14,6 +14,7 @@ fn tuning() -> Tuning {
     let mut tuning = Tuning::default();
     tuning.set(4, KernelChoice { few: Some(Isa::Scalar), many: None, many_from: Some(6) });
     (tuning.decode_threads, tuning.prefill_threads) = (Some(3), Some(4));
+    tuning.fetch = Some(Fetch::InOrder);
     tuning
 }
 
@@ -35,6 +36,7 @@ fn errors_name_the_field() {
         ("\"cores\": 4", "\"cores\": 8", "p.json: device: expected Device"),
         ("\"decode\": 3", "\"decode\": 0", "p.json: threads.decode: expected 1 to 1024, found 0"),
         ("\"prefill\": 4", "\"prefill\": 1e9", "p.json: JSON: expected a tuning profile, found"),
+        ("\"in-order\"", "\"backwards\"", "p.json: fetch: expected in-order or ahead, found backwards"),
         ("\"few\": \"scalar\"", "\"few\": \"mmx\"", "p.json: kernels[3].few: expected one of scalar"),
         (
             "\"many_from\": 6",

@@ -1,8 +1,7 @@
 //! Which of several kernels multiplies packed weights. All of them give the same bits, so this is a matter of speed alone, and
 //! measuring decides it (`docs/tuning.md`).
 
-use crate::packed::FEWEST_ROWS;
-use crate::{Isa, PackedFormat};
+use crate::{Fetch, Isa, PackedFormat, Processor};
 
 /// Widths of codes that there are.
 pub const CODE_BITS: [usize; 7] = [1, 2, 3, 4, 5, 6, 8];
@@ -15,7 +14,7 @@ pub struct KernelChoice {
     pub few: Option<Isa>,
     /// Instructions for many, whose weights are written out first; those of [`Compute`](crate::Compute) unless given.
     pub many: Option<Isa>,
-    /// Rows of activations that are many: 8 unless given.
+    /// Rows of activations that are many; those of [`Processor`] unless given.
     pub many_from: Option<usize>,
 }
 
@@ -28,6 +27,8 @@ pub struct Tuning {
     pub decode_threads: Option<usize>,
     /// Threads of all other passes; all of the pool unless given.
     pub prefill_threads: Option<usize>,
+    /// How weights come from memory in passes with few tokens; that of [`Processor`] unless given.
+    pub fetch: Option<Fetch>,
 }
 
 impl Tuning {
@@ -48,18 +49,21 @@ impl Tuning {
     /// The kernels for `format` where `isa` is in use otherwise.
     pub(crate) fn kernels(&self, format: PackedFormat, isa: Isa) -> Kernels {
         let KernelChoice { few, many, many_from } = self.choice(format.code_bits());
+        let usual = Processor::this();
         Kernels {
             few: few.unwrap_or(isa),
             many: many.unwrap_or(isa),
-            many_from: many_from.unwrap_or(FEWEST_ROWS),
+            many_from: many_from.unwrap_or(usual.many_from),
+            fetch: self.fetch.unwrap_or(usual.fetch),
         }
     }
 }
 
-/// A [`KernelChoice`] with nothing left open.
+/// A [`KernelChoice`] with nothing left open, and what holds for all.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Kernels {
     pub(crate) few: Isa,
     pub(crate) many: Isa,
     pub(crate) many_from: usize,
+    pub(crate) fetch: Fetch,
 }

@@ -21,7 +21,7 @@ pub struct Tuned {
 /// Who says what is fastest.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum TuningSource {
-    /// The newest instructions, which were fastest on the one processor that was measured (`docs/tuning.md`).
+    /// What was fastest on the processors that were measured (`docs/tuning.md`).
     #[default]
     Defaults,
     /// `STERNA_ISA`, for the instructions.
@@ -93,7 +93,8 @@ impl Tuned {
 
 fn without_kernels(tuning: Tuning) -> Tuning {
     let mut plain = Tuning::default();
-    (plain.decode_threads, plain.prefill_threads) = (tuning.decode_threads, tuning.prefill_threads);
+    let Tuning { decode_threads, prefill_threads, fetch, .. } = tuning;
+    (plain.decode_threads, plain.prefill_threads, plain.fetch) = (decode_threads, prefill_threads, fetch);
     plain
 }
 

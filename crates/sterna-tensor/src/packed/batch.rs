@@ -45,9 +45,6 @@ pub(super) const PANEL_BLOCKS: usize = 256 / TOKEN_BLOCK;
 /// Tiles that follow one another before the next columns do: each time, activations come from further away.
 const TILES_OF_A_STRIP: usize = 12;
 
-/// With fewer rows of activations, writing tiles out costs more than it saves, as a rule.
-pub(crate) const FEWEST_ROWS: usize = 8;
-
 /// Tiles that are multiplied at once.
 pub(super) fn tiles_at_once(isa: Isa) -> usize {
     struct Find;

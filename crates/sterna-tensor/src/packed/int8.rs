@@ -33,7 +33,7 @@ use super::{PackedMatrix, Tile, Visitor};
 use crate::activation::{Activations, Group, TOKEN_BLOCK, TokenBlock};
 use crate::simd::{Kernel, LANES, Simd, unroll};
 use crate::tuning::Kernels;
-use crate::{KernelFamily, OutputTile};
+use crate::{Fetch, KernelFamily, OutputTile};
 
 /// [`unroll`] over tokens.
 macro_rules! for_tokens {
@@ -130,7 +130,8 @@ impl Dot<'_> {
         }
         let zero = i32::from(self.matrix.format.zero);
         let sink = self.sink(tile, block);
-        self.kernels.few.run(DotTile::<C, B> { tile: self.matrix.tile(tile), zero, tokens, done, sink });
+        let Kernels { few, fetch, .. } = self.kernels;
+        few.run(DotTile::<C, B> { tile: self.matrix.tile(tile), zero, fetch, tokens, done, sink });
     }
 
     pub(super) fn sink(&self, tile: usize, block: usize) -> Sink {
@@ -184,6 +185,7 @@ impl Sink {
 struct DotTile<'a, C, B> {
     tile: Tile<'a, C, B>,
     zero: i32,
+    fetch: Fetch,
     tokens: TokenBlock<'a>,
     done: usize,
     sink: Sink,
@@ -231,14 +233,12 @@ impl<C: CodeLayout, B: ScaleBlock> DotTile<'_, C, B> {
         let offset = self.zero - C::offset::<S>();
         let mut activations = self.tokens.groups.chunks_exact(self.tokens.n_rows);
         let mut y = [s.splat(0.0); T];
-        let mut ahead = Ahead::of(&self.tile);
+        let mut ahead = Ahead::of(&self.tile, self.fetch, first == 0);
         let mut groups = self.tile.groups(s);
         for scales in self.tile.blocks() {
             let head = scales.head(s);
             for g in 0..B::GROUPS {
-                if first == 0 {
-                    ahead.group();
-                }
+                ahead.group();
                 let Some(codes) = groups.next() else { return y };
                 let Some(x) = activations.next().and_then(|x| x[first..].first_chunk::<T>()) else {
                     return y;
@@ -265,15 +265,13 @@ impl<C: CodeLayout, B: ScaleBlock> DotTile<'_, C, B> {
         let offset = self.zero - C::offset::<S>();
         let mut activations = self.tokens.groups.chunks_exact(self.tokens.n_rows);
         let mut y = [s.splat(0.0); T];
-        let mut ahead = Ahead::of(&self.tile);
+        let mut ahead = Ahead::of(&self.tile, self.fetch, first == 0);
         let mut groups = self.tile.groups(s);
         for (n_groups, scales) in self.tile.runs() {
             let (scale, min) = scales.head(s);
             let (mut z, mut sums_of_x) = ([s.splat(0.0); T], [0.0; T]);
             for _ in 0..n_groups {
-                if first == 0 {
-                    ahead.group();
-                }
+                ahead.group();
                 let Some(codes) = groups.next() else { return y };
                 let Some(x) = activations.next().and_then(|x| x[first..].first_chunk::<T>()) else {
                     return y;

@@ -25,6 +25,7 @@ use super::ahead::Ahead;
 use super::codes::{Bit, CodeLayout};
 use super::int8::{Dot, Sink};
 use super::scales::ScaleBlock;
+use crate::Fetch;
 use crate::activation::{Activations, Group};
 use crate::simd::{CodeRegister, Kernel, NibbleTable, Simd, TABLE_OF_BYTE, unroll};
 
@@ -64,6 +65,7 @@ impl Dot<'_> {
                         isa.run(LookUpTile::<C, B> {
                             tile: matrix.tile(tile),
                             zero: i32::from(matrix.format.zero),
+                            fetch: kernels.fetch,
                             groups: tokens.groups,
                             tables: of_block,
                             n_rows: tokens.n_rows,
@@ -130,6 +132,7 @@ fn nibble_table(group: &Group, meaning: impl Fn(usize) -> Bit) -> NibbleTable {
 struct LookUpTile<'a, C, B> {
     tile: Tile<'a, C, B>,
     zero: i32,
+    fetch: Fetch,
     /// `[groups, n_rows]`
     groups: &'a [Group],
     /// `[groups, n_rows, registers]`
@@ -156,14 +159,12 @@ impl<C: CodeLayout, B: ScaleBlock> LookUpTile<'_, C, B> {
     #[inline(always)]
     fn groups<S: Simd>(&self, s: S) -> S::F32 {
         let mut y = s.splat(0.0);
-        let mut ahead = Ahead::of(&self.tile);
+        let mut ahead = Ahead::of(&self.tile, self.fetch, self.row == 0);
         let mut groups = self.codes_and_activations();
         for scales in self.tile.blocks() {
             let head = scales.head(s);
             for g in 0..B::GROUPS {
-                if self.row == 0 {
-                    ahead.group();
-                }
+                ahead.group();
                 let Some((codes, x, tables)) = groups.next() else { return y };
                 let sum = s.to_f32(self.sum(s, codes, x, tables));
                 y = s.mul_add(sum, s.mul(scales.scale(s, head, g, 0), s.splat(x.scale)), y);
@@ -179,15 +180,13 @@ impl<C: CodeLayout, B: ScaleBlock> LookUpTile<'_, C, B> {
     #[inline(always)]
     fn runs<S: Simd>(&self, s: S) -> S::F32 {
         let mut y = s.splat(0.0);
-        let mut ahead = Ahead::of(&self.tile);
+        let mut ahead = Ahead::of(&self.tile, self.fetch, self.row == 0);
         let mut groups = self.codes_and_activations();
         for (n_groups, scales) in self.tile.runs() {
             let (scale, min) = scales.head(s);
             let (mut z, mut sum_of_x) = (s.splat(0.0), 0.0);
             for _ in 0..n_groups {
-                if self.row == 0 {
-                    ahead.group();
-                }
+                ahead.group();
                 let Some((codes, x, tables)) = groups.next() else { return y };
                 z = s.mul_add(s.to_f32(self.sum(s, codes, x, tables)), s.splat(x.scale), z);
                 sum_of_x += x.scaled_sum;

@@ -18,7 +18,7 @@ mod unpack;
 
 use std::marker::PhantomData;
 
-pub(crate) use batch::{FEWEST_ROWS, MOST_TILES};
+pub(crate) use batch::MOST_TILES;
 use codes::CodeLayout;
 pub(crate) use format::Codes;
 use format::Scales;

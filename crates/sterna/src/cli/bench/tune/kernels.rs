@@ -1,11 +1,12 @@
-//! Instructions for each width of weights, with one token and with many, and how many are many.
+//! Instructions for each width of weights, with one token and with many, how many are many, and how weights come from memory.
 
 use std::time::Instant;
 
 use sterna::synthetic::weight_format;
 use sterna::{Compute, Isa, Matrix, Pool, Precision, Tuning};
 use sterna_tensor::{
-    Activations, Block, BlockSource, CODE_BITS, KernelChoice, PackedFormat, PackedMatrix, linear,
+    Activations, Block, BlockSource, CODE_BITS, Fetch, KernelChoice, NEVER, PackedFormat, PackedMatrix,
+    Processor, linear,
 };
 
 use super::{LEAST_GAIN, best, compare};
@@ -16,14 +17,12 @@ const ROWS: usize = 1536;
 const COLS: usize = 1536;
 /// Enough of them for more than second-level caches hold.
 const N_MATRICES: usize = 12;
+/// Enough of those of four bits for more than all caches hold.
+const N_FROM_MEMORY: usize = 160;
 /// Tokens of a prompt.
 const PROMPT: usize = 64;
 /// Tokens from which on there may be many.
 const FEW: [usize; 8] = [2, 3, 4, 6, 8, 12, 16, 24];
-/// What [`Tuning`] takes for many unless told.
-const USUAL_MANY: usize = 8;
-/// So many that there are never many.
-const NEVER: usize = 512;
 
 /// Weights of one width, and how they are multiplied.
 struct Subject {
@@ -38,6 +37,7 @@ struct Subject {
 /// Sets the kernels of `tuning` to the fastest where `isa` is the best there is, and returns a table of what was measured.
 pub(super) fn measure(isa: Isa, pool: Pool, tuning: &mut Tuning) -> String {
     let others = Isa::available().into_iter().rev().filter(|other| *other != isa && *other != Isa::Scalar);
+    let usual = Processor::this();
     let isas: Vec<Isa> = [isa].into_iter().chain(others).collect();
     let mut compute = Compute { isa, pool, ..Compute::new(1, Precision::Int8) };
     let titles = ["bits", "tokens"].into_iter().map(str::to_owned);
@@ -46,7 +46,7 @@ pub(super) fn measure(isa: Isa, pool: Pool, tuning: &mut Tuning) -> String {
     for bits in CODE_BITS {
         terminal::note(format_args!("measuring kernels · {bits} bits"));
         let Some(format) = format(bits) else { continue };
-        let mut subject = Subject::new(bits, format, compute);
+        let mut subject = Subject::new(bits, format, N_MATRICES, compute);
         let few = subject.isas(&isas, 1);
         let many = subject.isas(&isas, PROMPT);
         let (few_isa, many_isa) = (isas[best(&few)], isas[best(&many)]);
@@ -57,7 +57,7 @@ pub(super) fn measure(isa: Isa, pool: Pool, tuning: &mut Tuning) -> String {
             KernelChoice {
                 few: departure(few_isa),
                 many: departure(many_isa),
-                many_from: (many_from != USUAL_MANY).then_some(many_from),
+                many_from: (many_from != usual.many_from).then_some(many_from),
             },
         );
         let n_bytes: usize = subject.matrices.iter().map(Matrix::n_bytes).sum();
@@ -72,7 +72,29 @@ pub(super) fn measure(isa: Isa, pool: Pool, tuning: &mut Tuning) -> String {
         rows.push(row(PROMPT, marked(&many, operations), many_from));
         compute = subject.compute;
     }
-    table::markdown(&rows)
+    format!("{}\n{}", table::markdown(&rows), fetches(compute, tuning))
+}
+
+/// Sets how weights come from memory, and returns a table of what was measured.
+fn fetches(compute: Compute, tuning: &mut Tuning) -> String {
+    terminal::note("measuring fetches");
+    let Some(format) = format(4) else { return String::new() };
+    let usual = Processor::this().fetch;
+    let others = Fetch::ALL.into_iter().filter(|fetch| *fetch != usual);
+    let fetches: Vec<Fetch> = [usual].into_iter().chain(others).collect();
+    let isa = tuning.choice(4).few.unwrap_or(compute.isa);
+    let mut subject = Subject::new(4, format, N_FROM_MEMORY, compute);
+    subject.set_tokens(1);
+    let compared = compare(fetches.len(), |i| {
+        subject.compute.tuning.fetch = Some(fetches[i]);
+        subject.time(isa, NEVER, N_FROM_MEMORY)
+    });
+    let fastest = fetches[best(&compared)];
+    tuning.fetch = (fastest != usual).then_some(fastest);
+    let n_bytes: usize = subject.matrices.iter().map(Matrix::n_bytes).sum();
+    let gigabytes = |(_, seconds): &(f64, f64)| format!("{:.1} GB/s", n_bytes as f64 / seconds / 1e9);
+    let titles = fetches.iter().map(|fetch| format!("from memory, {fetch}")).collect();
+    table::markdown(&[titles, marked(&compared, gigabytes)])
 }
 
 /// A cell for each candidate, with a star at the one that was taken.
@@ -88,12 +110,12 @@ fn format(bits: usize) -> Option<PackedFormat> {
 }
 
 impl Subject {
-    fn new(bits: usize, format: PackedFormat, compute: Compute) -> Subject {
+    fn new(bits: usize, format: PackedFormat, n_matrices: usize, compute: Compute) -> Subject {
         let matrix = |_| {
             let packed = PackedMatrix::pack(format, ROWS, COLS, &Pattern(format), &compute.pool);
             packed.ok().map(Matrix::from)
         };
-        let matrices = (0..N_MATRICES).filter_map(matrix).collect();
+        let matrices = (0..n_matrices).filter_map(matrix).collect();
         Subject { bits, matrices, compute, x: Activations::new(), y: Vec::new() }
     }
 
@@ -118,7 +140,7 @@ impl Subject {
             let choices = [(few, NEVER), (many, 1)];
             compare(2, |i| self.time(choices[i].0, choices[i].1, 2))[1].0
         });
-        border(&shares)
+        border(&shares, Processor::this().many_from)
     }
 
     /// Seconds of the products with `n_matrices`.
@@ -135,14 +157,14 @@ impl Subject {
 
 /// From which of [`FEW`] tokens on to use the kernel for many, whose times there are `shares` of those of the one for few: where
 /// all of them together take least, unless the usual border is about as good.
-fn border(shares: &[f64; FEW.len()]) -> usize {
+fn border(shares: &[f64; FEW.len()], usual: usize) -> usize {
     let cost = |first: usize| first as f64 + shares[first..].iter().sum::<f64>();
     let candidates = 0..=FEW.len();
     let best = candidates.min_by(|a, b| cost(*a).total_cmp(&cost(*b))).unwrap_or(0);
-    let usual = FEW.iter().position(|n| *n == USUAL_MANY).unwrap_or(0);
-    match cost(best) < cost(usual) - LEAST_GAIN {
+    let of_usual = FEW.iter().position(|n| *n == usual).unwrap_or(FEW.len());
+    match cost(best) < cost(of_usual) - LEAST_GAIN {
         true => FEW.get(best).copied().unwrap_or(NEVER),
-        false => USUAL_MANY,
+        false => usual,
     }
 }
 
@@ -166,10 +188,12 @@ mod tests {
 
     #[test]
     fn the_border_is_where_the_time_is_least() {
-        assert_eq!(border(&[2.0, 1.5, 1.2, 1.1, 0.8, 0.7, 0.6, 0.6]), 8);
-        assert_eq!(border(&[2.0, 0.8, 0.7, 0.7, 0.7, 0.7, 0.6, 0.6]), 3);
-        assert_eq!(border(&[2.0, 1.5, 1.2, 0.99, 0.8, 0.7, 0.6, 0.6]), 8);
-        assert_eq!(border(&[1.1; FEW.len()]), NEVER);
+        assert_eq!(border(&[2.0, 1.5, 1.2, 1.1, 0.8, 0.7, 0.6, 0.6], 8), 8);
+        assert_eq!(border(&[2.0, 0.8, 0.7, 0.7, 0.7, 0.7, 0.6, 0.6], 8), 3);
+        assert_eq!(border(&[2.0, 1.5, 1.2, 0.99, 0.8, 0.7, 0.6, 0.6], 8), 8);
+        assert_eq!(border(&[1.1; FEW.len()], 8), NEVER);
+        assert_eq!(border(&[0.999; FEW.len()], NEVER), NEVER);
+        assert_eq!(border(&[0.9; FEW.len()], NEVER), 2);
     }
 
     #[test]
