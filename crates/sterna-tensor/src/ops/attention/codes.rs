@@ -28,14 +28,14 @@ const LARGEST: f32 = 127.0;
 /// The second term counts in parts of the first: what is left over is at most half a step of the first.
 const PARTS: f32 = 254.0;
 
-/// Thirty-two elements of a query: `scale (254 high + low)`.
+/// Thirty-two elements of a query: `scale (high + low / 254)`.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub(super) struct QueryGroup {
     /// The terms, four codes to a word.
     terms: [[i32; GROUP / 4]; 2],
-    /// What the sums of products with the second terms start at.
-    start: i32,
+    /// What the sums of products start at, for the zero point of the keys.
+    starts: [i32; 2],
     scale: f32,
 }
 
@@ -60,8 +60,8 @@ impl<C: CodeWidth> Stored for Codes<C> {
                     up_to::<S, 2>(s, LARGEST, [load_partial(s, low), load_partial(s, high)]);
                 let rounded = Rounded::of::<S>(s, values);
                 group.terms = bytemuck::cast(rounded.terms);
-                group.start = rounded.start::<S, C>();
-                group.scale = largest / (LARGEST * PARTS);
+                group.starts = rounded.starts::<S, C>();
+                group.scale = largest / LARGEST;
             }
         }
     }
@@ -127,7 +127,8 @@ fn score_tile<S: Simd, C: CodeWidth, const R: usize>(
         for r in 0..R {
             let query = &queries[r * n_groups + g];
             terms[r] = &query.terms;
-            sums[r][1] = s.splat_i32(query.start);
+            let [high, low] = query.starts;
+            sums[r] = [s.splat_i32(high), s.splat_i32(low)];
         }
         for (i, pair) in codes.chunks_exact(C::PER_PAIR).enumerate() {
             for half in 0..2 {
@@ -159,13 +160,16 @@ fn gather_rows<S: Simd, C: CodeWidth, const R: usize>(
     out: &mut [f32],
     stride: usize,
 ) {
-    let mut largest_weights = [0.0; R];
+    let (mut largest_weights, mut all_count) = ([0.0; R], [true; R]);
     for r in 0..R {
         let (weights, _) = weights[r * BLOCK..][..BLOCK].as_chunks_mut();
         let (scaled, largest) = up_to::<S, VECTORS>(s, LARGEST, load_vectors::<S, VECTORS>(s, weights));
+        let mut least = scaled[0];
         for i in 0..VECTORS {
+            least = s.min(least, scaled[i]);
             s.store(scaled[i], &mut weights[i]);
         }
+        all_count[r] = -s.reduce_max(s.sub(s.splat(0.0), least)) > 0.0;
         largest_weights[r] = largest;
     }
     let groups = values.scales.iter().zip(values.codes.chunks_exact(PAIRS * C::PER_PAIR));
@@ -176,17 +180,25 @@ fn gather_rows<S: Simd, C: CodeWidth, const R: usize>(
             stored[i] = s.load_f16(&scales[i]);
         }
         // So no product is above the largest term. Few may come near it; the second term has precision to spare.
-        let (scales, largest_scale) = up_to::<S, VECTORS>(s, 1.0, stored);
-        let mut rounded = GroupWeights { words: [[[0; BLOCK / 4]; 2]; R], starts: [0; R], scales: [0.0; R] };
+        let (relative, largest_scale) = up_to::<S, VECTORS>(s, 1.0, stored);
+        let mut rounded =
+            GroupWeights { words: [[[0; BLOCK / 4]; 2]; R], starts: [[0; 2]; R], scales: [0.0; R] };
         for r in 0..R {
             let mut products = load_vectors::<S, VECTORS>(s, weights[r * BLOCK..][..BLOCK].as_chunks().0);
+            let scales = if all_count[r] { &relative } else { &stored };
             for i in 0..VECTORS {
                 products[i] = s.mul(products[i], scales[i]);
             }
+            let mut largest = largest_scale;
+            if !all_count[r] {
+                // Scales of positions that a row must not see must not touch it.
+                let (scaled, largest_product) = up_to::<S, VECTORS>(s, LARGEST, products);
+                (products, largest) = (scaled, largest_product / LARGEST);
+            }
             let terms = Rounded::of::<S>(s, products);
-            rounded.starts[r] = terms.start::<S, C>();
+            rounded.starts[r] = terms.starts::<S, C>();
             rounded.words[r] = bytemuck::cast(terms.terms);
-            rounded.scales[r] = largest_weights[r] * (largest_scale / (LARGEST * PARTS));
+            rounded.scales[r] = largest_weights[r] * (largest / LARGEST);
         }
         let out = &mut out[group * GROUP..];
         // Both halves at once read every line in turn, but their sums need many registers.
@@ -199,12 +211,12 @@ fn gather_rows<S: Simd, C: CodeWidth, const R: usize>(
     }
 }
 
-/// `R` rows of weights times the scales of 64 values and 32 elements: `scales (254 high + low)`.
+/// `R` rows of weights times the scales of 64 values and 32 elements: `scales (high + low / 254)`.
 struct GroupWeights<const R: usize> {
     /// The terms, those of four positions to a word.
     words: [[[i32; BLOCK / 4]; 2]; R],
-    /// As [`QueryGroup::start`].
-    starts: [i32; R],
+    /// As [`QueryGroup::starts`].
+    starts: [[i32; 2]; R],
     scales: [f32; R],
 }
 
@@ -223,7 +235,8 @@ impl<const R: usize> GroupWeights<R> {
         let GroupWeights { words, starts, scales } = self;
         let mut sums = [[[s.splat_i32(0); 2]; H]; R];
         for r in 0..R {
-            sums[r] = [[s.splat_i32(0), s.splat_i32(starts[r])]; H];
+            let [high, low] = starts[r];
+            sums[r] = [[s.splat_i32(high), s.splat_i32(low)]; H];
         }
         for (i, pair) in codes.chunks_exact(C::PER_PAIR).enumerate() {
             for half in 0..H {
@@ -244,10 +257,10 @@ impl<const R: usize> GroupWeights<R> {
     }
 }
 
-/// `254 high + low`
+/// `high + low / 254`
 #[inline(always)]
 fn of_terms<S: Simd>(s: S, [high, low]: [S::I32; 2]) -> S::F32 {
-    s.mul_add(s.to_f32(high), s.splat(PARTS), s.to_f32(low))
+    s.mul_add(s.to_f32(low), s.splat(1.0 / PARTS), s.to_f32(high))
 }
 
 #[inline(always)]
@@ -279,29 +292,31 @@ fn up_to<S: Simd, const N: usize>(s: S, limit: f32, mut values: [S::F32; N]) -> 
 struct Rounded<const N: usize> {
     /// The terms, in -127..=127.
     terms: [[[u8; LANES]; N]; 2],
-    /// Σ (254 high + low)
-    sum: i32,
+    /// Of each term, over all values.
+    sums: [i32; 2],
 }
 
 impl<const N: usize> Rounded<N> {
     #[inline(always)]
     fn of<S: Simd>(s: S, values: [S::F32; N]) -> Rounded<N> {
         let mut terms = [[[0; LANES]; N]; 2];
-        let mut sums = s.splat(0.0);
+        let mut sums = [s.splat(0.0); 2];
         for i in 0..N {
             let high = s.round(values[i]);
             let low = s.round(s.mul(s.sub(values[i], high), s.splat(PARTS)));
             s.store_low_bytes(s.to_i32(high), &mut terms[0][i]);
             s.store_low_bytes(s.to_i32(low), &mut terms[1][i]);
-            sums = s.add(sums, s.mul_add(high, s.splat(PARTS), low));
+            sums = [s.add(sums[0], high), s.add(sums[1], low)];
         }
-        // A sum of 64 integers below 2^15 is exact in any order.
-        Rounded { terms, sum: s.reduce_sum(sums) as i32 }
+        // Sums of so small integers are exact in any order.
+        Rounded { terms, sums: [s.reduce_sum(sums[0]) as i32, s.reduce_sum(sums[1]) as i32] }
     }
 
-    /// What the sums of products with codes start at, so that they are those with codes less their zero point.
+    /// What the sums of products with codes start at, so that they are those with codes less their zero point. As integers, for
+    /// these are exact whatever an instruction set takes off the codes itself.
     #[inline(always)]
-    fn start<S: Simd, C: CodeWidth>(&self) -> i32 {
-        -self.sum * (i32::from(C::ZERO) - C::offset::<S>())
+    fn starts<S: Simd, C: CodeWidth>(&self) -> [i32; 2] {
+        let zero = i32::from(C::ZERO) - C::offset::<S>();
+        [-zero * self.sums[0], -zero * self.sums[1]]
     }
 }
