@@ -196,6 +196,44 @@ fn a_few_tokens_together_get_the_bits_of_single_ones() {
     }
 }
 
+/// Keys and values of later tokens may be there already, or of a text that was taken back.
+#[test]
+fn what_comes_after_leaves_no_trace() {
+    let shape = shape(6, 2, 32);
+    let mut case = Case::new(shape, 140);
+    // Largest at the end, so that their scales would be the largest of a strip.
+    let width = shape.n_kv_heads * shape.head_dim;
+    for (position, values) in case.v.chunks_mut(width).enumerate() {
+        values.iter_mut().for_each(|v| *v *= 1.0 + position as f32);
+    }
+    let token_len = shape.n_heads * shape.head_dim;
+    on_every_isa(|isa| {
+        let c = Compute { isa, ..Compute::new(1, Precision::Float) };
+        for ty in KvType::ALL {
+            for position in [20, 63, 64, 100] {
+                let seen = (position + 1) * width;
+                let (k, v) = (case.k[..seen].to_vec(), case.v[..seen].to_vec());
+                let before = Case { shape, q: Vec::new(), k, v, n_positions: position + 1 };
+                let [alone, among] = [before.pages(isa, ty), case.pages(isa, ty)].map(|pages| {
+                    let (mut out, mut scratch) = (vec![0.0; token_len], AttentionScratch::default());
+                    let q = &case.q[position * token_len..][..token_len];
+                    attention(
+                        &c,
+                        &shape,
+                        q,
+                        KvView { pages: &pages, start: 0 },
+                        position,
+                        &mut scratch,
+                        &mut out,
+                    );
+                    out.into_iter().map(f32::to_bits).collect::<Vec<u32>>()
+                });
+                assert_eq!(alone, among, "{position}, {ty}");
+            }
+        }
+    });
+}
+
 #[test]
 fn scores_beyond_the_range_of_exp() {
     let case = Case::new(AttentionShape { scale: 40.0, ..shape(2, 1, 16) }, 90);
