@@ -121,7 +121,7 @@ fn damage_is_told_by_where_it_is() {
         let expected = format!("x.state: {name}: expected checksum ");
         assert!(error.starts_with(&expected) && error.ends_with("the file is damaged"), "{name}: {error}");
     }
-    for (at, named) in [(0, "magic"), (8, "version 3 of saved states"), (20, "header"), (60, "header")] {
+    for (at, named) in [(0, "magic"), (8, "version 2 of saved states"), (20, "header"), (60, "header")] {
         let mut damaged = bytes.clone();
         damaged[at] ^= 1;
         let error = parse(&damaged).unwrap_err().to_string();

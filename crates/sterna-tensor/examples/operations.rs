@@ -143,10 +143,13 @@ fn recurrences(c: &Compute, n_tokens: usize) -> Vec<Operation<'_>> {
     let (xbc, steps, d) =
         (noise(n_tokens * shape.xbc_size()), vec![0.1; n_tokens * shape.n_heads], noise(shape.n_heads));
     let (mut state, mut y) = (noise(shape.state_len()), vec![0.0; n]);
-    let n_floats = 2 * state.len() + xbc.len() + 2 * steps.len() + y.len();
-    let n_ops = n_tokens * 5 * state.len();
+    let mut scores = vec![0.0; shape.scores_len(n_tokens)];
+    let n_states = INNER * shape.state_size;
+    let n_floats = 2 * n_states + xbc.len() + 2 * steps.len() + y.len();
+    let n_ops = n_tokens * 5 * n_states;
     let ssd = operation("Mamba-2, heads of 64 with 128 states", n_floats, n_ops, move || {
-        ssd_scan(c, shape, SsdInput { xbc: &xbc, dt: &steps, decay: &steps, d: &d }, &mut state, &mut y);
+        let input = SsdInput { first: 0, xbc: &xbc, dt: &steps, decay: &steps, d: &d };
+        ssd_scan(c, shape, input, &mut state, &mut scores, &mut y);
     });
 
     let shape = DeltaShape { n_key_heads: 12, n_value_heads: 24, key_dim: 128, value_dim: 128 };

@@ -23,7 +23,7 @@ use crate::mapped;
 /// Not text, and broken by programs that change line ends.
 const MAGIC: [u8; 8] = *b"\x89STSTAT\n";
 /// Version of the format. Files of another version are refused: states are made again in minutes.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const HEADER_BYTES: usize = 64;
 const ENTRY_BYTES: usize = 24;
 

@@ -10,7 +10,7 @@
 //! ```
 
 use sterna_tensor::Activations;
-use sterna_tensor::ops::{self, SsdInput, SsdShape};
+use sterna_tensor::ops::{self, SsdInput};
 
 use super::Pass;
 use super::conv::{ConvState, Convolution};
@@ -24,7 +24,7 @@ use crate::workspace::sized;
 #[derive(Debug, Clone)]
 pub(crate) struct Mamba2State {
     conv: ConvState,
-    /// `[n_heads, state_size, head_dim]`.
+    /// Of all heads, and the last few tokens ([`ops::ssd_scan`]).
     heads: Vec<f32>,
 }
 
@@ -40,6 +40,8 @@ pub(super) struct Scratch {
     dt: Vec<f32>,
     /// `[n, n_heads]`.
     decay: Vec<f32>,
+    /// How much tokens have to do with those before them.
+    scores: Vec<f32>,
     /// `[n, inner_size]`.
     y: Vec<f32>,
     /// `[n, inner_size]`.
@@ -50,7 +52,7 @@ impl Mamba2State {
     pub(crate) fn new(spec: &Mamba2Spec) -> Mamba2State {
         Mamba2State {
             conv: ConvState::new(spec.conv_kernel, spec.conv_size()),
-            heads: vec![0.0; shape(spec).state_len()],
+            heads: vec![0.0; spec.scan().state_len()],
         }
     }
 
@@ -73,7 +75,7 @@ impl Mamba2State {
     }
 
     pub(crate) fn fits(&self, spec: &Mamba2Spec) -> bool {
-        self.heads.len() == shape(spec).state_len() && self.conv.fits(spec.conv_kernel, spec.conv_size())
+        self.heads.len() == spec.scan().state_len() && self.conv.fits(spec.conv_kernel, spec.conv_size())
     }
 }
 
@@ -117,8 +119,9 @@ impl Layer<'_> {
             heads.for_each(|((decay, dt), a)| *decay = (dt * a).exp());
         }
         let inner = sized(&mut scratch.y, n * spec.inner_size());
-        let scan = SsdInput { xbc, dt, decay, d: &weights.d };
-        ops::ssd_scan(c, shape(spec), scan, &mut state.heads, inner);
+        let scores = sized(&mut scratch.scores, spec.scan().scores_len(n));
+        let scan = SsdInput { first: pass.first, xbc, dt, decay, d: &weights.d };
+        ops::ssd_scan(c, spec.scan(), scan, &mut state.heads, scores, inner);
 
         let gated = sized(&mut scratch.gated, inner.len());
         self.gate(pass, inner, z, gated);
@@ -152,9 +155,4 @@ fn scale_parts(spec: &Mamba2Spec, scales: &Mamba2Scales, z: &mut [f32], xbc: &mu
         ops::scale(b, scales.b);
         ops::scale(c, scales.c);
     }
-}
-
-fn shape(spec: &Mamba2Spec) -> SsdShape {
-    let &Mamba2Spec { n_heads, head_dim, n_groups, state_size, .. } = spec;
-    SsdShape { n_heads, head_dim, n_groups, state_size }
 }

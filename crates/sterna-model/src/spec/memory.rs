@@ -70,7 +70,9 @@ fn width(mixer: &MixerSpec) -> usize {
 
 /// Floats for each token.
 fn recurrent_floats(mixer: &MixerSpec, hidden_size: usize) -> usize {
-    let mamba2 = |spec: &Mamba2Spec| 2 * spec.conv_size() + 3 * spec.inner_size() + 2 * spec.n_heads;
+    let mamba2 = |spec: &Mamba2Spec| {
+        2 * spec.conv_size() + 3 * spec.inner_size() + 2 * spec.n_heads + spec.scan().scores_len(1)
+    };
     match mixer {
         MixerSpec::None | MixerSpec::Attention(_) => 0,
         MixerSpec::Mamba1(spec) => 5 * spec.inner_size + 2 * (spec.dt_rank + 2 * spec.state_size),

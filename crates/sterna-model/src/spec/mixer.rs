@@ -1,5 +1,7 @@
 //! The parts of a network that mix positions.
 
+use sterna_tensor::ops::SsdShape;
+
 use super::DenseSpec;
 use crate::rope::RopeSpec;
 
@@ -262,7 +264,13 @@ impl Mamba2Spec {
     }
 
     fn state_len(&self) -> usize {
-        self.inner_size() * self.state_size + (self.conv_kernel - 1) * self.conv_size()
+        self.scan().state_len() + (self.conv_kernel - 1) * self.conv_size()
+    }
+
+    /// The sizes of its scan.
+    pub(crate) fn scan(&self) -> SsdShape {
+        let &Mamba2Spec { n_heads, head_dim, n_groups, state_size, .. } = self;
+        SsdShape { n_heads, head_dim, n_groups, state_size }
     }
 
     /// Width of what the convolution sees: `x`, `B` and `C`.
