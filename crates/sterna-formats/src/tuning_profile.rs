@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use sterna_tensor::{CODE_BITS, Fetch, Isa, KernelChoice, Tuning};
+use sterna_tensor::{CODE_BITS, Fetch, Isa, KernelChoice, NEVER, Tuning};
 
 use crate::error::{FormatError, Result};
 
@@ -16,8 +16,6 @@ const VERSION: u32 = 1;
 const MOST_BYTES: u64 = 64 << 10;
 /// More threads than any machine has.
 const MOST_THREADS: usize = 1024;
-/// Rows of activations from which on there is no difference.
-const MOST_ROWS: usize = 512;
 
 /// What tells devices apart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,7 +141,7 @@ pub fn parse(file: &str, bytes: &[u8], device: &Device) -> Result<Tuning> {
         let choice = KernelChoice {
             few: isa("few", row.few)?,
             many: isa("many", row.many)?,
-            many_from: within(&field("many_from"), row.many_from, MOST_ROWS)?,
+            many_from: within(&field("many_from"), row.many_from, NEVER)?,
         };
         tuning.set(row.bits, choice);
     }

@@ -7,8 +7,8 @@ use crate::error::{QuantError, Result};
 use crate::observe::Input;
 use crate::recipe::Method;
 use crate::rounding::{
-    self, Damping, Factor, Gram, Grids, Order, Quantized, Refit, Search, compensate, gptq, refit,
-    round_to_nearest,
+    self, Damping, Factor, Gram, Grids, GroupMoments, Order, Quantized, Refit, Search, compensate, gptq,
+    refit, round_to_nearest,
 };
 use crate::scaling::multiply_columns;
 
@@ -103,16 +103,15 @@ impl LayerRounding<'_> {
         gram: &Gram,
         scales: &[f32],
     ) -> Result<f64> {
-        let (pool, cols) = (&self.c.pool, layer.cols);
-        let importance: Vec<f32> = gram.diagonal().iter().zip(scales).map(|(h, s)| h / (s * s)).collect();
+        let cols = layer.cols;
+        let moments = GroupMoments::new(gram, format, Some(scales), self.c);
+        let moments = moments.map_err(|source| QuantError::Rounding { layer: layer.name.clone(), source })?;
         let mut lost = 0.0;
         self.in_batches(layer, |weight| {
             let rows = weight.len() / cols;
             let mut scaled = weight.to_vec();
             multiply_columns(&mut scaled, scales);
-            let quantized =
-                round_to_nearest(&scaled, rows, cols, format, Some(&importance), Search::Clip, pool)?;
-            let mut delta = quantized.dequantize(pool);
+            let mut delta = moments.round(&scaled, rows, self.c)?.dequantize(&self.c.pool);
             for (delta, weight) in delta.chunks_exact_mut(cols).zip(weight.chunks_exact(cols)) {
                 delta.iter_mut().zip(weight).zip(scales).for_each(|((d, w), scale)| *d = *d / scale - w);
             }
@@ -149,10 +148,7 @@ impl LayerRounding<'_> {
         factor: Option<&Factor>,
     ) -> rounding::Result<Rounded> {
         let (c, rows) = (self.c, weight.len() / cols);
-        let nearest = || {
-            let importance = gram.diagonal();
-            round_to_nearest(weight, rows, cols, format, Some(&importance), Search::Clip, &c.pool)
-        };
+        let nearest = || GroupMoments::new(gram, format, None, c)?.round(weight, rows, c);
         let own = gram.error(c, weight);
         let judged = |quantized: Quantized| {
             let mut delta = quantized.dequantize(&c.pool);
@@ -164,11 +160,13 @@ impl LayerRounding<'_> {
                 judged(gptq(weight, rows, format, factor, Grids::default(), Search::Clip, c)?)
             }
             (Method::Auto, Some(factor)) => {
-                let nearest = nearest()?;
-                let mut fitted = nearest.clone();
+                // Grids that are judged by their groups gain nothing where other groups make up for errors.
+                let importance = gram.diagonal();
+                let mut fitted =
+                    round_to_nearest(weight, rows, cols, format, Some(&importance), Search::Clip, &c.pool)?;
                 compensate(weight, factor, &mut fitted, c)?;
                 refit(weight, gram, factor, &mut fitted, Refit::default(), c)?;
-                let (fitted, nearest) = (judged(fitted), judged(nearest));
+                let (fitted, nearest) = (judged(fitted), judged(nearest()?));
                 if nearest.0 < fitted.0 { nearest } else { fitted }
             }
             _ => judged(nearest()?),

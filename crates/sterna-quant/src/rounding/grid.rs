@@ -115,48 +115,83 @@ impl Group<'_> {
     }
 }
 
-/// The best grid seen so far.
+/// The few best grids seen so far, the best first.
 struct Best<'a> {
     group: &'a Group<'a>,
     largest: f32,
-    grid: Grid,
-    error: f32,
+    /// How many are kept.
+    n: usize,
+    grids: Vec<(f32, Grid)>,
 }
 
 impl<'a> Best<'a> {
-    fn new(group: &'a Group, largest: f32, grid: Grid) -> Best<'a> {
-        Best { group, largest, grid, error: grid.error(group, largest) }
+    fn new(group: &'a Group, largest: f32, n: usize, grid: Grid) -> Best<'a> {
+        let mut grids = Vec::with_capacity(n + 1);
+        grids.push((grid.error(group, largest), grid));
+        Best { group, largest, n, grids }
     }
 
-    /// Whether `grid` was better.
+    fn grid(&self) -> Grid {
+        self.grids[0].1
+    }
+
+    /// Whether `grid` was better than all others.
     fn offer(&mut self, grid: Grid) -> bool {
         let error = grid.error(self.group, self.largest);
-        let better = error < self.error;
-        if better {
-            (self.grid, self.error) = (grid, error);
+        let place = self.grids.partition_point(|(other, _)| *other <= error);
+        // Equal grids have equal errors, and so lie before the place.
+        let is_known = self.grids[..place]
+            .iter()
+            .rev()
+            .take_while(|(other, _)| *other == error)
+            .any(|(_, other)| *other == grid);
+        if place < self.n && !is_known {
+            self.grids.truncate(self.n - 1);
+            self.grids.insert(place, (error, grid));
         }
-        better
+        place == 0
     }
 }
 
 /// The grid for a group of weights in `format`.
 pub(super) fn find(format: PackedFormat, group: &Group, search: Search) -> Grid {
-    if format.is_affine() { affine(format, group, search) } else { symmetric(format, group, search) }
+    match search {
+        Search::MinMax => published(format, group),
+        Search::Clip => best(format, group, 1)[0],
+    }
 }
 
-fn affine(format: PackedFormat, group: &Group, search: Search) -> Grid {
-    let largest = f32::from(format.largest_code());
-    let (low, high) = group.range();
-    let whole = (high - low) / largest;
-    let zero_at = |scale: f32| (-low / scale).round().clamp(0.0, largest);
-    let grid = Grid::nearest(format, whole, 0.0);
-    let published = Grid { zero: zero_at(grid.scale), ..grid };
-    if search == Search::MinMax {
-        return published;
+/// The `n` grids, or fewer, of those that [`Search::Clip`] tries which leave a group of weights the smallest errors; the
+/// best first.
+pub(super) fn best(format: PackedFormat, group: &Group, n: usize) -> Vec<Grid> {
+    let mut best = Best::new(group, f32::from(format.largest_code()), n, published(format, group));
+    if format.is_affine() {
+        affine(format, &mut best)
+    } else {
+        symmetric(format, &mut best)
     }
-    let mut best = Best::new(group, largest, published);
+    best.grids.into_iter().map(|(_, grid)| grid).collect()
+}
+
+/// The grid that spans all weights and zero.
+fn published(format: PackedFormat, group: &Group) -> Grid {
+    let (low, high) = group.range();
+    let largest = f32::from(format.largest_code());
+    if format.is_affine() {
+        let grid = Grid::nearest(format, (high - low) / largest, 0.0);
+        Grid { zero: (-low / grid.scale).round().clamp(0.0, largest), ..grid }
+    } else {
+        let zero = f32::from(format.zero());
+        Grid::nearest(format, high.max(-low) / (largest - zero), zero)
+    }
+}
+
+fn affine(format: PackedFormat, best: &mut Best) {
+    let (group, largest) = (best.group, best.largest);
+    let (low, high) = group.range();
     for step in 0..N_SHRINKS {
-        let grid = Grid::nearest(format, whole * (1.0 - SHRINK_STEP * step as f32), 0.0);
+        let scale = (high - low) / largest * (1.0 - SHRINK_STEP * step as f32);
+        let grid = Grid::nearest(format, scale, 0.0);
         // The codes' range slides over that of the weights, from one end to the other.
         let first = (largest - high * grid.per_unit).floor().clamp(0.0, largest);
         let last = (-low * grid.per_unit).ceil().clamp(0.0, largest);
@@ -166,7 +201,7 @@ fn affine(format: PackedFormat, group: &Group, search: Search) -> Grid {
         }
     }
     for _ in 0..N_FITS {
-        let fitted = best.grid.fitted(format, group);
+        let fitted = best.grid().fitted(format, group);
         let mut better = best.offer(fitted);
         for zero in [fitted.zero - 1.0, fitted.zero + 1.0] {
             if (0.0..=largest).contains(&zero) {
@@ -177,18 +212,12 @@ fn affine(format: PackedFormat, group: &Group, search: Search) -> Grid {
             break;
         }
     }
-    best.grid
 }
 
-fn symmetric(format: PackedFormat, group: &Group, search: Search) -> Grid {
-    let (largest, zero) = (f32::from(format.largest_code()), f32::from(format.zero()));
-    let (low, high) = group.range();
+fn symmetric(format: PackedFormat, best: &mut Best) {
+    let (largest, zero) = (best.largest, f32::from(format.zero()));
+    let (low, high) = best.group.range();
     let whole = high.max(-low) / (largest - zero);
-    let published = Grid::nearest(format, whole, zero);
-    if search == Search::MinMax {
-        return published;
-    }
-    let mut best = Best::new(group, largest, published);
     for step in 0..N_SHRINKS {
         let scale = whole * (1.0 - SHRINK_STEP * step as f32);
         best.offer(Grid::nearest(format, scale, zero));
@@ -197,10 +226,9 @@ fn symmetric(format: PackedFormat, group: &Group, search: Search) -> Grid {
         }
     }
     for _ in 0..N_FITS {
-        let fitted = best.grid.fitted(format, group);
+        let fitted = best.grid().fitted(format, best.group);
         if !best.offer(fitted) {
             break;
         }
     }
-    best.grid
 }

@@ -6,7 +6,7 @@ use super::grid::{self, Group};
 use super::{Quantized, Result, RoundingError};
 
 /// Rows that one thread rounds before it looks for more.
-const BAND: usize = 16;
+pub(super) const BAND: usize = 16;
 
 /// How the scale and the zero point of a group are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

@@ -2,6 +2,7 @@
 
 mod data;
 mod gptq;
+mod moments;
 
 use data::{correlated, difference, normal};
 use half::f16;

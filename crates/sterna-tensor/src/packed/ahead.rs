@@ -6,6 +6,8 @@ use super::scales::ScaleBlock;
 use crate::Fetch;
 use crate::simd::{CodeRegister, prefetch};
 
+/// What memory delivers at a time.
+const LINE: usize = size_of::<CodeRegister>();
 /// How far [`Fetch::Ahead`] asks: more than memory delivers while one line is on its way, and a small part of the first-level
 /// cache.
 const BYTES_AHEAD: usize = 8 << 10;
@@ -60,5 +62,3 @@ impl Ahead {
         }
     }
 }
-
-const LINE: usize = size_of::<CodeRegister>();

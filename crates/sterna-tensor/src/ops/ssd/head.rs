@@ -97,8 +97,8 @@ impl Head<'_> {
         let (tokens, shape) = (self.tokens, self.tokens.shape);
         let group = tokens.group(self.head);
         let mut c: [&[f32]; T] = [&[]; T];
-        for t in 0..T {
-            c[t] = tokens.c(k + t, group);
+        for (t, c) in c.iter_mut().enumerate() {
+            *c = tokens.c(k + t, group);
         }
         let mut sums = [[simd.splat(0.0); W]; T];
         for (row, state) in (0..shape.state_size).zip(self.state.chunks_exact(shape.head_dim)) {
@@ -142,21 +142,21 @@ impl Head<'_> {
     ) {
         let of_state = simd.splat(chunk.of_state[CHUNK - 1]);
         let mut left = *driven;
-        for j in 0..CHUNK {
-            for w in 0..W {
-                left[j][w] = simd.mul(left[j][w], simd.splat(chunk.of_token[CHUNK - 1][j]));
+        for (left, share) in left.iter_mut().zip(chunk.of_token[CHUNK - 1]) {
+            for left in left {
+                *left = simd.mul(*left, simd.splat(share));
             }
         }
         let shape = self.tokens.shape;
         for (row, state) in (0..shape.state_size).zip(self.state.chunks_exact_mut(shape.head_dim)) {
             let mut s = columns.load(simd, state);
-            for w in 0..W {
-                s[w] = simd.mul(s[w], of_state);
+            for s in &mut s {
+                *s = simd.mul(*s, of_state);
             }
-            for j in 0..CHUNK {
-                let b = simd.splat(chunk.b[j][row]);
+            for (left, b) in left.iter().zip(chunk.b) {
+                let b = simd.splat(b[row]);
                 for w in 0..W {
-                    s[w] = simd.mul_add(left[j][w], b, s[w]);
+                    s[w] = simd.mul_add(left[w], b, s[w]);
                 }
             }
             columns.store(simd, s, state);
