@@ -83,6 +83,16 @@ pub(super) fn load<S: Simd>(simd: S, from: &[f32]) -> S::F32 {
     }
 }
 
+/// `a · b`
+#[inline(always)]
+pub(super) fn dot<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
+    let mut sum = simd.splat(0.0);
+    for (a, b) in a.chunks(LANES).zip(b.chunks(LANES)) {
+        sum = simd.mul_add(load(simd, a), load(simd, b), sum);
+    }
+    simd.reduce_sum(sum)
+}
+
 /// The first lanes, as many as `to`, which is at most sixteen long, holds.
 #[inline(always)]
 pub(super) fn store<S: Simd>(simd: S, v: S::F32, to: &mut [f32]) {

@@ -6,6 +6,7 @@
 mod add;
 mod argmax;
 mod attention;
+mod columns;
 mod conv;
 mod elementwise;
 mod gate;

@@ -3,7 +3,7 @@
 use super::CHUNK;
 use super::chunk::{Chunk, Tokens};
 use crate::Disjoint;
-use crate::ops::elementwise::{load_partial, store_partial};
+use crate::ops::columns::{Columns, Rest, Whole};
 use crate::simd::{Kernel, LANES, Simd};
 
 /// The scan of one head.
@@ -161,53 +161,5 @@ impl Head<'_> {
             }
             columns.store(simd, s, state);
         }
-    }
-}
-
-/// Neighbouring columns of a head that are computed with side by side.
-trait Columns<const W: usize>: Copy {
-    /// Those of `row` `[head_dim]`.
-    fn load<S: Simd>(self, simd: S, row: &[f32]) -> [S::F32; W];
-    /// Writes those of `row`.
-    fn store<S: Simd>(self, simd: S, vectors: [S::F32; W], row: &mut [f32]);
-}
-
-/// `W` vectors of columns, the first of which this is.
-#[derive(Clone, Copy)]
-struct Whole(usize);
-
-/// Fewer columns than a vector has: those from this one to the last.
-#[derive(Clone, Copy)]
-struct Rest(usize);
-
-impl<const W: usize> Columns<W> for Whole {
-    #[inline(always)]
-    fn load<S: Simd>(self, simd: S, row: &[f32]) -> [S::F32; W] {
-        let row = &row[self.0..self.0 + W * LANES];
-        let mut vectors = [simd.splat(0.0); W];
-        for (vector, lanes) in vectors.iter_mut().zip(row.as_chunks().0) {
-            *vector = simd.load(lanes);
-        }
-        vectors
-    }
-
-    #[inline(always)]
-    fn store<S: Simd>(self, simd: S, vectors: [S::F32; W], row: &mut [f32]) {
-        let row = &mut row[self.0..self.0 + W * LANES];
-        for (vector, lanes) in vectors.into_iter().zip(row.as_chunks_mut().0) {
-            simd.store(vector, lanes);
-        }
-    }
-}
-
-impl Columns<1> for Rest {
-    #[inline(always)]
-    fn load<S: Simd>(self, simd: S, row: &[f32]) -> [S::F32; 1] {
-        [load_partial(simd, &row[self.0..])]
-    }
-
-    #[inline(always)]
-    fn store<S: Simd>(self, simd: S, [vector]: [S::F32; 1], row: &mut [f32]) {
-        store_partial(simd, vector, &mut row[self.0..]);
     }
 }

@@ -2,8 +2,8 @@
 
 use super::CHUNK;
 use super::chunk::Tokens;
-use crate::ops::elementwise::load;
-use crate::simd::{Kernel, LANES, Simd};
+use crate::ops::elementwise::dot;
+use crate::simd::{Kernel, Simd};
 
 /// Writes `C_i · B_j` for each token `i` of the input and each token `j` of its chunk up to it.
 pub(super) struct Scores<'a> {
@@ -31,14 +31,4 @@ impl Kernel for Scores<'_> {
             }
         }
     }
-}
-
-/// `a · b`
-#[inline(always)]
-fn dot<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
-    let mut sum = simd.splat(0.0);
-    for (a, b) in a.chunks(LANES).zip(b.chunks(LANES)) {
-        sum = simd.mul_add(load(simd, a), load(simd, b), sum);
-    }
-    simd.reduce_sum(sum)
 }
