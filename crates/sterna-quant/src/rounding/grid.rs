@@ -139,13 +139,7 @@ impl<'a> Best<'a> {
     fn offer(&mut self, grid: Grid) -> bool {
         let error = grid.error(self.group, self.largest);
         let place = self.grids.partition_point(|(other, _)| *other <= error);
-        // Equal grids have equal errors, and so lie before the place.
-        let is_known = self.grids[..place]
-            .iter()
-            .rev()
-            .take_while(|(other, _)| *other == error)
-            .any(|(_, other)| *other == grid);
-        if place < self.n && !is_known {
+        if place < self.n && self.grids.iter().all(|(_, known)| *known != grid) {
             self.grids.truncate(self.n - 1);
             self.grids.insert(place, (error, grid));
         }
