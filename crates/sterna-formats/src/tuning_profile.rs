@@ -4,14 +4,15 @@
 
 use std::io;
 use std::path::Path;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use sterna_tensor::{CODE_BITS, Fetch, Isa, KernelChoice, NEVER, Tuning};
+use sterna_tensor::{CODE_BITS, Fetch, Isa, KernelChoice, KernelFamily, NEVER, Tuning};
 
 use crate::error::{FormatError, Result};
 
 /// Version of the format. Files of another version are refused: a profile is made again in a minute.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// More than a profile ever has.
 const MOST_BYTES: u64 = 64 << 10;
 /// More threads than any machine has.
@@ -68,6 +69,8 @@ struct Threads {
 struct Row {
     bits: usize,
     few: Option<String>,
+    /// As [`KernelFamily`] names it.
+    family: Option<String>,
     many: Option<String>,
     many_from: Option<usize>,
 }
@@ -114,16 +117,7 @@ pub fn parse(file: &str, bytes: &[u8], device: &Device) -> Result<Tuning> {
     };
     let decode_threads = within("threads.decode", threads.decode, MOST_THREADS)?;
     let prefill_threads = within("threads.prefill", threads.prefill, MOST_THREADS)?;
-    let fetch = match fetch {
-        None => None,
-        Some(name) => match name.parse() {
-            Ok(fetch) => Some(fetch),
-            Err(()) => {
-                let expected = Fetch::ALL.map(Fetch::name).join(" or ");
-                return Err(invalid("fetch".into(), expected, name));
-            }
-        },
-    };
+    let fetch = named(file, "fetch", fetch, &Fetch::ALL.map(Fetch::name))?;
     let mut tuning = Tuning::default();
     (tuning.decode_threads, tuning.prefill_threads, tuning.fetch) = (decode_threads, prefill_threads, fetch);
     for (i, row) in kernels.into_iter().enumerate() {
@@ -140,12 +134,21 @@ pub fn parse(file: &str, bytes: &[u8], device: &Device) -> Result<Tuning> {
         };
         let choice = KernelChoice {
             few: isa("few", row.few)?,
+            family: named(file, &field("family"), row.family, &KernelFamily::ALL.map(KernelFamily::name))?,
             many: isa("many", row.many)?,
             many_from: within(&field("many_from"), row.many_from, NEVER)?,
         };
         tuning.set(row.bits, choice);
     }
     Ok(tuning)
+}
+
+/// What is called `name`, if anything is; `names` are those that there are.
+fn named<T: FromStr>(file: &str, field: &str, name: Option<String>, names: &[&str]) -> Result<Option<T>> {
+    let Some(name) = name else { return Ok(None) };
+    let found = name.parse().ok();
+    let unknown = || FormatError::invalid(file, field, names.join(" or "), name.clone());
+    Ok(Some(found.ok_or_else(unknown)?))
 }
 
 /// `tuning` as the profile of `device`.
@@ -155,8 +158,9 @@ pub fn parse(file: &str, bytes: &[u8], device: &Device) -> Result<Tuning> {
 pub fn to_json(tuning: &Tuning, device: &Device) -> serde_json::Result<String> {
     let name = |isa: Option<Isa>| isa.map(|isa| isa.name().to_owned());
     let row = |bits| {
-        let KernelChoice { few, many, many_from } = tuning.choice(bits);
-        Row { bits, few: name(few), many: name(many), many_from }
+        let KernelChoice { few, family, many, many_from } = tuning.choice(bits);
+        let family = family.map(|family| family.name().to_owned());
+        Row { bits, few: name(few), family, many: name(many), many_from }
     };
     let contents = Contents {
         version: VERSION,

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Rng, mutate};
 use sterna_formats::tuning_profile::{Device, parse, read, to_json};
-use sterna_tensor::{Fetch, Isa, KernelChoice, Tuning};
+use sterna_tensor::{Fetch, Isa, KernelChoice, KernelFamily, Tuning};
 
 fn device() -> Device {
     Device::new("Some CPU (R) 7 @ 3 GHz".to_owned(), 4)
@@ -12,7 +12,8 @@ fn device() -> Device {
 
 fn tuning() -> Tuning {
     let mut tuning = Tuning::default();
-    tuning.set(4, KernelChoice { few: Some(Isa::Scalar), many: None, many_from: Some(6) });
+    let family = Some(KernelFamily::Lookup);
+    tuning.set(4, KernelChoice { few: Some(Isa::Scalar), family, many: None, many_from: Some(6) });
     (tuning.decode_threads, tuning.prefill_threads) = (Some(3), Some(4));
     tuning.fetch = Some(Fetch::InOrder);
     tuning
@@ -32,12 +33,13 @@ fn what_was_written_is_read() {
 fn errors_name_the_field() {
     let json = to_json(&tuning(), &device()).unwrap();
     let wrong = [
-        ("\"version\": 1", "\"version\": 2", "p.json: version: expected 1, found 2"),
+        ("\"version\": 2", "\"version\": 1", "p.json: version: expected 2, found 1"),
         ("\"cores\": 4", "\"cores\": 8", "p.json: device: expected Device"),
         ("\"decode\": 3", "\"decode\": 0", "p.json: threads.decode: expected 1 to 1024, found 0"),
         ("\"prefill\": 4", "\"prefill\": 1e9", "p.json: JSON: expected a tuning profile, found"),
         ("\"in-order\"", "\"backwards\"", "p.json: fetch: expected in-order or ahead, found backwards"),
         ("\"few\": \"scalar\"", "\"few\": \"mmx\"", "p.json: kernels[3].few: expected one of scalar"),
+        ("\"lookup\"", "\"guess\"", "p.json: kernels[3].family: expected dot or lookup, found guess"),
         (
             "\"many_from\": 6",
             "\"many_from\": 600",

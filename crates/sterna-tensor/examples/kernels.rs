@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use half::f16;
 use sterna_tensor::{
-    Activations, Block, BlockSource, Compute, Isa, KernelFamily, Matrix, PackedFormat, PackedMatrix, Pool,
-    Precision, limits, linear,
+    Activations, Block, BlockSource, Compute, Isa, KernelChoice, KernelFamily, Matrix, PackedFormat,
+    PackedMatrix, Pool, Precision, limits, linear,
 };
 
 /// Shape of every matrix, as in a model of some 1.5 G weights.
@@ -67,7 +67,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let format: PackedFormat = name.parse()?;
         let pool = Pool::new(n_threads);
         let start = Instant::now();
-        let mut matrices: Vec<Matrix> = (0..N_MATRICES)
+        let matrices: Vec<Matrix> = (0..N_MATRICES)
             .map(|_| PackedMatrix::pack(format, ROWS, COLS, &Pattern(format), &pool).map(Matrix::from))
             .collect::<Result<_, _>>()?;
         let n_bytes: usize = matrices.iter().map(Matrix::n_bytes).sum();
@@ -75,12 +75,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let isas = Isa::available().into_iter();
         for isa in isas.filter(|isa| wanted_isa.as_ref().is_none_or(|wanted| wanted == isa.name())) {
             for family in KernelFamily::ALL.into_iter().filter(|family| family.has(format)) {
-                for matrix in &mut matrices {
-                    if let Matrix::Packed(packed) = matrix {
-                        packed.set_family(Some(family));
-                    }
-                }
-                let c = Compute { isa, ..Compute::new(n_threads, Precision::Int8) };
+                let mut c = Compute { isa, ..Compute::new(n_threads, Precision::Int8) };
+                let many_from = (family == KernelFamily::Lookup).then_some(usize::MAX);
+                let choice = KernelChoice { family: Some(family), many_from, ..KernelChoice::default() };
+                c.tuning.set(format.code_bits(), choice);
                 let memory = || limits::load_rate(isa, &c.pool, MEMORY_BYTES);
                 let decode = measure(&c, &matrices, 1, n_bytes as f64, memory);
                 let weights = decode.rate / n_bytes as f64 * (N_MATRICES * ROWS * COLS) as f64;

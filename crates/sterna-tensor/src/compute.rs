@@ -1,6 +1,7 @@
 //! What a forward pass runs on.
 
-use crate::{Isa, Pool, Tuning};
+use crate::tuning::Kernels;
+use crate::{Isa, PackedFormat, Pool, Tuning};
 
 /// How inputs meet packed weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -31,6 +32,19 @@ impl Compute {
     /// `n_threads` threads with the best instruction set of this machine ([`Isa::best`]).
     pub fn new(n_threads: usize, precision: Precision) -> Compute {
         Compute { isa: Isa::best(), pool: Pool::new(n_threads), precision, tuning: Tuning::default() }
+    }
+
+    /// Which kernel multiplies with packed weights of `format`, in a few words for people.
+    pub fn kernel(&self, format: PackedFormat) -> String {
+        let bits = format.code_bits();
+        if self.precision == Precision::Float {
+            return format!("{bits}-bit x f32, {}, 16x4 tiles", self.isa);
+        }
+        let kernels = self.tuning.kernels(format, self.isa);
+        let family = kernels.family(format, 1);
+        let Kernels { few, many, .. } = kernels;
+        let prompts = if few == many { String::new() } else { format!(", prompts by {many}") };
+        format!("{bits}-bit x int8 {family}, {few}, 16x4 tiles{prompts}")
     }
 
     /// Threads of a pass of `n_tokens` tokens.

@@ -1,6 +1,7 @@
 //! Which kernels multiply packed weights with int8 activations: a choice of speed alone.
 
 use std::fmt;
+use std::str::FromStr;
 
 use crate::packed::Codes;
 use crate::{Isa, PackedFormat};
@@ -19,7 +20,7 @@ impl KernelFamily {
     /// All families.
     pub const ALL: [KernelFamily; 2] = [KernelFamily::DotProduct, KernelFamily::Lookup];
 
-    /// A word for people.
+    /// Its name in profiles and for people.
     pub fn name(self) -> &'static str {
         match self {
             KernelFamily::DotProduct => "dot",
@@ -53,5 +54,13 @@ impl KernelFamily {
 impl fmt::Display for KernelFamily {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
+    }
+}
+
+impl FromStr for KernelFamily {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<KernelFamily, ()> {
+        KernelFamily::ALL.into_iter().find(|family| family.name() == name).ok_or(())
     }
 }

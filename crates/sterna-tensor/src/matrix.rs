@@ -1,7 +1,6 @@
 //! The weights of a linear layer or an embedding, however they are held.
 
-use crate::tuning::Kernels;
-use crate::{Compute, DenseMatrix, PackedMatrix, Precision};
+use crate::{Compute, DenseMatrix, PackedMatrix};
 
 /// Weights `[rows, cols]`: rows are outputs, columns inputs.
 #[derive(Debug)]
@@ -50,17 +49,9 @@ impl Matrix {
 
     /// Which kernel multiplies with these weights, in a few words for people.
     pub fn kernel(&self, c: &Compute) -> String {
-        match (self, c.precision) {
-            (Matrix::Dense(m), _) => format!("{} dot, {}", m.dtype(), c.isa),
-            (Matrix::Packed(m), Precision::Int8) => {
-                let Kernels { few, many, .. } = c.tuning.kernels(m.format(), c.isa);
-                let family = m.family(few, 1);
-                let prompts = if few == many { String::new() } else { format!(", prompts by {many}") };
-                format!("{}-bit x int8 {family}, {few}, 16x4 tiles{prompts}", m.format().code_bits())
-            }
-            (Matrix::Packed(m), Precision::Float) => {
-                format!("{}-bit x f32, {}, 16x4 tiles", m.format().code_bits(), c.isa)
-            }
+        match self {
+            Matrix::Dense(m) => format!("{} dot, {}", m.dtype(), c.isa),
+            Matrix::Packed(m) => c.kernel(m.format()),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Which of several kernels multiplies packed weights. All of them give the same bits, so this is a matter of speed alone, and
 //! measuring decides it (`docs/tuning.md`).
 
-use crate::{Fetch, Isa, PackedFormat, Processor};
+use crate::{Fetch, Isa, KernelFamily, PackedFormat, Processor};
 
 /// Widths of codes that there are.
 pub const CODE_BITS: [usize; 7] = [1, 2, 3, 4, 5, 6, 8];
@@ -12,6 +12,9 @@ pub struct KernelChoice {
     /// Instructions for few rows of activations, whose weights are unpacked in registers; those of
     /// [`Compute`](crate::Compute) unless given.
     pub few: Option<Isa>,
+    /// Which kernels multiply with few rows, where weights have one of that family; those of
+    /// [`KernelFamily::default_for`] unless given.
+    pub family: Option<KernelFamily>,
     /// Instructions for many, whose weights are written out first; those of [`Compute`](crate::Compute) unless given.
     pub many: Option<Isa>,
     /// Rows of activations that are many; those of [`Processor`] unless given.
@@ -48,10 +51,11 @@ impl Tuning {
 
     /// The kernels for `format` where `isa` is in use otherwise.
     pub(crate) fn kernels(&self, format: PackedFormat, isa: Isa) -> Kernels {
-        let KernelChoice { few, many, many_from } = self.choice(format.code_bits());
+        let KernelChoice { few, family, many, many_from } = self.choice(format.code_bits());
         let usual = Processor::this();
         Kernels {
             few: few.unwrap_or(isa),
+            family,
             many: many.unwrap_or(isa),
             many_from: many_from.unwrap_or(usual.many_from),
             fetch: self.fetch.unwrap_or(usual.fetch),
@@ -63,7 +67,19 @@ impl Tuning {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Kernels {
     pub(crate) few: Isa,
+    family: Option<KernelFamily>,
     pub(crate) many: Isa,
     pub(crate) many_from: usize,
     pub(crate) fetch: Fetch,
+}
+
+impl Kernels {
+    /// What multiplies weights of `format` with `n_rows` rows of activations.
+    pub(crate) fn family(&self, format: PackedFormat, n_rows: usize) -> KernelFamily {
+        match self.family {
+            Some(family) if n_rows < self.many_from && family.has(format) => family,
+            Some(_) => KernelFamily::DotProduct,
+            None => KernelFamily::default_for(self.few, format, n_rows),
+        }
+    }
 }

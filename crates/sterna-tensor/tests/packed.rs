@@ -8,7 +8,7 @@ use half::f16;
 use proptest::prelude::*;
 use sterna_tensor::{
     Activations, Block, BlockSource, Bytes, Compute, GroupedCodes, Isa, KernelChoice, KernelFamily, Matrix,
-    PackedFormat, PackedMatrix, Pool, Precision, ShapeError, UnpackedRows, linear,
+    PackedFormat, PackedMatrix, Pool, Precision, ShapeError, Tuning, UnpackedRows, linear,
 };
 
 /// Formats with run-time groups beside [`PackedFormat::ALL`], which has some.
@@ -162,8 +162,21 @@ enum Input {
 }
 
 fn product(isa: Isa, input: Input, w: &Matrix, x: &[f32], n_threads: usize) -> Vec<f32> {
+    product_with(Tuning::default(), isa, input, w, x, n_threads)
+}
+
+/// Has kernels of `family`, where there are some, multiply with weights of `format`.
+fn by(family: KernelFamily, format: PackedFormat) -> Tuning {
+    let many_from = (family == KernelFamily::Lookup).then_some(usize::MAX);
+    let mut tuning = Tuning::default();
+    let choice = KernelChoice { family: Some(family), many_from, ..KernelChoice::default() };
+    tuning.set(format.code_bits(), choice);
+    tuning
+}
+
+fn product_with(tuning: Tuning, isa: Isa, input: Input, w: &Matrix, x: &[f32], n_threads: usize) -> Vec<f32> {
     let precision = if let Input::Float = input { Precision::Float } else { Precision::Int8 };
-    let c = Compute { isa, ..Compute::new(n_threads, precision) };
+    let c = Compute { isa, tuning, ..Compute::new(n_threads, precision) };
     let mut activations = Activations::new();
     match input {
         Input::TwoInt8 => activations.set_refined(x, w.cols(), &c),
@@ -172,12 +185,6 @@ fn product(isa: Isa, input: Input, w: &Matrix, x: &[f32], n_threads: usize) -> V
     let mut y = vec![f32::NAN; activations.n_tokens() * w.rows()];
     linear(&c, &activations, &mut [(w, &mut y)]);
     y
-}
-
-/// Has kernels of `family` multiply with `matrix`.
-fn choose(matrix: &mut Matrix, family: KernelFamily) {
-    let Matrix::Packed(packed) = matrix else { panic!("a packed matrix") };
-    packed.set_family(Some(family));
 }
 
 /// Each result against `f64`, with the room that `f32` sums need.
@@ -225,7 +232,7 @@ proptest! {
             prop_assert_eq!(&row, w);
         }
 
-        let mut matrix = Matrix::from(packed);
+        let matrix = Matrix::from(packed);
         let x = activations(!seed, n_tokens * cols);
         for (input, seen) in
             [(Input::Int8, rounded(&x)), (Input::TwoInt8, x.clone()), (Input::Float, x.clone())]
@@ -233,9 +240,8 @@ proptest! {
             let scalar = product(Isa::Scalar, input, &matrix, &x, 1);
             check_close(&scalar, &w, &seen, rows, cols);
             for family in KernelFamily::ALL {
-                choose(&mut matrix, family);
                 for isa in Isa::available() {
-                    let y = product(isa, input, &matrix, &x, 2);
+                    let y = product_with(by(family, format), isa, input, &matrix, &x, 2);
                     prop_assert_eq!(bits(&y), bits(&scalar), "{} {} {:?}", isa, family, input);
                 }
             }
@@ -266,16 +272,14 @@ fn integer_extremes_are_exact() {
         let (rows, cols, n_tokens) = (16, 256, 13);
         let source = RandomBlocks { format, seed: 1, fill: Fill::Largest };
         let packed = PackedMatrix::pack(format, rows, cols, &source, &Pool::new(1)).unwrap();
-        let mut matrix = Matrix::from(packed);
+        let matrix = Matrix::from(packed);
         for x in [127.0, -127.0] {
             let x = vec![x; n_tokens * cols];
-            choose(&mut matrix, KernelFamily::DotProduct);
             let scalar = product(Isa::Scalar, Input::Int8, &matrix, &x, 1);
             check_close(&scalar, &weights(&source, rows, cols), &x, rows, cols);
             for family in KernelFamily::ALL {
-                choose(&mut matrix, family);
                 for isa in Isa::available() {
-                    let y = product(isa, Input::Int8, &matrix, &x, 1);
+                    let y = product_with(by(family, format), isa, Input::Int8, &matrix, &x, 1);
                     assert_eq!(bits(&y), bits(&scalar), "{name} {isa} {family}");
                 }
             }
@@ -350,7 +354,12 @@ fn any_choice_of_kernels_gives_the_same_bits() {
         for few in Isa::available() {
             for (many, many_from) in Isa::available().into_iter().zip([1, 2, 5, 21, 22].into_iter().cycle()) {
                 let mut c = Compute::new(2, Precision::Int8);
-                let choice = KernelChoice { few: Some(few), many: Some(many), many_from: Some(many_from) };
+                let choice = KernelChoice {
+                    few: Some(few),
+                    family: None,
+                    many: Some(many),
+                    many_from: Some(many_from),
+                };
                 c.tuning.set(format.code_bits(), choice);
                 let mut inputs = Activations::new();
                 inputs.set(&x, cols, &c);
@@ -394,10 +403,12 @@ fn only_plain_narrow_codes_are_looked_up() {
         ["s1g128", "t2g256", "a2g128", "s3g64", "Q4_0", "Q4_K", "a4b32", "w4g64"].into_iter().all(looked_up)
     );
     assert!(!["t1g256", "Q3_K", "Q5_0", "Q6_K", "Q8_0", "IQ4_NL"].into_iter().any(looked_up));
-    let source = RandomBlocks { format: PackedFormat::Q8_0, seed: 1, fill: Fill::Random };
-    let mut packed = PackedMatrix::pack(PackedFormat::Q8_0, 16, 32, &source, &Pool::new(1)).unwrap();
-    packed.set_family(Some(KernelFamily::Lookup));
-    assert_eq!(packed.family(Isa::Scalar, 1), KernelFamily::DotProduct);
+    let kernel = |format: PackedFormat| {
+        let tuning = by(KernelFamily::Lookup, format);
+        Compute { isa: Isa::Scalar, tuning, ..Compute::new(1, Precision::Int8) }.kernel(format)
+    };
+    assert_eq!(kernel(PackedFormat::Q8_0), "8-bit x int8 dot, scalar, 16x4 tiles");
+    assert_eq!(kernel(PackedFormat::Q4_0), "4-bit x int8 lookup, scalar, 16x4 tiles");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use common::{Home, checkpoint};
 use serde_json::Value;
 use sterna::{Isa, Tuning};
-use sterna_tensor::KernelChoice;
+use sterna_tensor::{KernelChoice, KernelFamily};
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).expect("JSON")
@@ -73,19 +73,26 @@ fn kernels_are_those_of_the_profile_and_a_bad_one_is_told() {
     let path = sterna::profile_path(&home.path().join("cache"), &device);
     std::fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
     let mut tuning = Tuning::default();
-    tuning.set(2, KernelChoice { few: Some(Isa::Scalar), ..KernelChoice::default() });
+    tuning.set(
+        2,
+        KernelChoice {
+            few: Some(Isa::Scalar),
+            family: Some(KernelFamily::Lookup),
+            ..KernelChoice::default()
+        },
+    );
     let json = sterna::tuning_profile::to_json(&tuning, &device).expect("JSON");
     std::fs::write(&path, &json).expect("a profile");
     let (group, _) = inspect(None);
     assert_eq!(group["chosen_by"], "profile");
-    assert!(group["kernel"].to_string().contains("2-bit x int8 dot, scalar"), "{group}");
+    assert!(group["kernel"].to_string().contains("2-bit x int8 lookup, scalar"), "{group}");
     assert_eq!(inspect(Some("scalar")).0["chosen_by"], "STERNA_ISA");
 
-    std::fs::write(&path, json.replace("\"version\": 1", "\"version\": 7")).expect("a profile");
+    std::fs::write(&path, json.replace("\"version\": 2", "\"version\": 7")).expect("a profile");
     let (group, told) = inspect(None);
     assert_eq!(group["chosen_by"], "default");
     assert!(
-        told.contains("ignoring what was tuned") && told.contains("version: expected 1, found 7"),
+        told.contains("ignoring what was tuned") && told.contains("version: expected 2, found 7"),
         "{told}"
     );
 }

@@ -82,7 +82,7 @@ impl Visitor for Dot<'_> {
     fn visit<C: CodeLayout, B: ScaleBlock>(self) {
         let Dot { matrix, kernels, x, .. } = self;
         if const { B::PARTS == 1 && C::LOOKUP > 0 }
-            && matrix.family(kernels.few, x.n_rows()) == KernelFamily::Lookup
+            && kernels.family(matrix.format, x.n_rows()) == KernelFamily::Lookup
         {
             return self.look_up::<C, B>();
         }

@@ -32,8 +32,8 @@ pub use format::{PackedFormat, UnknownFormat};
 pub use source::{Block, BlockSource, GroupedCodes};
 pub use unpack::UnpackedRows;
 
+use crate::ShapeError;
 use crate::simd::{CodeRegister, LANES, Simd};
-use crate::{Isa, KernelFamily, ShapeError};
 
 /// A quantized matrix `[rows, cols]` with exactly the integers and scales that it was given.
 #[derive(Debug)]
@@ -43,7 +43,6 @@ pub struct PackedMatrix {
     cols: usize,
     layout: TileLayout,
     memory: Memory,
-    family: Option<KernelFamily>,
 }
 
 /// One tile of sixteen rows.
@@ -127,18 +126,6 @@ impl PackedMatrix {
         size_of_val(self.memory.lines())
     }
 
-    /// Has kernels of `family` multiply with this matrix, where there are some for its format; `None` for those that are thought to be
-    /// fastest.
-    pub fn set_family(&mut self, family: Option<KernelFamily>) {
-        self.family = family;
-    }
-
-    /// The kernels that multiply with this matrix for `n_tokens` tokens.
-    pub fn family(&self, isa: Isa, n_tokens: usize) -> KernelFamily {
-        let chosen = self.family.filter(|family| family.has(self.format));
-        chosen.unwrap_or_else(|| KernelFamily::default_for(isa, self.format, n_tokens))
-    }
-
     /// A matrix over `bytes` that [`PackedMatrix::as_bytes`] gave. They are shared where they are aligned to 64 bytes,
     /// as in a mapped file, and copied where they are not.
     ///
@@ -164,7 +151,7 @@ impl PackedMatrix {
             return Err(ShapeError::Length { rows, cols, kind, expected, found });
         }
         let memory = Memory::from_bytes(bytes).map_err(|_| too_large())?;
-        Ok(PackedMatrix { format, rows, cols, layout, memory, family: None })
+        Ok(PackedMatrix { format, rows, cols, layout, memory })
     }
 
     /// The weights as they lie in memory, tile after tile; `docs/kernels.md` says how.

@@ -32,7 +32,7 @@ impl PackedMatrix {
         if n_lines > 0 {
             format.visit(Fill { format, rows, cols, layout, memory: &mut memory, source, pool });
         }
-        Ok(PackedMatrix { format, rows, cols, layout, memory: Memory::Owned(memory), family: None })
+        Ok(PackedMatrix { format, rows, cols, layout, memory: Memory::Owned(memory) })
     }
 
     /// Packs the codes of a symmetric or affine format.

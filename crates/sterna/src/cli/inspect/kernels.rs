@@ -2,6 +2,7 @@
 
 use sterna::spec::{Projections, TernaryStorage};
 use sterna::{Compute, GgmlType, Isa, Matrix, Precision, RowOrder, Spec, Tensor, TensorType};
+use sterna_tensor::PackedFormat;
 
 /// As many rows as one tile of the packed layout has.
 const SAMPLE_ROWS: usize = 16;
@@ -42,7 +43,7 @@ pub(super) fn of(tensor: &Tensor, spec: &Spec, compute: &Compute) -> Use {
     if rounds_per_token && !matches!(tensor.ty, TensorType::Ggml(_)) {
         let why = "weights are -1, 0 or 1 times a scale: packed in 2 bits at load, inputs rounded per token";
         return Use {
-            kernel: format!("2-bit x int8 dot, {}", compute.tuning.choice(2).few.unwrap_or(compute.isa)),
+            kernel: ternary_kernel(tensor, compute),
             why,
             is_choice: has_choice(compute),
             growth: ternary_growth(tensor),
@@ -84,6 +85,12 @@ fn is_ternary(tensor: &Tensor, spec: &Spec) -> bool {
         }
         (Projections::Ternary { .. }, _) => tensor.name.ends_with("_proj.weight"),
     }
+}
+
+/// What multiplies with ternary weights, which are packed where rows are whole blocks.
+fn ternary_kernel(tensor: &Tensor, compute: &Compute) -> String {
+    let format = tensor.shape.last().and_then(|cols| PackedFormat::ternary(*cols));
+    format.map_or_else(|| format!("F32 dot, {}", compute.isa), |format| compute.kernel(format))
 }
 
 /// The first rows as they would be held in memory.

@@ -1,12 +1,12 @@
-//! Instructions for each width of weights, with one token and with many, how many are many, and how weights come from memory.
+//! Kernels for each width of weights, with one token and with many, how many are many, and how weights come from memory.
 
 use std::time::Instant;
 
 use sterna::synthetic::weight_format;
 use sterna::{Compute, Isa, Matrix, Pool, Precision, Tuning};
 use sterna_tensor::{
-    Activations, Block, BlockSource, CODE_BITS, Fetch, KernelChoice, NEVER, PackedFormat, PackedMatrix,
-    Processor, linear,
+    Activations, Block, BlockSource, CODE_BITS, Fetch, KernelChoice, KernelFamily, NEVER, PackedFormat,
+    PackedMatrix, Processor, linear,
 };
 
 use super::{LEAST_GAIN, best, compare};
@@ -34,28 +34,36 @@ struct Subject {
     y: Vec<f32>,
 }
 
+/// How weights are multiplied.
+type Candidate = (Isa, KernelFamily);
+
 /// Sets the kernels of `tuning` to the fastest where `isa` is the best there is, and returns a table of what was measured.
 pub(super) fn measure(isa: Isa, pool: Pool, tuning: &mut Tuning) -> String {
     let others = Isa::available().into_iter().rev().filter(|other| *other != isa && *other != Isa::Scalar);
     let usual = Processor::this();
     let isas: Vec<Isa> = [isa].into_iter().chain(others).collect();
     let mut compute = Compute { isa, pool, ..Compute::new(1, Precision::Int8) };
-    let titles = ["bits", "tokens"].into_iter().map(str::to_owned);
+    let titles = ["bits", "tokens", "kernels"].into_iter().map(str::to_owned);
     let mut rows = vec![titles.chain(isas.iter().map(|isa| isa.to_string())).collect::<Vec<_>>()];
     rows[0].push("many from".to_owned());
     for bits in CODE_BITS {
         terminal::note(format_args!("measuring kernels · {bits} bits"));
         let Some(format) = format(bits) else { continue };
         let mut subject = Subject::new(bits, format, N_MATRICES, compute);
-        let few = subject.isas(&isas, 1);
-        let many = subject.isas(&isas, PROMPT);
-        let (few_isa, many_isa) = (isas[best(&few)], isas[best(&many)]);
-        let many_from = subject.many_from(few_isa, many_isa);
+        let usual_family = KernelFamily::default_for(isa, format, 1);
+        let candidates = candidates(&isas, format, usual_family);
+        let few = subject.compare(&candidates, 1);
+        let dots: Vec<Candidate> = isas.iter().map(|isa| (*isa, KernelFamily::DotProduct)).collect();
+        let many = subject.compare(&dots, PROMPT);
+        let (few_isa, family) = candidates[best(&few)];
+        let many_isa = isas[best(&many)];
+        let many_from = subject.many_from((few_isa, family), many_isa);
         let departure = |chosen: Isa| (chosen != isa).then_some(chosen);
         tuning.set(
             bits,
             KernelChoice {
                 few: departure(few_isa),
+                family: (family != usual_family).then_some(family),
                 many: departure(many_isa),
                 many_from: (many_from != usual.many_from).then_some(many_from),
             },
@@ -64,15 +72,26 @@ pub(super) fn measure(isa: Isa, pool: Pool, tuning: &mut Tuning) -> String {
         let gigabytes = |(_, seconds): &(f64, f64)| format!("{:.1} GB/s", n_bytes as f64 / seconds / 1e9);
         let n_ops = (2 * ROWS * COLS * PROMPT) as f64;
         let operations = |(_, seconds): &(f64, f64)| format!("{:.0} GOP/s", n_ops / seconds / 1e9);
-        let row = |tokens: usize, cells: Vec<String>, many_from: String| {
-            [bits.to_string(), tokens.to_string()].into_iter().chain(cells).chain([many_from]).collect()
+        let row = |tokens: usize, family: KernelFamily, cells: &[String], many_from: &str| {
+            let first = [bits.to_string(), tokens.to_string(), family.to_string()];
+            first.into_iter().chain(cells.iter().cloned()).chain([many_from.to_owned()]).collect()
         };
+        for (cells, of_family) in
+            marked(&few, gigabytes).chunks(isas.len()).zip(candidates.chunks(isas.len()))
+        {
+            rows.push(row(1, of_family[0].1, cells, ""));
+        }
         let many_from = if many_from == NEVER { "never".to_owned() } else { many_from.to_string() };
-        rows.push(row(1, marked(&few, gigabytes), String::new()));
-        rows.push(row(PROMPT, marked(&many, operations), many_from));
+        rows.push(row(PROMPT, KernelFamily::DotProduct, &marked(&many, operations), &many_from));
         compute = subject.compute;
     }
     format!("{}\n{}", table::markdown(&rows), fetches(compute, tuning))
+}
+
+/// What may multiply few tokens with weights of `format`: every family on each of `isas`, the `usual` one first.
+fn candidates(isas: &[Isa], format: PackedFormat, usual: KernelFamily) -> Vec<Candidate> {
+    let others = KernelFamily::ALL.into_iter().filter(|family| *family != usual && family.has(format));
+    [usual].into_iter().chain(others).flat_map(|family| isas.iter().map(move |isa| (*isa, family))).collect()
 }
 
 /// Sets how weights come from memory, and returns a table of what was measured.
@@ -82,12 +101,13 @@ fn fetches(compute: Compute, tuning: &mut Tuning) -> String {
     let usual = Processor::this().fetch;
     let others = Fetch::ALL.into_iter().filter(|fetch| *fetch != usual);
     let fetches: Vec<Fetch> = [usual].into_iter().chain(others).collect();
-    let isa = tuning.choice(4).few.unwrap_or(compute.isa);
+    let KernelChoice { few, family, .. } = tuning.choice(4);
+    let candidate = (few.unwrap_or(compute.isa), family.unwrap_or(KernelFamily::DotProduct));
     let mut subject = Subject::new(4, format, N_FROM_MEMORY, compute);
     subject.set_tokens(1);
     let compared = compare(fetches.len(), |i| {
         subject.compute.tuning.fetch = Some(fetches[i]);
-        subject.time(isa, NEVER, N_FROM_MEMORY)
+        subject.time(candidate, NEVER, N_FROM_MEMORY)
     });
     let fastest = fetches[best(&compared)];
     tuning.fetch = (fastest != usual).then_some(fastest);
@@ -126,26 +146,29 @@ impl Subject {
         self.y = vec![0.0; n_tokens * ROWS];
     }
 
-    /// Compares `isas` with `n_tokens` tokens.
-    fn isas(&mut self, isas: &[Isa], n_tokens: usize) -> Vec<(f64, f64)> {
+    /// Compares `candidates` with `n_tokens` tokens.
+    fn compare(&mut self, candidates: &[Candidate], n_tokens: usize) -> Vec<(f64, f64)> {
         self.set_tokens(n_tokens);
         let (n_matrices, many_from) = if n_tokens == 1 { (N_MATRICES, NEVER) } else { (1, 1) };
-        compare(isas.len(), |i| self.time(isas[i], many_from, n_matrices))
+        compare(candidates.len(), |i| self.time(candidates[i], many_from, n_matrices))
     }
 
-    /// Rows from which on `many` is faster than `few`.
-    fn many_from(&mut self, few: Isa, many: Isa) -> usize {
+    /// Rows from which on the kernel for many by `many` is faster than `few`. Looking up is never for more than were tried: tables
+    /// are made anew for every part of a matrix.
+    fn many_from(&mut self, few: Candidate, many: Isa) -> usize {
         let shares = FEW.map(|n_tokens| {
             self.set_tokens(n_tokens);
-            let choices = [(few, NEVER), (many, 1)];
+            let choices = [(few, NEVER), ((many, KernelFamily::DotProduct), 1)];
             compare(2, |i| self.time(choices[i].0, choices[i].1, 2))[1].0
         });
-        border(&shares, Processor::this().many_from)
+        let most = if few.1 == KernelFamily::Lookup { FEW[FEW.len() - 1] } else { NEVER };
+        border(&shares, Processor::this().many_from).min(most)
     }
 
     /// Seconds of the products with `n_matrices`.
-    fn time(&mut self, isa: Isa, many_from: usize, n_matrices: usize) -> f64 {
-        let choice = KernelChoice { few: Some(isa), many: Some(isa), many_from: Some(many_from) };
+    fn time(&mut self, (isa, family): Candidate, many_from: usize, n_matrices: usize) -> f64 {
+        let (few, many) = (Some(isa), Some(isa));
+        let choice = KernelChoice { few, family: Some(family), many, many_from: Some(many_from) };
         self.compute.tuning.set(self.bits, choice);
         let start = Instant::now();
         for matrix in &self.matrices[..n_matrices] {
@@ -194,6 +217,15 @@ mod tests {
         assert_eq!(border(&[1.1; FEW.len()], 8), NEVER);
         assert_eq!(border(&[0.999; FEW.len()], NEVER), NEVER);
         assert_eq!(border(&[0.9; FEW.len()], NEVER), 2);
+    }
+
+    #[test]
+    fn the_usual_kernels_are_the_first_candidates() {
+        let (isas, [dot, lookup]) = ([Isa::Avx2, Isa::Scalar], KernelFamily::ALL);
+        let of = |format: &str, usual| candidates(&isas, format.parse().expect("a format"), usual);
+        let all = [(Isa::Avx2, lookup), (Isa::Scalar, lookup), (Isa::Avx2, dot), (Isa::Scalar, dot)];
+        assert_eq!(of("s1g128", lookup), all);
+        assert_eq!(of("s8g128", dot), all[2..]);
     }
 
     #[test]
