@@ -23,6 +23,7 @@
 use std::hint::black_box;
 use std::marker::PhantomData;
 use std::ops::Range;
+use std::slice::Iter;
 
 use super::codes::{CodeLayout, QUADS};
 use super::int8::Sink;
@@ -72,7 +73,7 @@ pub(super) struct Scratch {
 /// Some groups of some tiles, written out.
 #[derive(Default)]
 struct Unpacked {
-    /// `[groups, quads, tiles]`
+    /// `[groups, quads, tiles]`, two quads as [`Simd::pair`] leaves them.
     codes: Vec<Line>,
     /// `[runs, parts, tiles]`
     scales: Vec<Lanes>,
@@ -245,11 +246,11 @@ impl<C: CodeLayout, B: ScaleBlock> Kernel for Unpack<'_, C, B> {
                 for g in 0..B::GROUPS {
                     for _ in 0..n_blocks {
                         let Some(registers) = groups.next() else { return };
-                        for j in 0..QUADS {
-                            s.store_bytes(
-                                C::quad(s, registers, j),
-                                &mut codes[(group * QUADS + j) * S::TILES + i].0,
-                            );
+                        for j in (0..QUADS).step_by(2) {
+                            let pair = s.pair([C::quad(s, registers, j), C::quad(s, registers, j + 1)]);
+                            let at = (group * QUADS + j) * S::TILES + i;
+                            s.store_bytes(pair[0], &mut codes[at].0);
+                            s.store_bytes(pair[1], &mut codes[at + S::TILES].0);
                         }
                         group += 1;
                     }
@@ -290,6 +291,16 @@ macro_rules! for_tiles {
 /// [`unroll`] over tokens.
 macro_rules! for_tokens {
     ($t:ident < $n:expr => $body:block) => { unroll!($t < $n, of 0 1 2 3 => $body) };
+}
+
+/// [`unroll`] over pairs of tokens.
+macro_rules! for_pairs {
+    ($a:ident $b:ident < $n:expr => $body:block) => {
+        unroll!(pair < $n / 2, of 0 1 => {
+            let ($a, $b) = (2 * pair, 2 * pair + 1);
+            $body
+        })
+    };
 }
 
 impl<const PARTS: usize, const HAS_MIN: bool, const WIDE: bool, const RUNS: bool> Kernel
@@ -436,18 +447,16 @@ fn tokens<
             let Some(x) = x[first..].first_chunk::<T>() else { return };
             let starts = &starts[first * PARTS..][..T * PARTS];
             for part in 0..PARTS {
-                let mut sums = [[s.splat_i32(0); T]; TILES];
+                let mut first = [0; T];
                 // Formats with minima have no zero point, but the instructions may take something off every code.
                 if !HAS_MIN || WIDE {
-                    for_tokens!(t < T => {
-                        let start = s.splat_i32(starts[t * PARTS + part]);
-                        for_tiles!(i < TILES => { sums[i][t] = start });
-                    });
+                    for_tokens!(t < T => { first[t] = starts[t * PARTS + part] });
                 }
-                for j in part * quads..(part + 1) * quads {
-                    let Some(codes) = codes.next() else { return };
-                    add_products::<S, TILES, T, WIDE>(s, &mut sums, codes, x, j);
-                }
+                let quads = part * quads..(part + 1) * quads;
+                let sums = match const { S::PAIRS } {
+                    true => sums_of_pairs::<S, TILES, T>(s, first, &mut codes, x, quads),
+                    false => sums_of_quads::<S, TILES, T, WIDE>(s, first, &mut codes, x, quads),
+                };
                 if RUNS {
                     add_to_run(s, &mut run, &sums, x);
                 } else {
@@ -469,6 +478,57 @@ fn tokens<
     for_tokens!(t < T => {
         for_tiles!(i < TILES => { s.store(results[i][t], &mut y[t][i].0) });
     });
+}
+
+/// The integer sums that begin with `first`, over the products with `quads` of every tile.
+#[inline(always)]
+fn sums_of_quads<S: Simd, const TILES: usize, const T: usize, const WIDE: bool>(
+    s: S,
+    first: [i32; T],
+    codes: &mut Iter<'_, [Line; TILES]>,
+    x: &[Group; T],
+    quads: Range<usize>,
+) -> [[S::I32; T]; TILES] {
+    let mut sums = [[s.splat_i32(0); T]; TILES];
+    for_tokens!(t < T => {
+        let first = s.splat_i32(first[t]);
+        for_tiles!(i < TILES => { sums[i][t] = first });
+    });
+    for j in quads {
+        let Some(codes) = codes.next() else { return sums };
+        add_products::<S, TILES, T, WIDE>(s, &mut sums, codes, x, j);
+    }
+    sums
+}
+
+/// As [`sums_of_quads`], two quads and two tokens at a time.
+#[inline(always)]
+fn sums_of_pairs<S: Simd, const TILES: usize, const T: usize>(
+    s: S,
+    first: [i32; T],
+    codes: &mut Iter<'_, [Line; TILES]>,
+    x: &[Group; T],
+    quads: Range<usize>,
+) -> [[S::I32; T]; TILES] {
+    let mut sums = [[s.splat_i32(0); T]; TILES];
+    for_pairs!(a b < T => {
+        let first = s.splat_pair([first[a], first[b]]);
+        for_tiles!(i < TILES => { [sums[i][a], sums[i][b]] = first });
+    });
+    for j in quads.step_by(2) {
+        let (Some(even), Some(odd)) = (codes.next(), codes.next()) else { return sums };
+        for_pairs!(a b < T => {
+            let (Some(x_a), Some(x_b)) = (x[a].codes[j..].first_chunk(), x[b].codes[j..].first_chunk()) else { return sums };
+            for_tiles!(i < TILES => {
+                let codes = [s.load_bytes(&even[i].0), s.load_bytes(&odd[i].0)];
+                [sums[i][a], sums[i][b]] = s.dot_pair([sums[i][a], sums[i][b]], codes, [x_a, x_b]);
+            });
+        });
+    }
+    for_pairs!(a b < T => {
+        for_tiles!(i < TILES => { [sums[i][a], sums[i][b]] = s.unpair([sums[i][a], sums[i][b]]) });
+    });
+    sums
 }
 
 /// Adds the products with quad `j` of every tile.

@@ -75,6 +75,13 @@ macro_rules! unroll {
 }
 pub(crate) use unroll;
 
+/// [`Simd::dot_pair`] where there is no better way.
+#[inline(always)]
+fn dot_each<S: Simd>(s: S, [a, b]: [S::I32; 2], codes: [S::U8; 2], x: [&[i32; 2]; 2]) -> [S::I32; 2] {
+    let dot = |sum, x: &[i32; 2]| s.dot_u8(s.dot_u8(sum, codes[0], x[0]), codes[1], x[1]);
+    [dot(a, x[0]), dot(b, x[1])]
+}
+
 /// A computation that is compiled once for every instruction set; see [`Isa::run`].
 ///
 /// Mark `run`, and every function that it hands `simd` to, `#[inline(always)]`: only what ends up inside the
@@ -232,4 +239,27 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn dot_u6(self, acc: Self::I32, codes: Self::U8, x: i32) -> Self::I32;
     /// As [`Simd::dot_u6`] for codes up to 255, each less [`Simd::U8_OFFSET`].
     fn dot_u8(self, acc: Self::I32, codes: Self::U8, x: i32) -> Self::I32;
+
+    /// Whether two quads times two tokens, with the four operations below, take fewer instructions than four dot products.
+    const PAIRS: bool = false;
+    /// Two quads of neighbouring columns as [`Simd::dot_pair`] takes them.
+    #[inline(always)]
+    fn pair(self, quads: [Self::U8; 2]) -> [Self::U8; 2] {
+        quads
+    }
+    /// Sums of two tokens as [`Simd::dot_pair`] adds to them: in every lane what is given for each token.
+    #[inline(always)]
+    fn splat_pair(self, [a, b]: [i32; 2]) -> [Self::I32; 2] {
+        [self.splat_i32(a), self.splat_i32(b)]
+    }
+    /// Adds the products of a [`Simd::pair`] of quads with eight `i8` of each of two tokens, as [`Simd::dot_u8`] would.
+    #[inline(always)]
+    fn dot_pair(self, sums: [Self::I32; 2], codes: [Self::U8; 2], x: [&[i32; 2]; 2]) -> [Self::I32; 2] {
+        dot_each(self, sums, codes, x)
+    }
+    /// The sums of each of two tokens.
+    #[inline(always)]
+    fn unpair(self, sums: [Self::I32; 2]) -> [Self::I32; 2] {
+        sums
+    }
 }

@@ -1,5 +1,9 @@
 //! [`Simd`] in four NEON registers, with no byte dot product, with FEAT_DotProd's, or with FEAT_I8MM's.
 //!
+//! FEAT_I8MM also multiplies matrices: `usmmla` takes two rows of eight codes and eight activations of two tokens, and gives
+//! four sums, twice as many as `usdot`. Two quads of four rows, zipped, are two such operands, and the sums come out in
+//! turns, those of the first token and those of the second.
+//!
 //! The intrinsics of those two extensions are unstable, so their instructions are written out, in functions that have
 //! the target feature, as intrinsics do: the assembler knows the instruction wherever the function ends up, and only
 //! an entry point that has the feature too can inline it.
@@ -7,7 +11,7 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use super::{CodeRegister, Kernel, LANES, NibbleTable, Simd, TABLE_OF_BYTE, TRITS};
+use super::{CodeRegister, Kernel, LANES, NibbleTable, Simd, TABLE_OF_BYTE, TRITS, dot_each};
 use crate::Isa;
 
 /// Plain NEON: products are made with 16-bit multiplications.
@@ -424,6 +428,47 @@ impl<const EXTENSION: u8> Simd for Neon<EXTENSION> {
             }
         })
     }
+
+    const PAIRS: bool = EXTENSION == I8MM;
+    #[inline(always)]
+    fn pair(self, [a, b]: [Self::U8; 2]) -> [Self::U8; 2] {
+        if const { !Self::PAIRS } {
+            return [a, b];
+        }
+        let (a, b) = (each!(|a| vreinterpretq_u32_u8(a)), each!(|b| vreinterpretq_u32_u8(b)));
+        let first = each!(|a, b| vreinterpretq_u8_u32(vzip1q_u32(a, b)));
+        let last = each!(|a, b| vreinterpretq_u8_u32(vzip2q_u32(a, b)));
+        [Quad(first.0, last.0, first.1, last.1), Quad(first.2, last.2, first.3, last.3)]
+    }
+    #[inline(always)]
+    fn splat_pair(self, [a, b]: [i32; 2]) -> [Self::I32; 2] {
+        let [a, b] = [self.splat_i32(a), self.splat_i32(b)];
+        if const { !Self::PAIRS } {
+            return [a, b];
+        }
+        let by_turns = each!(|a, b| vzip1q_s32(a, b));
+        [by_turns; 2]
+    }
+    #[inline(always)]
+    fn dot_pair(self, sums: [Self::I32; 2], codes: [Self::U8; 2], x: [&[i32; 2]; 2]) -> [Self::I32; 2] {
+        if const { !Self::PAIRS } {
+            return dot_each(self, sums, codes, x);
+        }
+        let ([a, b], [first, last]) = (sums, codes);
+        // SAFETY: see the impl.
+        let x =
+            unsafe { vreinterpretq_s8_s32(vcombine_s32(vld1_s32(x[0].as_ptr()), vld1_s32(x[1].as_ptr()))) };
+        let x = same(x);
+        [each!(|a, first, x| usmmla(a, first, x)), each!(|b, last, x| usmmla(b, last, x))]
+    }
+    #[inline(always)]
+    fn unpair(self, [a, b]: [Self::I32; 2]) -> [Self::I32; 2] {
+        if const { !Self::PAIRS } {
+            return [a, b];
+        }
+        let (low, high) = (Quad(a.0, a.2, b.0, b.2), Quad(a.1, a.3, b.1, b.3));
+        [each!(|low, high| vuzp1q_s32(low, high)), each!(|low, high| vuzp2q_s32(low, high))]
+    }
 }
 
 /// Adds the entries for byte `i` of all groups.
@@ -474,6 +519,21 @@ fn usdot(mut acc: int32x4_t, a: uint8x16_t, b: int8x16_t) -> int32x4_t {
     unsafe {
         asm!(
             "usdot {acc:v}.4s, {a:v}.16b, {b:v}.16b",
+            acc = inout(vreg) acc, a = in(vreg) a, b = in(vreg) b,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    acc
+}
+
+/// As [`usdot`] over eight columns, of two rows of `a` with two of `b`: `acc[2 i + j]` of row `i` and row `j`.
+#[inline]
+#[target_feature(enable = "i8mm")]
+fn usmmla(mut acc: int32x4_t, a: uint8x16_t, b: int8x16_t) -> int32x4_t {
+    // SAFETY: the instruction only reads and writes the named registers.
+    unsafe {
+        asm!(
+            "usmmla {acc:v}.4s, {a:v}.16b, {b:v}.16b",
             acc = inout(vreg) acc, a = in(vreg) a, b = in(vreg) b,
             options(pure, nomem, nostack, preserves_flags),
         );

@@ -38,8 +38,8 @@ impl Kernel for Everything {
         let whole = s.round(s.min(s.max(b, s.splat(-126.0)), s.splat(127.0)));
         let start = s.splat_i32(-70_000);
         // The portable dot product takes nothing off the codes: undo what this one does.
-        let sum: i32 = self.x.to_ne_bytes().iter().map(|&x| i32::from(x as i8)).sum();
-        let undo = s.splat_i32(-70_000 + S::U8_OFFSET * sum);
+        let sum_of = |x: i32| x.to_ne_bytes().iter().map(|&x| i32::from(x as i8)).sum::<i32>();
+        let undo = s.splat_i32(-70_000 + S::U8_OFFSET * sum_of(self.x));
         vec![
             ("load", floats(a)),
             ("splat", floats(s.splat(self.a[0]))),
@@ -85,6 +85,15 @@ impl Kernel for Everything {
             ("shl_and 4", bytes(s.shl_and(codes, 4, 0x30))),
             ("dot_u6", ints(s.dot_u6(start, s.and(codes, 63), self.x))),
             ("dot_u8", ints(s.dot_u8(undo, codes, self.x))),
+            ("dot_pair", {
+                let x = [[self.x, self.x.rotate_left(9)], [!self.x, self.x.rotate_left(18)]];
+                let sums = s.dot_pair(s.splat_pair([-70_000, 40_000]), s.pair([codes, more]), x.each_ref());
+                let undone = |sum: S::I32, x: [i32; 2]| {
+                    s.add_i32(sum, s.splat_i32(S::U8_OFFSET * x.map(sum_of).iter().sum::<i32>()))
+                };
+                let [a, b] = s.unpair(sums);
+                [ints(undone(a, x[0])), ints(undone(b, x[1]))].concat()
+            }),
         ]
     }
 }
