@@ -14,10 +14,10 @@ const BYTES_AHEAD: usize = 8 << 10;
 
 /// Sees to it that the bytes of a tile come in the order in which they lie.
 ///
-/// Scales and codes of a tile are two streams, of which the first ends where the second begins. A processor that fetches ahead by
-/// itself follows one that leaves nothing out, so [`Fetch::InOrder`] touches all scales first. [`Fetch::Ahead`] goes through the
-/// bytes [`BYTES_AHEAD`] of where the groups of columns are read: only what follows both streams *in memory* is right for both,
-/// at the end of a tile the scales of the next one, then its codes.
+/// A section of a tile is two streams, scales and codes, of which the first ends where the second begins. A processor that fetches
+/// ahead by itself follows one that leaves nothing out, so [`Fetch::InOrder`] touches all scales of a section first. [`Fetch::Ahead`]
+/// goes through the bytes [`BYTES_AHEAD`] of where the groups of columns are read: only what follows both streams *in memory* is
+/// right for both, at the end of a section the scales of the next one, then its codes.
 pub(super) struct Ahead {
     tile: *const u8,
     bytes_per_group: usize,
@@ -25,6 +25,10 @@ pub(super) struct Ahead {
     reached: usize,
     /// Those that were asked for.
     asked: usize,
+    /// The section that comes next, and its lines of scales that are to be touched.
+    section: *const u8,
+    section_bytes: usize,
+    scale_lines: usize,
 }
 
 impl Ahead {
@@ -35,21 +39,37 @@ impl Ahead {
         fetch: Fetch,
         first: bool,
     ) -> Ahead {
-        let (scales, codes) = (tile.scales.as_ptr_range(), tile.codes.as_ptr_range());
-        let start = scales.start.cast::<u8>();
-        let mut ahead = Ahead { tile: start, bytes_per_group: 0, reached: 0, asked: 0 };
-        match fetch {
-            _ if !first => {}
-            Fetch::InOrder => {
-                let n_bytes = scales.end.addr() - start.addr();
-                (0..n_bytes).step_by(LINE).for_each(|at| prefetch(start.wrapping_add(at).cast()));
-            }
-            Fetch::Ahead => {
-                let n_bytes = codes.end.addr() - start.addr();
-                ahead.bytes_per_group = n_bytes.div_ceil((tile.columns.n_blocks * B::GROUPS).max(1));
-            }
+        let (start, layout) = (tile.lines.as_ptr().cast(), tile.layout);
+        let n_groups = layout.columns.n_blocks * B::GROUPS;
+        let mut ahead = Ahead {
+            tile: start,
+            bytes_per_group: match fetch {
+                Fetch::Ahead if first => size_of_val(tile.lines).div_ceil(n_groups.max(1)),
+                _ => 0,
+            },
+            reached: 0,
+            asked: 0,
+            section: start,
+            section_bytes: layout.section_lines() * LINE,
+            scale_lines: match fetch {
+                Fetch::InOrder if first => layout.scale_lines,
+                _ => 0,
+            },
+        };
+        // The only one.
+        if const { B::GROUPS == 1 } {
+            ahead.section();
         }
         ahead
+    }
+
+    /// Touches the scales of the next section: at the start of each block, where that is one.
+    #[inline(always)]
+    pub(super) fn section(&mut self) {
+        for line in 0..self.scale_lines {
+            prefetch(self.section.wrapping_add(line * LINE).cast());
+        }
+        self.section = self.section.wrapping_add(self.section_bytes);
     }
 
     /// Asks for as much as a group takes.

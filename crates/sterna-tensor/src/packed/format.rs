@@ -285,7 +285,7 @@ impl PackedFormat {
         }
     }
 
-    /// Bits for each weight, scales included, padding not.
+    /// Bits for each weight, scales included, and what their blocks are filled up with; not that of tiles.
     pub fn bits_per_weight(self) -> f64 {
         let bits = if self.codes == Codes::Trits { 1.6 } else { self.code_bits() as f64 };
         match self.scales {
@@ -296,7 +296,7 @@ impl PackedFormat {
             Scales::Min { size } => bits + 2.0 * 16.0 / f64::from(size),
             Scales::WideMin { size } => bits + 2.0 * 32.0 / f64::from(size),
             Scales::SuperMin => bits + (32.0 + 8.0 * 16.0) / 256.0,
-            Scales::SuperSigned => bits + (16.0 + 16.0 * 8.0) / 256.0,
+            Scales::SuperSigned => bits + (16.0 + 16.0 * 8.0 + 16.0) / 256.0,
         }
     }
 

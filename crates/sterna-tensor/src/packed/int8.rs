@@ -236,6 +236,9 @@ impl<C: CodeLayout, B: ScaleBlock> DotTile<'_, C, B> {
         let mut ahead = Ahead::of(&self.tile, self.fetch, first == 0);
         let mut groups = self.tile.groups(s);
         for scales in self.tile.blocks() {
+            if const { B::GROUPS > 1 } {
+                ahead.section();
+            }
             let head = scales.head(s);
             for g in 0..B::GROUPS {
                 ahead.group();

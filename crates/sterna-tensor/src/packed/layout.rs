@@ -7,10 +7,16 @@ use crate::ShapeError;
 use crate::activation::GROUP;
 use crate::simd::{CodeRegister, LANES};
 
-/// Sizes of the parts of a tile of sixteen rows, in 64-byte lines.
+/// Sizes of the parts of a tile of sixteen rows, in 64-byte lines: sections one behind the other, of scales and then of codes.
+///
+/// A block with scales of its own for several groups is a section, so that a pass over a tile leaves out nothing and comes back to
+/// nothing; where scales are too small for that, the whole tile is one.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TileLayout {
+    pub(super) n_sections: usize,
+    /// Of each section.
     pub(super) scale_lines: usize,
+    /// Of each section.
     pub(super) code_lines: usize,
     pub(super) columns: ColumnBlocks,
 }
@@ -47,9 +53,14 @@ impl TileLayout {
         Ok(format.visit(Measure { cols, blocks_per_scale: format.blocks_per_scale() }))
     }
 
+    /// Lines of a section.
+    pub(super) fn section_lines(self) -> usize {
+        self.scale_lines.saturating_add(self.code_lines)
+    }
+
     /// Lines of a tile.
     pub(super) fn lines(self) -> usize {
-        self.scale_lines.saturating_add(self.code_lines)
+        self.section_lines().saturating_mul(self.n_sections)
     }
 
     /// Lines of all tiles of `rows` rows; `None` when they cannot be counted.
@@ -78,9 +89,13 @@ impl Visitor for Measure {
     fn visit<C: CodeLayout, B: ScaleBlock>(self) -> TileLayout {
         let n_groups = self.cols / GROUP;
         let columns = ColumnBlocks::new(n_groups / B::GROUPS, self.blocks_per_scale);
+        let n_sections = if B::GROUPS > 1 { columns.n_blocks } else { 1 };
+        let in_section = |n: usize| n / n_sections.max(1);
+        let scale_bytes = in_section(columns.n_scales).saturating_mul(size_of::<B>());
         TileLayout {
-            scale_lines: columns.n_scales.saturating_mul(size_of::<B>()).div_ceil(size_of::<CodeRegister>()),
-            code_lines: C::n_registers(n_groups),
+            n_sections,
+            scale_lines: scale_bytes.div_ceil(size_of::<CodeRegister>()),
+            code_lines: C::n_registers(in_section(n_groups)),
             columns,
         }
     }

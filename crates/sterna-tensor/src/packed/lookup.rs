@@ -162,6 +162,9 @@ impl<C: CodeLayout, B: ScaleBlock> LookUpTile<'_, C, B> {
         let mut ahead = Ahead::of(&self.tile, self.fetch, self.row == 0);
         let mut groups = self.codes_and_activations();
         for scales in self.tile.blocks() {
+            if const { B::GROUPS > 1 } {
+                ahead.section();
+            }
             let head = scales.head(s);
             for g in 0..B::GROUPS {
                 ahead.group();
@@ -202,7 +205,7 @@ impl<C: CodeLayout, B: ScaleBlock> LookUpTile<'_, C, B> {
     /// Each group's codes, activations and their tables.
     #[inline(always)]
     fn codes_and_activations(&self) -> impl Iterator<Item = (&[CodeRegister], &Group, &[Tables])> {
-        let codes = self.tile.codes.chunks_exact(C::LOOKUP);
+        let codes = self.tile.codes().flat_map(|section| section.chunks_exact(C::LOOKUP));
         let x = self.groups.chunks_exact(self.n_rows).map(|x| &x[self.row]);
         let tables = self.tables.chunks_exact(self.n_rows * C::LOOKUP);
         let tables = tables.map(|tables| &tables[self.row * C::LOOKUP..][..C::LOOKUP]);

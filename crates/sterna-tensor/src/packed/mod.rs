@@ -12,6 +12,7 @@ mod lookup;
 mod memory;
 mod pack;
 mod scales;
+mod slab;
 mod source;
 mod trits;
 mod unpack;
@@ -22,7 +23,7 @@ pub(crate) use batch::MOST_TILES;
 use codes::CodeLayout;
 pub(crate) use format::Codes;
 use format::Scales;
-use layout::{ColumnBlocks, TileLayout};
+use layout::TileLayout;
 use memory::Memory;
 use scales::ScaleBlock;
 
@@ -47,25 +48,22 @@ pub struct PackedMatrix {
 
 /// One tile of sixteen rows.
 struct Tile<'a, C, B> {
-    /// One for every block of columns.
-    scales: &'a [B],
-    /// Those of all groups of columns.
-    codes: &'a [CodeRegister],
-    columns: ColumnBlocks,
-    layout: PhantomData<C>,
+    lines: &'a [CodeRegister],
+    layout: TileLayout,
+    format: PhantomData<(C, B)>,
 }
 
 impl<'a, C: CodeLayout, B: ScaleBlock> Tile<'a, C, B> {
     /// The blocks of columns in runs, those of a run under the same scales: how many of them, and these scales.
     #[inline(always)]
     fn runs(&self) -> impl Iterator<Item = (usize, &'a B)> {
-        self.in_steps_of(if B::SHARED { self.columns.per_run } else { 1 })
+        self.in_steps_of(if B::SHARED { self.layout.columns.per_run } else { 1 })
     }
 
     /// Whether [`Tile::runs`] may be of several blocks.
     #[inline(always)]
     fn in_runs(&self) -> bool {
-        B::SHARED && self.columns.per_run > 1
+        B::SHARED && self.layout.columns.per_run > 1
     }
 
     /// The scales of each block of columns.
@@ -76,23 +74,56 @@ impl<'a, C: CodeLayout, B: ScaleBlock> Tile<'a, C, B> {
 
     #[inline(always)]
     fn in_steps_of(&self, step: usize) -> impl Iterator<Item = (usize, &'a B)> {
-        let (mut index, mut under_scale, mut left) = (0, self.columns.per_scale, self.columns.n_blocks);
+        let columns = self.layout.columns;
+        let mut scales = self.scales();
+        let (mut current, mut under_scale, mut left) = (scales.next(), columns.per_scale, columns.n_blocks);
         std::iter::from_fn(move || {
             let n_blocks = step.min(left);
-            let scales = self.scales.get(index).filter(|_| n_blocks > 0)?;
+            let of_these = current.filter(|_| n_blocks > 0)?;
             left -= n_blocks;
             under_scale -= step;
             if under_scale == 0 {
-                (index, under_scale) = (index + 1, self.columns.per_scale);
+                (current, under_scale) = (scales.next(), columns.per_scale);
             }
-            Some((n_blocks, scales))
+            Some((n_blocks, of_these))
+        })
+    }
+
+    /// All scales, each once.
+    #[inline(always)]
+    fn scales(&self) -> impl Iterator<Item = &'a B> {
+        let scale_lines = self.layout.scale_lines;
+        let n_scales = self.layout.columns.n_scales / self.layout.n_sections.max(1);
+        self.sections().flat_map(move |section| {
+            let bytes = &section[..scale_lines].as_flattened()[..n_scales * size_of::<B>()];
+            bytemuck::cast_slice(bytes)
         })
     }
 
     /// The codes of each group of columns.
     #[inline(always)]
     fn groups<S: Simd>(&self, s: S) -> impl Iterator<Item = C::Group<'a, S>> {
-        C::groups(s, self.codes)
+        let mut sections = self.codes();
+        let mut groups = C::groups(s, sections.next().unwrap_or_default());
+        std::iter::from_fn(move || {
+            if let Some(group) = groups.next() {
+                return Some(group);
+            }
+            groups = C::groups(s, sections.next()?);
+            groups.next()
+        })
+    }
+
+    /// The codes of each section.
+    #[inline(always)]
+    fn codes(&self) -> impl Iterator<Item = &'a [CodeRegister]> {
+        let scale_lines = self.layout.scale_lines;
+        self.sections().map(move |section| &section[scale_lines..])
+    }
+
+    #[inline(always)]
+    fn sections(&self) -> impl Iterator<Item = &'a [CodeRegister]> {
+        self.lines.chunks_exact(self.layout.section_lines().max(1))
     }
 }
 
@@ -164,11 +195,9 @@ impl PackedMatrix {
     }
 
     fn tile<C: CodeLayout, B: ScaleBlock>(&self, index: usize) -> Tile<'_, C, B> {
-        let lines = &self.memory.lines()[index * self.layout.lines()..][..self.layout.lines()];
-        let (scales, codes) = lines.split_at(self.layout.scale_lines);
-        let columns = self.layout.columns;
-        let scales = &scales.as_flattened()[..columns.n_scales * size_of::<B>()];
-        Tile { scales: bytemuck::cast_slice(scales), codes, columns, layout: PhantomData }
+        let n_lines = self.layout.lines();
+        let lines = &self.memory.lines()[index * n_lines..][..n_lines];
+        Tile { lines, layout: self.layout, format: PhantomData }
     }
 }
 

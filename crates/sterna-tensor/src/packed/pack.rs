@@ -1,9 +1,12 @@
 //! Packing: decoded blocks of sixteen rows, interleaved into a tile; tiles in parallel.
 
+use std::ops::Range;
+
 use super::codes::{CodeLayout, GroupCodes};
 use super::layout::TileLayout;
-use super::memory::{Memory, OwnedLines};
+use super::memory::Memory;
 use super::scales::ScaleBlock;
+use super::slab::SlabLines;
 use super::source::{Block, BlockSource, GroupedCodes};
 use super::{PackedFormat, PackedMatrix, Visitor};
 use crate::activation::GROUP;
@@ -28,7 +31,7 @@ impl PackedMatrix {
         let layout = TileLayout::new(format, cols)?;
         let too_large = || ShapeError::TooLarge { rows, cols };
         let n_lines = layout.lines_of_rows(rows).ok_or_else(too_large)?;
-        let mut memory = OwnedLines::zeroed(n_lines).map_err(|_| too_large())?;
+        let mut memory = SlabLines::zeroed(n_lines).map_err(|_| too_large())?;
         if n_lines > 0 {
             format.visit(Fill { format, rows, cols, layout, memory: &mut memory, source, pool });
         }
@@ -54,7 +57,7 @@ struct Fill<'a, Source> {
     rows: usize,
     cols: usize,
     layout: TileLayout,
-    memory: &'a mut OwnedLines,
+    memory: &'a mut SlabLines,
     source: &'a Source,
     pool: &'a Pool,
 }
@@ -71,11 +74,19 @@ impl<Source: BlockSource> Visitor for Fill<'_, Source> {
         let pack = |tile: usize| {
             // SAFETY: each tile is packed by one chunk of one region.
             let lines = unsafe { lines.slice(tile * tile_lines..(tile + 1) * tile_lines) };
-            let (scales, codes) = lines.split_at_mut(layout.scale_lines);
             let first_row = tile * LANES;
-            let n_rows = (rows - first_row).min(LANES);
-            let (source, scales) = (self.source, scales.as_flattened_mut());
-            pack_tile::<C, B>(format, source, first_row, n_rows, n_blocks, scales, codes);
+            let rows = first_row..(first_row + LANES).min(rows);
+            let blocks_of_section = n_blocks / layout.n_sections.max(1);
+            for (i, section) in lines.chunks_exact_mut(layout.section_lines().max(1)).enumerate() {
+                let blocks = i * blocks_of_section..(i + 1) * blocks_of_section;
+                pack_section::<C, B>(
+                    format,
+                    self.source,
+                    rows.clone(),
+                    blocks,
+                    section.split_at_mut(layout.scale_lines),
+                );
+            }
         };
         let tiles_per_band = (BAND_BYTES / (tile_lines * size_of::<CodeRegister>()).max(1)).max(1);
         for first in (0..n_tiles).step_by(tiles_per_band) {
@@ -86,34 +97,32 @@ impl<Source: BlockSource> Visitor for Fill<'_, Source> {
     }
 }
 
-/// Packs the `n_rows <= 16` rows from `first_row` on; the rows that are missing become zeros.
-fn pack_tile<C: CodeLayout, B: ScaleBlock>(
+/// Packs blocks of up to sixteen rows; those that are missing become zeros.
+fn pack_section<C: CodeLayout, B: ScaleBlock>(
     format: PackedFormat,
     source: &impl BlockSource,
-    first_row: usize,
-    n_rows: usize,
-    n_blocks: usize,
-    scales: &mut [u8],
-    codes: &mut [CodeRegister],
+    rows: Range<usize>,
+    blocks: Range<usize>,
+    (scales, codes): (&mut [CodeRegister], &mut [CodeRegister]),
 ) {
-    let mut rows: [Block; LANES] = std::array::from_fn(|_| Block::default());
+    let mut of_rows: [Block; LANES] = std::array::from_fn(|_| Block::default());
     let blocks_per_scale = format.blocks_per_scale();
-    let mut scales = scales.chunks_exact_mut(size_of::<B>());
-    for block in 0..n_blocks {
-        for (row, out) in rows[..n_rows].iter_mut().enumerate() {
-            source.block(first_row + row, block, out);
+    let mut scales = scales.as_flattened_mut().chunks_exact_mut(size_of::<B>());
+    for (i, block) in blocks.enumerate() {
+        for (row, out) in rows.clone().zip(&mut of_rows) {
+            source.block(row, block, out);
         }
-        if block.is_multiple_of(blocks_per_scale)
+        if i.is_multiple_of(blocks_per_scale)
             && let Some(scales) = scales.next()
         {
-            scales.copy_from_slice(bytemuck::bytes_of(&B::pack(&rows)));
+            scales.copy_from_slice(bytemuck::bytes_of(&B::pack(&of_rows)));
         }
         for g in 0..B::GROUPS {
             let mut transposed: GroupCodes = [[0; GROUP]; LANES];
-            for (row, codes) in rows.iter().zip(&mut transposed) {
+            for (row, codes) in of_rows.iter().zip(&mut transposed) {
                 codes.copy_from_slice(&row.codes[g * GROUP..][..GROUP]);
             }
-            C::pack(&transposed, block * B::GROUPS + g, codes);
+            C::pack(&transposed, i * B::GROUPS + g, codes);
         }
     }
 }

@@ -78,7 +78,7 @@ impl Visitor for Unpack<'_> {
     fn visit<C: CodeLayout, B: ScaleBlock>(self) {
         let tile = self.matrix.tile::<C, B>(self.tile);
         for lane in self.lanes.clone() {
-            for group in tile.scales.iter().filter_map(|scales| scales.group(lane)) {
+            for group in tile.scales().filter_map(|scales| scales.group(lane)) {
                 self.scales.push(group.d);
                 self.zero_points.extend(group.zero_point);
                 self.minima.extend(group.minimum);
