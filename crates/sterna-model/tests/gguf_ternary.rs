@@ -3,10 +3,10 @@
 mod common;
 
 use common::gguf::GgufWriter;
-use sterna_formats::Checkpoint;
+use sterna_formats::{Checkpoint, TensorType};
 use sterna_model::spec::{Projections, TernaryStorage};
 use sterna_model::{KvType, LoadOptions, Logits, Model, Reference, Spec, State, Workspace, forward};
-use sterna_tensor::{Compute, Precision};
+use sterna_tensor::{Compute, PackedFormat, Precision};
 
 /// Width of everything, and the weights of a TQ2_0 block.
 const WIDTH: usize = 256;
@@ -15,6 +15,7 @@ const SCALE: f32 = 0.25;
 const TOKENS: [u32; 6] = [1, 5, 2, 2, 7, 3];
 
 /// Numbers of types in tensor tables.
+const TQ1_0: u32 = 34;
 const TQ2_0: u32 = 35;
 const I2_S: u32 = 36;
 
@@ -34,6 +35,23 @@ fn tq2_0(codes: &[u8]) -> Vec<u8> {
     data
 }
 
+/// Bytes of five codes, the last four of four, each a fraction to the base 3; and the scale.
+fn tq1_0(codes: &[u8]) -> Vec<u8> {
+    let byte = |codes: [u8; 5]| {
+        let number = codes.iter().fold(0, |number, &code| 3 * number + u32::from(code));
+        (256 * number).div_ceil(243) as u8
+    };
+    let mut data = Vec::new();
+    for block in codes.as_chunks::<WIDTH>().0 {
+        data.extend((0..32).map(|j| byte(std::array::from_fn(|t| block[32 * t + j]))));
+        data.extend((0..16).map(|j| byte(std::array::from_fn(|t| block[160 + 16 * t + j]))));
+        let last = |j| byte(std::array::from_fn(|t| if t < 4 { block[240 + 4 * t + j] } else { 0 }));
+        data.extend((0..4).map(last));
+        data.extend(half::f16::from_f32(SCALE).to_le_bytes());
+    }
+    data
+}
+
 /// Runs of 32 bytes with four fields, and one scale behind them all.
 fn i2_s(codes: &[u8]) -> Vec<u8> {
     let run = |run: &[u8; 128]| {
@@ -44,8 +62,8 @@ fn i2_s(codes: &[u8]) -> Vec<u8> {
     runs.chain(SCALE.to_le_bytes()).chain([0; 28]).collect()
 }
 
-/// A BitNet of one block with weights of the type `ty`.
-fn bitnet(ty: u32) -> Checkpoint {
+/// A BitNet of one block with weights of the type `ty`, and maybe a factor on those of each matrix.
+fn bitnet(ty: u32, factor: Option<f32>) -> Checkpoint {
     let mut file = GgufWriter::default();
     file.str("general.architecture", "bitnet-b1.58");
     let sizes = [("block_count", 1), ("context_length", 32), ("embedding_length", WIDTH as u32)];
@@ -66,8 +84,15 @@ fn bitnet(ty: u32) -> Checkpoint {
     let wide = ["ffn_gate", "ffn_up", "ffn_down"].map(|name| (name, WIDTH));
     for (seed, (name, rows)) in rows.into_iter().chain(wide).enumerate() {
         let codes = codes(rows * WIDTH, seed);
-        let data = if ty == TQ2_0 { tq2_0(&codes) } else { i2_s(&codes) };
+        let data = match ty {
+            TQ1_0 => tq1_0(&codes),
+            TQ2_0 => tq2_0(&codes),
+            _ => i2_s(&codes),
+        };
         file.stored(&format!("blk.0.{name}.weight"), &[rows, WIDTH], ty, &data);
+        if let Some(factor) = factor {
+            file.tensor(&format!("blk.0.{name}.scale"), &[1], &[factor]);
+        }
     }
     let dir = tempfile::tempdir().unwrap();
     Checkpoint::open(&file.write(dir.path())).unwrap()
@@ -82,14 +107,38 @@ fn logits(checkpoint: &Checkpoint, precision: Precision) -> Vec<f32> {
 
 #[test]
 fn the_same_weights_give_the_same_bits_in_any_type() {
-    let (blocks, whole) = (bitnet(TQ2_0), bitnet(I2_S));
-    for checkpoint in [&blocks, &whole] {
-        let projections = Spec::of(checkpoint).unwrap().projections;
-        assert_eq!(projections, Projections::Ternary { storage: TernaryStorage::ByType });
+    let whole = bitnet(I2_S, None);
+    let oracle = |checkpoint: &Checkpoint| Reference::load(checkpoint).unwrap().forward(&TOKENS).unwrap();
+    for ty in [TQ1_0, TQ2_0] {
+        let blocks = bitnet(ty, None);
+        for checkpoint in [&blocks, &whole] {
+            let projections = Spec::of(checkpoint).unwrap().projections;
+            assert_eq!(projections, Projections::Ternary { storage: TernaryStorage::ByType });
+        }
+        assert_eq!(oracle(&blocks), oracle(&whole));
+        for precision in [Precision::Int8, Precision::Float] {
+            assert_eq!(logits(&blocks, precision), logits(&whole, precision), "{precision:?}");
+        }
     }
-    let oracle = |checkpoint| Reference::load(checkpoint).unwrap().forward(&TOKENS).unwrap();
-    assert_eq!(oracle(&blocks), oracle(&whole));
-    for precision in [Precision::Int8, Precision::Float] {
-        assert_eq!(logits(&blocks, precision), logits(&whole, precision), "{precision:?}");
+}
+
+#[test]
+fn native_files_keep_them_to_the_bit() {
+    let dir = tempfile::tempdir().unwrap();
+    for (ty, factor, group) in
+        [(I2_S, None, WIDTH), (TQ1_0, None, 256), (TQ2_0, None, 256), (TQ2_0, Some(0.7), 256)]
+    {
+        let origin = bitnet(ty, factor);
+        for of_group in [PackedFormat::ternary, PackedFormat::trits] {
+            let native = common::native::ternary(&origin, dir.path(), "model.sterna", of_group);
+            let format = of_group(group).unwrap();
+            assert_eq!(native.tensor("blk.0.ffn_up.weight").unwrap().ty, TensorType::Ternary(format));
+            assert_eq!(Spec::of(&native).unwrap(), Spec::of(&origin).unwrap());
+            let oracles = [&origin, &native].map(|it| Reference::load(it).unwrap().forward(&TOKENS).unwrap());
+            assert_eq!(oracles[0], oracles[1], "{format}: the oracle");
+            for precision in [Precision::Int8, Precision::Float] {
+                assert_eq!(logits(&origin, precision), logits(&native, precision), "{format}, {precision:?}");
+            }
+        }
     }
 }
