@@ -62,22 +62,27 @@ fn i2_s(codes: &[u8]) -> Vec<u8> {
     runs.chain(SCALE.to_le_bytes()).chain([0; 28]).collect()
 }
 
-/// A BitNet of one block with weights of the type `ty`, and maybe a factor on those of each matrix.
 fn bitnet(ty: u32, factor: Option<f32>) -> Checkpoint {
+    network("bitnet-b1.58", ty, factor)
+}
+
+/// A network of one block with weights of the type `ty`, and maybe a factor on those of each matrix.
+fn network(architecture: &str, ty: u32, factor: Option<f32>) -> Checkpoint {
     let mut file = GgufWriter::default();
-    file.str("general.architecture", "bitnet-b1.58");
+    file.str("general.architecture", architecture);
     let sizes = [("block_count", 1), ("context_length", 32), ("embedding_length", WIDTH as u32)];
     let heads =
         [("feed_forward_length", WIDTH as u32), ("attention.head_count", 4), ("attention.head_count_kv", 2)];
     for (key, value) in sizes.into_iter().chain(heads) {
-        file.u32(&format!("bitnet-b1.58.{key}"), value);
+        file.u32(&format!("{architecture}.{key}"), value);
     }
-    file.f32("bitnet-b1.58.attention.layer_norm_rms_epsilon", 1e-5);
-    file.f32("bitnet-b1.58.rope.freq_base", 1e4);
+    file.f32(&format!("{architecture}.attention.layer_norm_rms_epsilon"), 1e-5);
+    file.f32(&format!("{architecture}.rope.freq_base"), 1e4);
     let embedding: Vec<f32> = (0..8 * WIDTH).map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0).collect();
     file.tensor("token_embd.weight", &[8, WIDTH], &embedding);
     file.tensor("output_norm.weight", &[WIDTH], &[1.0; WIDTH]);
-    for norm in ["attn_norm", "attn_sub_norm", "ffn_norm", "ffn_sub_norm"] {
+    let norms = ["attn_norm", "ffn_norm", "attn_sub_norm", "ffn_sub_norm"];
+    for norm in &norms[..if architecture == "llama" { 2 } else { 4 }] {
         file.tensor(&format!("blk.0.{norm}.weight"), &[WIDTH], &[1.0; WIDTH]);
     }
     let rows = [("attn_q", WIDTH), ("attn_k", WIDTH / 2), ("attn_v", WIDTH / 2), ("attn_output", WIDTH)];
@@ -125,13 +130,14 @@ fn the_same_weights_give_the_same_bits_in_any_type() {
 #[test]
 fn native_files_keep_them_to_the_bit() {
     let dir = tempfile::tempdir().unwrap();
-    for (ty, factor, group) in
-        [(I2_S, None, WIDTH), (TQ1_0, None, 256), (TQ2_0, None, 256), (TQ2_0, Some(0.7), 256)]
-    {
-        let origin = bitnet(ty, factor);
+    let bitnets = [(I2_S, None), (TQ1_0, None), (TQ2_0, None), (TQ2_0, Some(0.7))]
+        .map(|(ty, factor)| bitnet(ty, factor));
+    // The rows of queries and keys are permuted there.
+    let llama = network("llama", I2_S, None);
+    for origin in bitnets.into_iter().chain([llama]) {
         for of_group in [PackedFormat::ternary, PackedFormat::trits] {
             let native = common::native::ternary(&origin, dir.path(), "model.sterna", of_group);
-            let format = of_group(group).unwrap();
+            let format = of_group(WIDTH).unwrap();
             assert_eq!(native.tensor("blk.0.ffn_up.weight").unwrap().ty, TensorType::Ternary(format));
             assert_eq!(Spec::of(&native).unwrap(), Spec::of(&origin).unwrap());
             let oracles = [&origin, &native].map(|it| Reference::load(it).unwrap().forward(&TOKENS).unwrap());
