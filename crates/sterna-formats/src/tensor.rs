@@ -71,6 +71,9 @@ pub enum TensorType {
     I2S,
     /// A matrix of quantized weights in the layout of the kernels, as native files hold them.
     Packed(PackedFormat),
+    /// The same of weights -1, 0 and 1 that were trained to be these (BitNet): what they are multiplied with is rounded to
+    /// 8 bits, one scale for each token.
+    Ternary(PackedFormat),
     /// A matrix that another tool has quantized and stored as several tensors.
     Quantized(QuantizedType),
     /// Everything else: tensors of these types are data for a reader that knows them, not weights.
@@ -113,7 +116,7 @@ impl TensorType {
     pub fn block_len(self) -> usize {
         match self {
             TensorType::Ggml(ty) => ty.block_len(),
-            TensorType::Packed(format) => format.block_len(),
+            TensorType::Packed(format) | TensorType::Ternary(format) => format.block_len(),
             TensorType::Dense(_) | TensorType::I2S | TensorType::Quantized(_) | TensorType::Other(_) => 1,
         }
     }
@@ -125,7 +128,7 @@ impl TensorType {
             TensorType::Dense(dtype) => dtype.size_of(),
             TensorType::Ggml(ty) => ty.block_bytes(),
             TensorType::Other(ty) => ty.size_of(),
-            TensorType::Packed(format) => match *shape {
+            TensorType::Packed(format) | TensorType::Ternary(format) => match *shape {
                 [rows, cols] if rows > 0 && cols > 0 => return format.n_bytes(rows, cols),
                 _ => return None,
             },
@@ -149,6 +152,7 @@ impl fmt::Display for TensorType {
             TensorType::Ggml(ty) => f.pad(ty.name()),
             TensorType::I2S => f.pad("I2_S"),
             TensorType::Packed(format) => format.fmt(f),
+            TensorType::Ternary(format) => f.pad(&format!("{format}a8")),
             TensorType::Quantized(ty) => ty.fmt(f),
             TensorType::Other(ty) => f.pad(&format!("{ty:?}")),
         }
@@ -278,7 +282,7 @@ impl Tensor {
                 let (codes, scale) = (ggml::i2_s::codes(&self.data), ggml::i2_s::scale(&self.data));
                 out.iter_mut().zip(codes).for_each(|(out, code)| *out = (f32::from(code) - 1.0) * scale);
             }
-            TensorType::Packed(format) => {
+            TensorType::Packed(format) | TensorType::Ternary(format) => {
                 let matrix = self.packed(format)?;
                 let rows = out.chunks_exact_mut(matrix.cols()).enumerate();
                 rows.for_each(|(row, out)| matrix.row(row, out));
@@ -301,7 +305,7 @@ impl Tensor {
         if range.start > range.end || range.end > n_rows {
             return Err(self.invalid(format!("at least {} rows", range.end), format!("{n_rows} rows")));
         }
-        if let TensorType::Packed(format) = self.ty {
+        if let TensorType::Packed(format) | TensorType::Ternary(format) = self.ty {
             return self.tiles(format, range);
         }
         if let Some(QuantizedRows { matrix, rows }) = self.quantized.as_deref() {
@@ -354,10 +358,10 @@ impl Tensor {
                 let matrix = DenseMatrix::new(rows, cols, dtype, self.data.clone());
                 return matrix.map(Matrix::Dense).map_err(|error| self.no_matrix(&error));
             }
-            (TensorType::Packed(format), RowOrder::AsStored) => {
+            (TensorType::Packed(format) | TensorType::Ternary(format), RowOrder::AsStored) => {
                 return self.packed(format).map(Matrix::Packed);
             }
-            (TensorType::Packed(_), _) => {
+            (TensorType::Packed(_) | TensorType::Ternary(_), _) => {
                 return Err(self.invalid("rows in the order they are computed in", format!("{order:?}")));
             }
             _ => {}
@@ -374,7 +378,11 @@ impl Tensor {
                 DenseMatrix::new(rows, cols, dtype, self.reordered(rows, order)).map(Matrix::Dense)
             }
             TensorType::Ggml(ty) => ggml::matrix(ty, rows, cols, &self.data, order, pool),
-            TensorType::I2S | TensorType::Packed(_) | TensorType::Quantized(_) | TensorType::Other(_) => {
+            TensorType::I2S
+            | TensorType::Packed(_)
+            | TensorType::Ternary(_)
+            | TensorType::Quantized(_)
+            | TensorType::Other(_) => {
                 return Err(self.invalid("a type of weights with rows of their own", self.ty.to_string()));
             }
         };
@@ -412,7 +420,8 @@ impl Tensor {
 
     /// The tensor of so many `rows`, which are where `order` says.
     fn gathered(&self, rows: usize, order: RowOrder) -> Result<Tensor> {
-        if self.quantized.is_some() || matches!(self.ty, TensorType::I2S | TensorType::Packed(_)) {
+        let has_no_rows = matches!(self.ty, TensorType::I2S | TensorType::Packed(_) | TensorType::Ternary(_));
+        if self.quantized.is_some() || has_no_rows {
             return Err(self.invalid("rows in the order they are computed in", format!("{order:?}")));
         }
         let shape = [&[rows], &self.shape[1..]].concat();

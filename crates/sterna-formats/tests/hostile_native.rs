@@ -26,8 +26,9 @@ const MAX_BYTES: usize = 1 << 21;
 /// Types with the bytes of a matrix `[3, 64]`, a tile with three rows.
 fn types() -> Vec<(String, usize)> {
     let own = ["a2g32", "a3g64", "a4g128", "s2g32", "s3g64", "s4g128", "s6g32", "s8g64"];
-    let packed = own.into_iter().chain(["Q4_1", "Q5_0", "Q5_1", "t1g32", "t2g32", "s1g128"]).map(|name| {
-        let format: PackedFormat = name.parse().unwrap();
+    let others = ["Q4_1", "Q5_0", "Q5_1", "t1g32", "t2g32", "s1g128", "t1g64a8", "t2g64a8"];
+    let packed = own.into_iter().chain(others).map(|name| {
+        let format: PackedFormat = name.trim_end_matches("a8").parse().unwrap();
         (name.to_owned(), format.n_bytes(3, 64).unwrap())
     });
     let dense = [("F32", 4), ("F16", 2), ("BF16", 2)].map(|(name, size)| (name.to_owned(), size * 3 * 64));
@@ -75,7 +76,8 @@ fn read_all(bytes: Bytes, pool: &Pool) -> bool {
             let mut row = vec![0.0; matrix.cols()];
             (0..matrix.rows()).for_each(|r| matrix.row(r, &mut row));
         } else {
-            assert!(!matches!(tensor.ty, TensorType::Packed(_)), "{}", tensor.name);
+            let is_packed = matches!(tensor.ty, TensorType::Packed(_) | TensorType::Ternary(_));
+            assert!(!is_packed, "{}", tensor.name);
         }
         let _ = tensor.rows(0..1);
     }

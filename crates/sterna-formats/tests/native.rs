@@ -296,6 +296,50 @@ fn nothing_is_left_of_a_file_that_was_not_finished() {
 }
 
 #[test]
+fn ternary_weights_have_a_type_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.sterna");
+    let mut writer = Writer::create(&path, &documents()).unwrap();
+    let of_name = |name: &str| -> PackedFormat { name.parse().unwrap() };
+    for name in ["t2g64", "t1g256"] {
+        let format = of_name(name);
+        writer.add(name, &[17, 64], TensorType::Ternary(format), &packed(format)).unwrap();
+    }
+    let not_ternary = TensorType::Ternary(of_name("s2g64"));
+    let error = writer.add("w", &[17, 64], not_ternary, &packed(of_name("s2g64"))).unwrap_err().to_string();
+    assert!(error.contains("tensor w") && error.contains("type s2g64a8"), "{error}");
+    writer.finish(&about()).unwrap();
+
+    let checkpoint = Checkpoint::open(&path).unwrap();
+    for name in ["t2g64", "t1g256"] {
+        let (format, tensor) = (of_name(name), checkpoint.tensor(name).unwrap());
+        assert_eq!((tensor.ty, tensor.ty.to_string()), (TensorType::Ternary(format), format!("{name}a8")));
+        let plain = PackedMatrix::from_bytes(format, 17, 64, packed(format).into()).unwrap();
+        let mut row = [0.0; 64];
+        for (r, values) in tensor.to_f32().unwrap().chunks_exact(64).enumerate() {
+            plain.row(r, &mut row);
+            assert_eq!(values, row, "{name}");
+        }
+    }
+    // As a reader sees it that does not know them.
+    for (ty, is_known) in
+        [("t2g64a8", true), ("t2g64a4", false), ("a8", false), ("a4g32a8", false), ("t3g64a8", false)]
+    {
+        let tensors = [("w", ty, json!([16, 64]), part(DATA_START as u64, 64 + 256))];
+        let bytes = file((1, 9), &[1; 64 + 256], &directory(&tensors).to_string());
+        match Native::parse("model.sterna", bytes.into()) {
+            Ok(_) => assert!(is_known, "{ty}"),
+            Err(error) => {
+                let error = error.to_string();
+                let is_told =
+                    error.contains("model.sterna: tensor w") && error.contains(&format!("type {ty}"));
+                assert!(!is_known && is_told, "{error}");
+            }
+        }
+    }
+}
+
+#[test]
 fn the_writer_refuses_what_no_reader_would_take() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.sterna");

@@ -34,7 +34,7 @@ impl Embedding {
                 let n_rows = tensor.shape.first().copied().unwrap_or(1);
                 Rows::Stored { ty: tensor.ty, row_bytes: tensor.data.len() / n_rows, data: tensor.data }
             }
-            TensorType::I2S | TensorType::Quantized(_) | TensorType::Other(_) => {
+            TensorType::I2S | TensorType::Ternary(_) | TensorType::Quantized(_) | TensorType::Other(_) => {
                 return Err(ModelError::TensorValue {
                     file: tensor.file.to_string().into(),
                     tensor: tensor.name,
@@ -64,6 +64,7 @@ impl Embedding {
                     TensorType::Ggml(ty) => ggml::dequantize(ty, bytes, out),
                     TensorType::I2S
                     | TensorType::Packed(_)
+                    | TensorType::Ternary(_)
                     | TensorType::Quantized(_)
                     | TensorType::Other(_) => {}
                 }

@@ -19,8 +19,9 @@ use crate::linear::{Linear, project};
 use crate::mixer::{InputTap, Pass};
 use crate::rope::{RopeTables, Ropes};
 use crate::rows;
-use crate::spec::{MixerSpec, Projections, Spec};
+use crate::spec::{MixerSpec, Spec};
 use crate::state::MixerState;
+use crate::ternary::TernaryMatrix;
 use crate::weights::{self, BlockWeights, Leaves, LinearTensors, Part, VectorForm, Weights};
 
 /// A checkpoint to be read block by block.
@@ -47,6 +48,8 @@ pub struct FloatLinear {
     pub weight: Vec<f32>,
     /// `[rows]`.
     pub bias: Option<Vec<f32>>,
+    /// Weights are -1, 0 and 1 times a scale as they were trained to be, and inputs are rounded to 8 bits per token (BitNet).
+    pub is_ternary: bool,
 }
 
 /// The weights of one block in f32.
@@ -85,13 +88,9 @@ impl Layerwise {
     /// Reads what `checkpoint` says about itself, and finds every tensor.
     ///
     /// # Errors
-    /// Those of [`Spec::of`]; tensors that are missing or of the wrong shape; ternary weights, which are no floats.
+    /// Those of [`Spec::of`]; tensors that are missing or of the wrong shape.
     pub fn open(checkpoint: &Checkpoint) -> Result<Layerwise> {
         let reading = arch::read(checkpoint)?;
-        if reading.spec.projections != Projections::Stored {
-            let (field, expected) = ("projections", "float weights");
-            return Err(ModelError::field(checkpoint.path(), field, expected, "ternary weights"));
-        }
         weights::check(checkpoint, &reading)?;
         let weights = weights::assemble(checkpoint, &reading, &Deferred)?;
         let embedding_tensor = weights::embedding(checkpoint, &reading)?;
@@ -149,7 +148,8 @@ impl Layerwise {
         let tensor = &self.embedding_tensor;
         let weight = weights::finite(tensor)?;
         let (rows, cols) = (self.spec.vocab_size, self.spec.hidden_size);
-        Ok(FloatLinear { name: Names::Native.of(Role::Embedding, 0), rows, cols, weight, bias: None })
+        let name = Names::Native.of(Role::Embedding, 0);
+        Ok(FloatLinear { name, rows, cols, weight, bias: None, is_ternary: false })
     }
 
     /// The head `[vocab_size, hidden_size]`: the embedding again where the two are tied.
@@ -323,26 +323,35 @@ impl RunnableBlock {
 impl FloatLinear {
     fn read(tensors: &LinearTensors) -> Result<FloatLinear> {
         let (rows, cols, order) = (tensors.rows, tensors.cols, tensors.order);
-        let scale = tensors.scale.as_ref().map_or(Ok(1.0), weights::single)?;
         let in_order = |width: usize, stored: Vec<f32>| -> Vec<f32> {
             if order == RowOrder::AsStored {
                 return stored;
             }
             (0..rows).flat_map(|row| &stored[order.stored_row(row) * width..][..width]).copied().collect()
         };
-        let mut weight = in_order(cols, weights::finite(&tensors.weight)?);
+        let (mut weight, scale) = match tensors.ternary {
+            Some(storage) => {
+                let TernaryMatrix { codes, scale, .. } = TernaryMatrix::read(tensors, storage)?;
+                (codes.iter().map(|code| f32::from(*code) - 1.0).collect(), scale)
+            }
+            None => {
+                let scale = tensors.scale.as_ref().map_or(Ok(1.0), weights::single)?;
+                (in_order(cols, weights::finite(&tensors.weight)?), scale)
+            }
+        };
         if scale != 1.0 {
             weight.iter_mut().for_each(|weight| *weight *= scale);
         }
         let bias = tensors.bias.as_ref().map(weights::finite).transpose()?;
         let bias = bias.map(|bias| in_order(1, bias));
-        Ok(FloatLinear { name: tensors.weight.name.clone(), rows, cols, weight, bias })
+        let (name, is_ternary) = (tensors.weight.name.clone(), tensors.rounds_per_token);
+        Ok(FloatLinear { name, rows, cols, weight, bias, is_ternary })
     }
 
     fn into_linear(self) -> Result<Linear, ShapeError> {
-        let FloatLinear { name, rows, cols, weight, bias } = self;
+        let FloatLinear { name, rows, cols, weight, bias, is_ternary } = self;
         let matrix = DenseMatrix::from_f32(rows, cols, weight)?.into();
-        Ok(Linear { name, matrix, scale: 1.0, bias, rounds_per_token: false })
+        Ok(Linear { name, matrix, scale: 1.0, bias, rounds_per_token: is_ternary })
     }
 }
 

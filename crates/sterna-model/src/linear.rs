@@ -1,13 +1,16 @@
 //! A linear layer of the fast path: a matrix, and what its product is scaled and shifted by.
 
 use half::f16;
+use sterna_formats::mapped;
 use sterna_tensor::{
-    Activations, Block, BlockSource, Compute, DenseMatrix, Matrix, PackedFormat, PackedMatrix, ShapeError,
-    linear,
+    Activations, Block, BlockSource, Compute, DenseMatrix, Matrix, PackedFormat, PackedMatrix, Pool,
+    ShapeError, linear,
 };
 
+use crate::error::{ModelError, Result};
 use crate::mixer::Pass;
 use crate::ternary::TernaryMatrix;
+use crate::weights::{self, LinearTensors};
 
 /// `y = x · matrixᵀ · scale + bias`.
 #[derive(Debug)]
@@ -75,12 +78,32 @@ pub(crate) fn project_head(
     project(c, input, [(head, logits)]);
 }
 
+/// The matrix of `tensors` as it is computed with, and the factor on its product. Pages of the file that were read for it are given
+/// back.
+pub(crate) fn pack(tensors: &LinearTensors, pool: &Pool) -> Result<(Matrix, f32)> {
+    let LinearTensors { weight, order, .. } = tensors;
+    let Some(storage) = tensors.ternary else {
+        let scale = tensors.scale.as_ref().map_or(Ok(1.0), weights::single)?;
+        return Ok((weight.matrix(*order, pool)?, scale));
+    };
+    let matrix = TernaryMatrix::read(tensors, storage)?;
+    let scale = matrix.scale;
+    mapped::release(&weight.data);
+    let matrix = matrix.matrix(pool).map_err(|error| ModelError::TensorValue {
+        file: weight.file.to_string().into(),
+        tensor: weight.name.clone(),
+        expected: "a matrix".to_owned(),
+        found: error.to_string(),
+    })?;
+    Ok((matrix, scale))
+}
+
 impl TernaryMatrix {
     /// The weights -1, 0 and 1 as a matrix: packed, or float where rows are not whole blocks.
-    pub(crate) fn matrix(self, c: &Compute) -> Result<Matrix, ShapeError> {
+    fn matrix(self, pool: &Pool) -> Result<Matrix, ShapeError> {
         let (rows, cols) = (self.rows, self.cols);
         if let Some(format) = PackedFormat::ternary(cols) {
-            return Ok(PackedMatrix::pack(format, rows, cols, &self, &c.pool)?.into());
+            return Ok(PackedMatrix::pack(format, rows, cols, &self, pool)?.into());
         }
         let values = self.codes.iter().map(|code| f32::from(*code) - 1.0).collect();
         Ok(DenseMatrix::from_f32(rows, cols, values)?.into())

@@ -5,11 +5,10 @@ use sterna_tensor::{Compute, Matrix, ops};
 
 use crate::arch;
 use crate::embedding::Embedding;
-use crate::error::{ModelError, Result};
-use crate::linear::Linear;
+use crate::error::Result;
+use crate::linear::{self, Linear};
 use crate::rope::Ropes;
 use crate::spec::Spec;
-use crate::ternary::TernaryMatrix;
 use crate::weights::{self, BlockWeights, Leaves, LinearTensors, VectorForm, Weights};
 
 /// What a model is loaded for.
@@ -85,26 +84,7 @@ impl Leaves for Packing<'_> {
 
     fn linear(&self, tensors: LinearTensors) -> Result<Linear> {
         let LinearTensors { weight, rows, order, .. } = &tensors;
-        let mut scale = 1.0;
-        let matrix = match tensors.ternary {
-            Some(storage) => {
-                let matrix = TernaryMatrix::read(&tensors, storage)?;
-                scale = matrix.scale;
-                mapped::release(&weight.data);
-                matrix.matrix(self.compute).map_err(|error| ModelError::TensorValue {
-                    file: weight.file.to_string().into(),
-                    tensor: weight.name.clone(),
-                    expected: "a matrix".to_owned(),
-                    found: error.to_string(),
-                })?
-            }
-            None => {
-                if let Some(tensor) = &tensors.scale {
-                    scale = weights::single(tensor)?;
-                }
-                weight.matrix(*order, &self.compute.pool)?
-            }
-        };
+        let (matrix, scale) = linear::pack(&tensors, &self.compute.pool)?;
         let bias = tensors.bias.as_ref().map(weights::finite).transpose()?;
         let bias = bias.map(|bias| (0..*rows).map(|row| bias[order.stored_row(row)]).collect());
         let (name, rounds_per_token) = (weight.name.clone(), tensors.rounds_per_token);

@@ -3,6 +3,8 @@
 //!
 //! What a quantizer writes into a native file is this list, each matrix in a format of its own choice.
 
+mod ternary;
+
 use std::ops::Range;
 
 use sterna_formats::{Checkpoint, Config, RowOrder, Tensor, TensorType, mapped};
@@ -10,9 +12,10 @@ use sterna_tensor::{Matrix, PackedFormat, PackedMatrix, Pool};
 
 use crate::arch;
 use crate::arch::names::{Names, Role};
-use crate::error::{ModelError, Result};
-use crate::spec::Projections;
+use crate::error::Result;
 use crate::weights::{self, BlockWeights, Leaves, LinearTensors, Part, VectorForm};
+
+pub use ternary::{TernaryFormat, TernaryWeights};
 
 /// Divisors of rotary frequencies, which GGUF files keep as tensors.
 pub(crate) const ROPE_TENSORS: [&str; 3] =
@@ -57,6 +60,8 @@ enum Source {
         /// A factor on all weights.
         scale: Option<Tensor>,
     },
+    /// Weights -1, 0 and 1 in any form.
+    Ternary(LinearTensors),
     Vector {
         values: Tensor,
         order: RowOrder,
@@ -67,14 +72,9 @@ enum Source {
 /// The tensors of `checkpoint`, in the order in which they are computed with.
 ///
 /// # Errors
-/// Those of [`crate::Spec::of`], tensors that are missing or of the wrong shape, and ternary weights, which are stored
-/// in no format of native files.
+/// Those of [`crate::Spec::of`]; tensors that are missing or of the wrong shape; ternary weights whose rows are not whole blocks.
 pub fn tensors(checkpoint: &Checkpoint) -> Result<Vec<CanonicalTensor>> {
     let reading = arch::read(checkpoint)?;
-    if reading.spec.projections != Projections::Stored {
-        let (field, expected) = ("projections", "weights that are no ternary ones");
-        return Err(ModelError::field(checkpoint.path(), field, expected, "BitNet's"));
-    }
     let weights = weights::assemble(checkpoint, &reading, &InFile)?;
     let embedding = weights::embedding(checkpoint, &reading)?;
     let name = Names::Native.of(Role::Embedding, 0);
@@ -93,6 +93,7 @@ pub fn tensors(checkpoint: &Checkpoint) -> Result<Vec<CanonicalTensor>> {
             list.tensors.push(CanonicalTensor::vector(name, tensor, RowOrder::AsStored, VectorForm::Plain));
         }
     }
+    list.tensors.iter().try_for_each(CanonicalTensor::check_ternary)?;
     Ok(list.tensors)
 }
 
@@ -131,14 +132,16 @@ impl CanonicalTensor {
     /// The file that it is in, for messages.
     pub fn file(&self) -> &str {
         match &self.source {
-            Source::Matrix { weight, .. } => &weight.file,
+            Source::Matrix { weight, .. } | Source::Ternary(LinearTensors { weight, .. }) => &weight.file,
             Source::Vector { values, .. } => &values.file,
         }
     }
 
     /// Gives back the memory that reading has filled with pages of the file.
     pub fn release(&self) {
-        let (Source::Matrix { weight: tensor, .. } | Source::Vector { values: tensor, .. }) = &self.source;
+        let (Source::Matrix { weight: tensor, .. }
+        | Source::Ternary(LinearTensors { weight: tensor, .. })
+        | Source::Vector { values: tensor, .. }) = &self.source;
         mapped::release(&tensor.data);
     }
 
@@ -146,6 +149,7 @@ impl CanonicalTensor {
     pub fn unchanged_type(&self) -> Option<TensorType> {
         let is_changed = match &self.source {
             Source::Matrix { scale, .. } => scale.is_some(),
+            Source::Ternary(_) => true,
             Source::Vector { form, .. } => !matches!(form, VectorForm::Plain | VectorForm::Negative),
         };
         (!is_changed).then_some(self.ty)
@@ -195,6 +199,7 @@ impl CanonicalTensor {
                 let values = form.read(values)?;
                 Ok((0..self.cols).map(|i| values[order.stored_row(i)]).collect())
             }
+            Source::Ternary(tensors) => ternary::rows(tensors, range),
             Source::Matrix { weight, order, scale } => {
                 let mut rows = stored_rows(weight, *order, range)?;
                 if let Some(scale) = scale {
@@ -247,14 +252,22 @@ impl List {
         }
     }
 
-    fn linear(&mut self, name: String, kind: TensorKind, linear: LinearTensors) {
-        let LinearTensors { weight, rows, order, bias, scale, .. } = linear;
-        let bias = bias.map(|bias| CanonicalTensor {
+    fn linear(&mut self, name: String, kind: TensorKind, mut linear: LinearTensors) {
+        let (rows, cols, order) = (linear.rows, linear.cols, linear.order);
+        let bias = linear.bias.take().map(|bias| CanonicalTensor {
             cols: rows,
             ..CanonicalTensor::vector(weights::bias_of(&name), bias, order, VectorForm::Plain)
         });
-        self.tensors
-            .push(CanonicalTensor { rows, ..CanonicalTensor::matrix(name, kind, weight, order, scale) });
+        self.tensors.push(match linear.rounds_per_token {
+            true => {
+                let ty = linear.weight.ty;
+                CanonicalTensor { name, kind, rows, cols, ty, source: Source::Ternary(linear) }
+            }
+            false => {
+                let LinearTensors { weight, scale, .. } = linear;
+                CanonicalTensor { rows, ..CanonicalTensor::matrix(name, kind, weight, order, scale) }
+            }
+        });
         self.tensors.extend(bias);
     }
 

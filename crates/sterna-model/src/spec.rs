@@ -98,7 +98,8 @@ pub enum TernaryStorage {
     PackedDivide,
     /// Float weights, to be rounded to three values by their mean magnitude.
     Online,
-    /// GGUF files: tensors of the types I2_S, TQ1_0 and TQ2_0; others are as they are stored, and so are their inputs.
+    /// GGUF files: tensors of the types I2_S, TQ1_0 and TQ2_0; native files: those of types such as `t2g2560a8`. Others are as
+    /// they are stored, and so are their inputs.
     ByType,
 }
 

@@ -9,7 +9,7 @@ mod walk;
 
 use walk::weights;
 
-pub(crate) use assemble::{Leaves, LinearTensors, assemble, bias_of, check, embedding, single};
+pub(crate) use assemble::{Leaves, LinearTensors, assemble, bias_of, check, embedding, scale_of, single};
 pub(crate) use vector::{VectorForm, finite};
 pub(crate) use walk::{Part, Seat};
 

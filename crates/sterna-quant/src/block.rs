@@ -70,9 +70,8 @@ impl BlockRounding<'_> {
             return self.layers(layers, block, observations, &mut None);
         };
         let readers = block.linears().into_iter().filter(|layer| fold.readers.contains(&layer.name));
-        let readers: Vec<_> = readers
-            .filter_map(|layer| Some((layer, self.recipe.format_of(&layer.name, layer.cols)?)))
-            .collect();
+        let readers: Vec<_> =
+            readers.filter_map(|layer| Some((layer, self.recipe.format_of(layer)?))).collect();
         let own = compensated::search(fold, &readers, &factor, &self.c.pool);
         own.apply(block, observations);
         factor.scaled_by(&own.scales);
@@ -131,7 +130,7 @@ impl BlockRounding<'_> {
         let mut rounded = Vec::with_capacity(layers.len());
         for &i in layers {
             let layer = linears[i];
-            let Some(format) = self.recipe.format_of(&layer.name, layer.cols) else { continue };
+            let Some(format) = self.recipe.format_of(layer) else { continue };
             let input = observations.of(&observed[i]);
             let is_new = factor.as_ref().is_none_or(|(of, _)| *of != observed[i]);
             if let (Some(input), true) = (input, is_new) {

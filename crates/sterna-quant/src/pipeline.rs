@@ -21,7 +21,7 @@ use crate::scaling::{Scaling, awq};
 /// Sequences, and tokens of each from its beginning, whose inputs are kept as they are, to try scales on.
 const SAMPLE: (usize, usize) = (4, 128);
 
-/// Where quantized layers go, in the order of the network.
+/// Where quantized layers go, in the order of the network. Ternary ones, of which nothing is made, do not come by.
 pub trait Sink {
     /// A norm or a bias.
     fn vector(&mut self, name: &str, values: &[f32]) -> Result<()>;
@@ -92,7 +92,7 @@ impl<'a> Pipeline<'a> {
         let published = match self.recipe.method {
             Method::Rtn | Method::Gptq => Vec::new(),
             Method::Awq | Method::Auto => {
-                let format_of = |layer: &FloatLinear| self.recipe.format_of(&layer.name, layer.cols);
+                let format_of = |layer: &FloatLinear| self.recipe.format_of(layer);
                 awq::search(network, index, &block, &observations, &format_of, c)?
             }
         };
@@ -102,7 +102,9 @@ impl<'a> Pipeline<'a> {
         for (name, values) in vectors_mut(&mut block, index) {
             sink.vector(&name, values)?;
         }
-        for (layer, rounded) in block.linears().into_iter().zip(rounded) {
+        for (layer, rounded) in
+            block.linears().into_iter().zip(rounded).filter(|(layer, _)| !layer.is_ternary)
+        {
             let Some(Rounded { quantized, error }) = rounded else {
                 sink.float(layer)?;
                 continue;
@@ -139,7 +141,7 @@ impl<'a> Pipeline<'a> {
         for (name, values) in vectors_mut(&mut block, index) {
             fill(&name, values)?;
         }
-        for layer in block.linears_mut() {
+        for layer in block.linears_mut().into_iter().filter(|layer| !layer.is_ternary) {
             fill(&layer.name, &mut layer.weight)?;
         }
         self.advance(index, &block)
@@ -172,8 +174,12 @@ impl<'a> Pipeline<'a> {
             return Ok(observations);
         }
         let mut scratch = LayerwiseScratch::default();
+        let inputs = block.inputs().into_iter().filter(|readers| !readers.iter().all(|it| it.is_ternary));
         let cols: Vec<(String, usize)> =
-            block.linears().into_iter().map(|layer| (layer.name.clone(), layer.cols)).collect();
+            inputs.map(|readers| (readers[0].name.clone(), readers[0].cols)).collect();
+        if cols.is_empty() {
+            return Ok(observations);
+        }
         for (stream, &is_sampled) in self.streams.iter().zip(&self.sampled) {
             let n_kept = if is_sampled { SAMPLE.1 } else { 0 };
             let mut stream = stream.clone();

@@ -12,12 +12,16 @@
 //! "blk.*.attn_v.weight" = "s6g64"
 //! "blk.0.*" = "s8g32"
 //! ```
+//!
+//! Ternary weights stay as they are whatever this says, but for one thing: where it says `t1g256`, or `t1g` and any other
+//! number, they are written five to a byte.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use sterna_model::layerwise::FloatLinear;
 use sterna_tensor::PackedFormat;
 
 /// How weights are rounded.
@@ -59,11 +63,11 @@ impl Recipe {
         matching.max_by_key(|(pattern, _)| pattern.len()).map_or(usual, |(_, grid)| *grid)
     }
 
-    /// What the layer `name` of a block, which has `cols` inputs, is rounded to. Layers that steer others stay as they are,
-    /// and so do rows that are no whole groups of 32.
-    pub(crate) fn format_of(&self, name: &str, cols: usize) -> Option<PackedFormat> {
-        let format = self.grid_of(name, self.body).format();
-        (!stays_float(name) && cols.is_multiple_of(format.block_len())).then_some(format)
+    /// What the layer `layer` of a block is rounded to. Layers that steer others stay as they are, and so do ternary ones and
+    /// rows that are no whole groups of 32.
+    pub(crate) fn format_of(&self, layer: &FloatLinear) -> Option<PackedFormat> {
+        let format = self.grid_of(&layer.name, self.body).format();
+        (is_rounded(layer) && layer.cols.is_multiple_of(format.block_len())).then_some(format)
     }
 }
 
@@ -87,6 +91,11 @@ impl Grid {
     /// The same with scales of one byte, `a4b128` for `a4g128`; `None` where there is no such format.
     pub fn with_byte_scales(self) -> Option<Grid> {
         self.0.with_byte_scales().map(Grid)
+    }
+
+    /// Whether codes of three values lie five to a byte, as in `t1g256`.
+    pub fn is_five_to_a_byte(self) -> bool {
+        self.0.group_size().and_then(PackedFormat::trits) == Some(self.0)
     }
 
     /// The format that holds such a matrix.
@@ -127,9 +136,9 @@ impl From<Grid> for String {
     }
 }
 
-/// Whether the layer `name` stays float. Such layers are small, and much hangs on them: routers pick experts, and time
-/// steps say how fast states are forgotten.
-pub(crate) fn stays_float(name: &str) -> bool {
+/// Whether `layer` may be rounded. Ternary ones have been already. Others are small, and much hangs on them: routers pick experts,
+/// and time steps say how fast states are forgotten.
+pub(crate) fn is_rounded(layer: &FloatLinear) -> bool {
     let kept = [
         "ffn_gate_inp.weight",
         "ffn_gate_inp_shexp.weight",
@@ -139,7 +148,7 @@ pub(crate) fn stays_float(name: &str) -> bool {
         "delta_b.weight",
         "delta_a.weight",
     ];
-    kept.iter().any(|kept| name.ends_with(kept))
+    !layer.is_ternary && !kept.iter().any(|kept| layer.name.ends_with(kept))
 }
 
 /// Whether `name` is `pattern` with something, or nothing, in place of each `*`.
@@ -191,9 +200,26 @@ mod tests {
     }
 
     #[test]
+    fn routers_and_ternary_layers_are_not_rounded() {
+        let grid: Grid = "a4g32".parse().unwrap();
+        let recipe =
+            Recipe { method: Method::Auto, body: grid, embedding: grid, head: grid, layers: BTreeMap::new() };
+        let format_of = |name: &str, cols, is_ternary| {
+            let (name, weight) = (name.to_owned(), vec![0.0; cols]);
+            recipe.format_of(&FloatLinear { name, rows: 1, cols, weight, bias: None, is_ternary })
+        };
+        assert_eq!(format_of("blk.0.ffn_up.weight", 64, false), Some(grid.format()));
+        assert_eq!(format_of("blk.0.ffn_up.weight", 64, true), None);
+        assert_eq!(format_of("blk.0.ffn_up.weight", 33, false), None);
+        assert_eq!(format_of("blk.0.ffn_gate_inp.weight", 64, false), None);
+    }
+
+    #[test]
     fn formats_of_other_makers_are_no_grids() {
         assert!("Q4_K".parse::<Grid>().is_err());
         assert!("a5g128".parse::<Grid>().is_err());
+        let is_five_to_a_byte = |name: &str| name.parse::<Grid>().unwrap().is_five_to_a_byte();
+        assert!(is_five_to_a_byte("t1g256") && !is_five_to_a_byte("t2g256") && !is_five_to_a_byte("s2g256"));
         assert_eq!("Q4_0".parse::<Grid>().map(|grid| grid.to_string()).as_deref(), Ok("s4g32"));
     }
 }

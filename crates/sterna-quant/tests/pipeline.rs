@@ -8,13 +8,14 @@ use std::path::Path;
 
 use hybrids::HYBRIDS;
 use sterna_formats::Checkpoint;
-use sterna_model::Layerwise;
-use sterna_model::layerwise::FloatLinear;
+use sterna_formats::native::{About, Documents, Writer};
+use sterna_model::layerwise::{FloatLinear, vectors_mut};
+use sterna_model::{Layerwise, native};
 use sterna_quant::pipeline::{Pipeline, Sink};
 use sterna_quant::recipe::{Grid, Method, Recipe};
 use sterna_quant::rounding::Quantized;
 use sterna_quant::{Cost, Result};
-use sterna_tensor::{Compute, Precision};
+use sterna_tensor::{Compute, PackedFormat, Pool, Precision};
 
 const CHECKPOINTS: [&str; 4] = ["llama_gqa", "gemma3", "phi3_plain", "qwen3_moe"];
 
@@ -65,15 +66,28 @@ fn quantize(
     bits: usize,
     n_threads: usize,
 ) -> (Collected, BTreeMap<String, f64>, Cost) {
+    quantize_network(name, &open(name), method, bits, n_threads)
+}
+
+fn open(name: &str) -> Layerwise {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/checkpoints").join(name);
-    let network = Layerwise::open(&Checkpoint::open(&dir).unwrap()).unwrap();
+    Layerwise::open(&Checkpoint::open(&dir).unwrap()).unwrap()
+}
+
+fn quantize_network(
+    name: &str,
+    network: &Layerwise,
+    method: Method,
+    bits: usize,
+    n_threads: usize,
+) -> (Collected, BTreeMap<String, f64>, Cost) {
     let grid = Grid::new(bits, 32, bits > 4).unwrap();
     let recipe = Recipe { method, body: grid, embedding: grid, head: grid, layers: BTreeMap::new() };
     let vocab_size = network.spec().vocab_size as u32;
     let text: Vec<Vec<u32>> =
         (0..4).map(|s| (0..40).map(|i| (i * i + 31 * s) % vocab_size).collect()).collect();
     let compute = Compute::new(n_threads, Precision::Float);
-    let mut pipeline = Pipeline::new(&network, &recipe, &text[..3], &text[3..], &compute).unwrap();
+    let mut pipeline = Pipeline::new(network, &recipe, &text[..3], &text[3..], &compute).unwrap();
     let (mut collected, mut errors) = (Collected::default(), BTreeMap::new());
     for index in 0..network.spec().blocks.len() {
         let report = pipeline.block(index, &mut collected).unwrap();
@@ -123,5 +137,61 @@ fn auto_is_at_least_as_good_as_awq() {
             }
             assert!(auto.values().sum::<f64>() < awq.values().sum::<f64>(), "{name}, {bits} bits");
         }
+    }
+}
+
+const METHODS: [Method; 4] = [Method::Rtn, Method::Awq, Method::Gptq, Method::Auto];
+
+/// The norms of all blocks as they are in the checkpoint.
+fn norms(network: &Layerwise) -> BTreeMap<String, Vec<f32>> {
+    let of_block = |index| {
+        let mut block = network.block(index).unwrap();
+        let vectors = vectors_mut(&mut block, index).into_iter();
+        vectors.map(|(name, values)| (name, values.clone())).collect::<Vec<_>>()
+    };
+    let last = ("output_norm.weight".to_owned(), network.final_norm().to_vec());
+    (0..network.spec().blocks.len()).flat_map(of_block).chain([last]).collect()
+}
+
+#[test]
+fn ternary_layers_are_left_alone() {
+    for name in ["bitnet_online", "bitnet_packed"] {
+        let network = open(name);
+        for method in METHODS {
+            let (collected, _, cost) = quantize(name, method, 8, 2);
+            assert_eq!(collected.vectors, norms(&network), "{name}, {method:?}");
+            assert!(collected.matrices.keys().eq(["token_embd.weight"]) && collected.floats.is_empty());
+            // Of the head alone.
+            assert!(cost.divergence < 0.01 && cost.same_top > 0.9, "{name}, {method:?}: {cost:?}");
+        }
+    }
+}
+
+/// Values, which read what ternary queries and keys read, and the last matrix of a block, which reads what no other does.
+#[test]
+fn layers_beside_ternary_ones_are_rounded() {
+    let is_float = |name: &str| name.contains("attn_v") || name.contains("ffn_down");
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/checkpoints/bitnet_packed");
+    let (origin, place) = (Checkpoint::open(&dir).unwrap(), tempfile::tempdir().unwrap());
+    let path = place.path().join("mixed.sterna");
+    let mut writer = Writer::create(&path, &Documents::of(&origin).unwrap()).unwrap();
+    for tensor in native::tensors(&origin).unwrap() {
+        match tensor
+            .ternary(PackedFormat::ternary, &Pool::new(1))
+            .unwrap()
+            .filter(|_| !is_float(&tensor.name))
+        {
+            Some(weights) => weights.write(&tensor.name, &mut writer).unwrap(),
+            None => writer.add_f32(&tensor.name, &tensor.shape(), &tensor.load().unwrap()).unwrap(),
+        }
+    }
+    writer.finish(&About::default()).unwrap();
+    let network = Layerwise::open(&Checkpoint::open(&path).unwrap()).unwrap();
+    for method in METHODS {
+        let (collected, errors, _) = quantize_network("mixed", &network, method, 3, 2);
+        assert_eq!(collected.vectors, norms(&network), "{method:?}");
+        assert!(collected.floats.is_empty() && collected.matrices.len() == 1 + 2 * 3, "{method:?}");
+        let observed = errors.keys().all(|layer| is_float(layer)) && errors.len() == 2;
+        assert!(observed || method == Method::Rtn, "{method:?}: {errors:?}");
     }
 }

@@ -31,7 +31,7 @@ fn inspect_tells_what_a_native_file_says_and_verifies_it() {
     let model = path.display().to_string();
     let text = home.ok(&["inspect", &model, "--verify"], "");
     for part in
-        ["native 1.3, by sterna", "made of        [31ma fixture", "\"none\"", "are as they were written"]
+        ["native 1.4, by sterna", "made of        [31ma fixture", "\"none\"", "are as they were written"]
     {
         assert!(text.contains(part), "{text:?} lacks {part:?}");
     }

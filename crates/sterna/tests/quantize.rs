@@ -163,3 +163,110 @@ fn another_request_does_not_go_on_with_the_file() {
     home.ok(&["quantize", &model, "-o", &small, "--calib", "none", "--resume"], "");
     inspect(&home, &small);
 }
+
+/// What `quantize BITNET -o OUT ARGS` makes, and what it says on the way.
+fn quantize_bitnet(home: &Home, name: &str, file: &str, args: &[&str]) -> (String, String) {
+    let out = path_in(home, file);
+    let (code, _, told) =
+        home.run(&[&["quantize", &bytewise(home, name), "-o", &out, "--embed-bits", "8"], args].concat(), "");
+    assert_eq!(code, 0, "{told}");
+    (out, told)
+}
+
+/// The types of all ternary matrices of `model`, and of its embedding, each once.
+fn types_of(home: &Home, model: &str) -> Vec<String> {
+    let report = inspect(home, model);
+    let matrices = report["tensors"].as_array().expect("tensors").iter();
+    let mut types: Vec<String> = matrices
+        .filter(|tensor| tensor["shape"].as_array().is_some_and(|shape| shape.len() == 2))
+        .map(|tensor| tensor["type"].as_str().expect("a type").to_owned())
+        .collect();
+    types.sort();
+    types.dedup();
+    types
+}
+
+#[test]
+fn ternary_weights_stay_as_they_are() {
+    let home = Home::new();
+    let says = |model: &str| {
+        let args = ["run", model, "--raw", "The ferry", "--temp", "0", "-n", "24", "--kv", "f32"];
+        home.ok(&args, "")
+    };
+    let recipe = path_in(&home, "recipe.toml");
+    let text = "method = \"auto\"\nbody = \"t1g256\"\nembedding = \"s8g32\"\nhead = \"s8g32\"\n";
+    fs::write(&recipe, text).expect("a file");
+    for name in ["bitnet_online", "bitnet_packed"] {
+        let (usual, told) = quantize_bitnet(&home, name, "usual.sterna", &[]);
+        assert!(told.contains("weights -1, 0 and 1 stay as they are"), "{told}");
+        assert!(!told.contains("errors add up"), "{told}");
+        assert_eq!(types_of(&home, &usual), ["s8g32", "t2g160a8", "t2g64a8"]);
+        let report = home.ok(&["inspect", &usual], "");
+        assert!(report.contains("2-bit x int8 dot") && report.contains("rounded per token"), "{report}");
+
+        // Whatever is asked of others.
+        let (other, _) = quantize_bitnet(&home, name, "other.sterna", &["--bits", "3", "--method", "gptq"]);
+        assert_eq!(types_of(&home, &other), types_of(&home, &usual));
+        let small = path_in(&home, "small.sterna");
+        home.ok(&["quantize", &bytewise(&home, name), "-o", &small, "--recipe", &recipe], "");
+        assert_eq!(types_of(&home, &small), ["s8g32", "t1g160a8", "t1g64a8"]);
+        assert_eq!(says(&small), says(&usual));
+        // And back.
+        let again = path_in(&home, "again.sterna");
+        home.ok(&["quantize", &small, "-o", &again, "--embed-bits", "8"], "");
+        assert_eq!(types_of(&home, &again), types_of(&home, &usual));
+        assert_eq!(says(&again), says(&usual));
+    }
+}
+
+#[test]
+fn a_budget_counts_ternary_weights_as_they_are() {
+    let home = Home::new();
+    let model = bytewise(&home, "bitnet_packed");
+    let small = path_in(&home, "small.sterna");
+    home.ok(&["quantize", &model, "-o", &small, "--bpw", "4"], "");
+    let bits = inspect(&home, &small)["bits_per_weight"].as_f64().expect("a number");
+    assert!(bits <= 4.0 && bits > 3.0, "{bits}");
+    assert!(types_of(&home, &small).contains(&"t2g64a8".to_owned()));
+    let error = home.error(&["quantize", &model, "-o", &small, "--bpw", "2"], "");
+    assert!(error.contains("at least"), "{error}");
+}
+
+#[test]
+fn a_ternary_file_is_the_same_from_any_number_of_threads_and_after_a_stop() {
+    let home = Home::new();
+    let (one, _) = quantize_bitnet(&home, "bitnet_packed", "one.sterna", &["-t", "1"]);
+    let (two, _) = quantize_bitnet(&home, "bitnet_packed", "two.sterna", &["-t", "2"]);
+    let expected = fs::read(&one).expect("a file");
+    assert!(fs::read(&two).expect("a file") == expected);
+    // A run that fails at its very end, because the place of the file is taken by a folder.
+    let stopped = path_in(&home, "stopped.sterna");
+    fs::create_dir_all(Path::new(&stopped).join("folder")).expect("a folder");
+    let model = bytewise(&home, "bitnet_packed");
+    let args = ["quantize", &model, "-o", &stopped, "--embed-bits", "8"];
+    home.error(&args, "");
+    assert!(Path::new(&format!("{stopped}.part.json")).exists());
+    fs::remove_dir_all(&stopped).expect("a folder");
+    home.ok(&[&args[..], &["--resume"]].concat(), "");
+    assert!(fs::read(&stopped).expect("a file") == expected);
+}
+
+#[test]
+fn ternary_weights_are_not_exported() {
+    let home = Home::new();
+    let (native, _) = quantize_bitnet(&home, "bitnet_packed", "native.sterna", &[]);
+    for (to, out) in [("gguf", "out.gguf"), ("awq", "awq"), ("mlx", "mlx"), ("hf", "hf")] {
+        let out = path_in(&home, out);
+        let error = home.error(&["export", &native, "--to", to, "-o", &out], "");
+        assert!(
+            error.contains("native.sterna: projections: expected weights that are no ternary"),
+            "{error}"
+        );
+        if to != "hf" {
+            let model = bytewise(&home, "bitnet_packed");
+            let error = home.error(&["quantize", &model, "-o", &out, "--format", to], "");
+            assert!(error.contains("--format") && error.contains("-1, 0 and 1"), "{error}");
+        }
+        assert!(!Path::new(&out).exists(), "{out}");
+    }
+}

@@ -182,6 +182,9 @@ fn check_names(file: &str, what: &str, mut names: Vec<&str>) -> Result<()> {
 
 /// The type that a directory calls `name`.
 fn type_of(name: &str) -> Option<TensorType> {
+    if let Some(format) = name.strip_suffix("a8").filter(|format| format.starts_with('t')) {
+        return format.parse().ok().map(TensorType::Ternary);
+    }
     let dense = [DType::F32, DType::F16, DType::BF16].into_iter().find(|dtype| dtype.to_string() == name);
     dense.map(TensorType::Dense).or_else(|| name.parse().ok().map(TensorType::Packed))
 }

@@ -33,7 +33,7 @@ pub const EXTENSION: &str = "sterna";
 
 /// Version of the format that is written. Files of another major version are refused; a minor version adds only what
 /// readers of earlier ones may overlook.
-pub const VERSION: (u16, u16) = (1, 3);
+pub const VERSION: (u16, u16) = (1, 4);
 
 /// Every document and every tensor begins at a multiple of this.
 pub const ALIGNMENT: usize = 64;

@@ -233,8 +233,8 @@ impl Architecture {
                 Kind::Hf => self.ties(fields)? && !self.has_own_head(fields),
             },
             projections: match kind {
-                Kind::Hf => projections(fields)?,
-                Kind::Gguf => self.projections_in_gguf(fields.checkpoint),
+                Kind::Hf if !fields.is_native() => projections(fields)?,
+                _ => self.projections_by_type(fields.checkpoint),
             },
             blocks: (0..n_layers)
                 .map(|block| self.block(fields, block, scales.residual))
@@ -259,10 +259,11 @@ impl Architecture {
         }
     }
 
-    /// I2_S asks for rounded inputs whatever the family, as in bitnet.cpp, which has given it to Llamas too.
-    fn projections_in_gguf(&self, checkpoint: &Checkpoint) -> Projections {
+    /// What the types of tensors say in GGUF and native files. I2_S asks for rounded inputs whatever the family, as in
+    /// bitnet.cpp, which has given it to Llamas too.
+    fn projections_by_type(&self, checkpoint: &Checkpoint) -> Projections {
         let is_ternary = |tensor: &Tensor| match tensor.ty {
-            TensorType::I2S => true,
+            TensorType::I2S | TensorType::Ternary(_) => true,
             TensorType::Ggml(GgmlType::TQ1_0 | GgmlType::TQ2_0) => self.is_ternary,
             _ => false,
         };
@@ -322,7 +323,7 @@ fn vocab_size(fields: &Fields) -> Result<usize> {
     }
 }
 
-/// What `quantization_config` says about the projections of Hugging Face and native files.
+/// What `quantization_config` says about the projections of Hugging Face files.
 fn projections(fields: &Fields) -> Result<Projections> {
     let Some(view) = fields.hf() else { return Ok(Projections::Stored) };
     let Some(config) = view.opt_sub("quantization_config")? else { return Ok(Projections::Stored) };
@@ -342,9 +343,6 @@ fn projections(fields: &Fields) -> Result<Projections> {
     };
     if config.opt_bool("use_rms_norm")?.unwrap_or(false) {
         return Err(config.wrong("use_rms_norm", "false").into());
-    }
-    if fields.is_native() {
-        return Err(config.wrong("quant_method", "none: native files hold no ternary weights").into());
     }
     let storage = match (is_auto, is_online) {
         (true, true) => TernaryStorage::Online,

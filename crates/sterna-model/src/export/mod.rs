@@ -4,7 +4,10 @@
 pub mod gguf;
 pub mod hf;
 
-use crate::error::Result;
+use std::path::Path;
+
+use crate::error::{ModelError, Result};
+use crate::spec::{Projections, Spec};
 
 /// A checkpoint that is being written in another format. Dropped before [`Export::finish`], it leaves nothing.
 pub trait Export {
@@ -37,6 +40,17 @@ pub struct Written {
     pub to: String,
     /// Root mean square of what rounding changed, over that of the values; 0 where nothing was.
     pub error: f64,
+}
+
+/// Refuses ternary weights: no format here holds them and says how their inputs are rounded.
+fn check_projections(path: &Path, spec: &Spec) -> Result<()> {
+    match spec.projections {
+        Projections::Stored => Ok(()),
+        Projections::Ternary { .. } => {
+            let expected = "weights that are no ternary ones, which stay in their own or a native file";
+            Err(ModelError::field(path, "projections", expected, "BitNet's"))
+        }
+    }
 }
 
 /// How far the values written are from those of the checkpoint.

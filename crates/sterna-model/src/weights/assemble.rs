@@ -53,7 +53,7 @@ pub(crate) struct LinearTensors {
     pub(crate) scale: Option<Tensor>,
     /// Ternary weights that no block or float says.
     pub(crate) ternary: Option<TernaryStorage>,
-    /// Inputs are rounded to 8 bits with one scale for each token.
+    /// Weights are ternary in one form or another, and inputs are rounded to 8 bits with one scale for each token.
     pub(crate) rounds_per_token: bool,
 }
 
@@ -288,17 +288,16 @@ impl<'a, L: Leaves> Finder<'a, L> {
 
     /// The scalar that belongs to the weight `name`, if there is one.
     fn scale(&self, name: &str) -> Result<Option<Tensor>> {
-        let stem = name.strip_suffix("weight").unwrap_or(name);
         match self.spec().projections {
             Projections::Ternary { storage: TernaryStorage::Online } => Ok(None),
-            // GGUF files of ternary models may have one.
+            // GGUF files of ternary models may have one, and native files.
             Projections::Stored | Projections::Ternary { storage: TernaryStorage::ByType } => {
-                match format!("{stem}scale") {
+                match scale_of(name) {
                     name if self.checkpoint.get(&name).is_some() => self.find(&name, &[1]).map(Some),
                     _ => Ok(None),
                 }
             }
-            Projections::Ternary { .. } => self.find(&format!("{stem}weight_scale"), &[1]).map(Some),
+            Projections::Ternary { .. } => self.find(&format!("{name}_scale"), &[1]).map(Some),
         }
     }
 
@@ -314,7 +313,8 @@ impl<'a, L: Leaves> Finder<'a, L> {
             (Projections::Stored, _) => (None, false),
             (Projections::Ternary { storage: TernaryStorage::ByType }, ty) => match ty {
                 TensorType::I2S => (Some(TernaryStorage::ByType), true),
-                ty => (None, matches!(ty, TensorType::Ggml(GgmlType::TQ1_0 | GgmlType::TQ2_0))),
+                TensorType::Ternary(_) | TensorType::Ggml(GgmlType::TQ1_0 | GgmlType::TQ2_0) => (None, true),
+                _ => (None, false),
             },
             (Projections::Ternary { storage }, _) => (Some(storage), true),
         };
@@ -348,6 +348,11 @@ impl<L: Leaves> Parts<'_, L> {
 /// The name of the bias that belongs to `weight`.
 pub(crate) fn bias_of(weight: &str) -> String {
     format!("{}bias", weight.strip_suffix("weight").unwrap_or(weight))
+}
+
+/// The name of the factor that belongs to `weight` in GGUF and native files.
+pub(crate) fn scale_of(weight: &str) -> String {
+    format!("{}scale", weight.strip_suffix("weight").unwrap_or(weight))
 }
 
 /// The value of a tensor of shape `[1]`.

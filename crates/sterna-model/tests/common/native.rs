@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use sterna_formats::Checkpoint;
 use sterna_formats::native::{About, Documents, Writer};
-use sterna_model::native::{CanonicalTensor, TensorKind, tensors};
+use sterna_model::native::{CanonicalTensor, TensorKind, TernaryFormat, tensors};
 use sterna_tensor::{GroupedCodes, PackedFormat, PackedMatrix, Pool};
 
 /// Writes `checkpoint` to `dir/name` with all tensors in f32, and opens that.
@@ -29,6 +29,21 @@ pub fn packed_by(
         is_matrix && tensor.cols.is_multiple_of(32)
     };
     write(checkpoint, dir.join(name), |tensor| is_packed(tensor).then(|| format(&tensor.name)))
+}
+
+/// As [`in_floats`], with ternary matrices as they are, in formats that `of_group` makes.
+pub fn ternary(checkpoint: &Checkpoint, dir: &Path, name: &str, of_group: TernaryFormat) -> Checkpoint {
+    let path = dir.join(name);
+    let mut writer = Writer::create(&path, &Documents::of(checkpoint).unwrap()).unwrap();
+    for tensor in tensors(checkpoint).unwrap() {
+        match tensor.ternary(of_group, &Pool::new(1)).unwrap() {
+            Some(weights) => weights.write(&tensor.name, &mut writer),
+            None => writer.add_f32(&tensor.name, &tensor.shape(), &tensor.load().unwrap()),
+        }
+        .unwrap();
+    }
+    writer.finish(&About::default()).unwrap();
+    Checkpoint::open(&path).unwrap()
 }
 
 fn write(

@@ -11,7 +11,7 @@ use super::{Choice, Unit};
 use crate::error::{QuantError, Result};
 use crate::observe::observed_names;
 use crate::predictions::{self, Differences};
-use crate::recipe::{Grid, stays_float};
+use crate::recipe::{Grid, is_rounded};
 use crate::rounding::{Quantized, Search, round_to_nearest};
 
 /// Sequences that are looked at, and tokens of each.
@@ -91,6 +91,7 @@ impl<'a> Measurement<'a> {
             cols,
             weight,
             bias: None,
+            is_ternary: false,
         };
         if !cols.is_multiple_of(REFERENCE.block_len()) {
             return Ok(());
@@ -284,7 +285,7 @@ fn units(block: &FloatBlock) -> BTreeMap<String, Vec<&FloatLinear>> {
     let mut units: BTreeMap<String, Vec<&FloatLinear>> = BTreeMap::new();
     let block_len = REFERENCE.block_len();
     for layer in block.linears() {
-        if !stays_float(&layer.name) && layer.cols.is_multiple_of(block_len) {
+        if is_rounded(layer) && layer.cols.is_multiple_of(block_len) {
             units.entry(pattern(&layer.name)).or_default().push(layer);
         }
     }

@@ -54,11 +54,19 @@ pub enum Judge {
 
 /// All folds of `block`, in the order in which data flows.
 ///
-/// Inputs behind a norm of their own (BitNet's sub-norms) are left alone.
+/// Inputs behind a norm of their own (BitNet's sub-norms) are left alone, and so are ternary layers.
 pub fn folds(spec: &BlockSpec, block: &FloatBlock) -> Vec<Fold> {
     let mut folds = of_mixer(spec, block);
+    folds.extend(of_feed_forward(block));
+    let ternary: Vec<String> =
+        block.linears().into_iter().filter(|layer| layer.is_ternary).map(name).collect();
+    folds.retain(|fold| !ternary.iter().any(|layer| fold.changes(layer)));
+    folds
+}
+
+fn of_feed_forward(block: &FloatBlock) -> Vec<Fold> {
     let (mut readers, behind_norm, networks) = match &block.feed_forward {
-        FeedForwardWeights::None => return folds,
+        FeedForwardWeights::None => return Vec::new(),
         FeedForwardWeights::Dense(dense) => (Vec::new(), vec![dense], vec![dense]),
         FeedForwardWeights::Moe(moe) => {
             let gates = [&moe.router].into_iter().chain(&moe.shared_gate).chain(&moe.latent_in).map(name);
@@ -69,7 +77,7 @@ pub fn folds(spec: &BlockSpec, block: &FloatBlock) -> Vec<Fold> {
     };
     readers.extend(behind_norm.iter().flat_map(|network| network.gate.iter().chain([&network.up])).map(name));
     let judge = Judge::FeedForward;
-    folds.push(Fold { readers, maker: Maker::FeedForwardNorm, judge });
+    let mut folds = vec![Fold { readers, maker: Maker::FeedForwardNorm, judge }];
     // Without a gate, what stands between the two is no product, and a factor would not go through it.
     let products = networks.iter().filter(|network| network.gate.is_some() && network.sub_norm.is_none());
     folds.extend(products.map(|network| {
@@ -151,6 +159,15 @@ impl Fold {
                 (0..copies).for_each(|copy| shared[copy * head_dim + dim] = mean);
             }
         }
+    }
+
+    /// Whether scales would change the weights of the linear layer `layer`.
+    fn changes(&self, layer: &String) -> bool {
+        let is_maker = match &self.maker {
+            Maker::Rows(maker) | Maker::Values { layer: maker, .. } => maker == layer,
+            Maker::MixerNorm | Maker::MixerInnerNorm | Maker::FeedForwardNorm => false,
+        };
+        is_maker || self.readers.contains(layer)
     }
 
     /// Divides the maker by `scales` and multiplies the readers by them.

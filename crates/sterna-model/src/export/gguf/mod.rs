@@ -14,7 +14,7 @@ use std::path::Path;
 use sterna_formats::gguf::{Entries, Writer};
 use sterna_formats::{Checkpoint, Config};
 
-use super::{Export, Written};
+use super::{Export, Written, check_projections};
 use crate::arch::{self, FactorsInGguf};
 use crate::error::{ModelError, Result};
 use plan::Planned;
@@ -67,6 +67,7 @@ impl GgufExport {
 /// What a GGUF file at `path` will hold, which has been compared with what the checkpoint says.
 fn plan(checkpoint: &Checkpoint, path: &Path, options: Options) -> Result<(Entries, Vec<Planned>)> {
     let reading = arch::read(checkpoint)?;
+    check_projections(checkpoint.path(), &reading.spec)?;
     let Some(architecture) = reading.gguf.architecture else {
         let (expected, found) = ("one that llama.cpp knows", reading.spec.architecture);
         return Err(ModelError::field(checkpoint.path(), "architecture", expected, found));

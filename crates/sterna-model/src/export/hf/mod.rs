@@ -20,7 +20,7 @@ use sterna_formats::Checkpoint;
 use sterna_formats::hf::FolderWriter;
 use sterna_tensor::DType;
 
-use super::{Export, Written};
+use super::{Export, Written, check_projections};
 use crate::arch::{self, hf_config};
 use crate::error::{ModelError, Result};
 use forms::Form;
@@ -56,6 +56,7 @@ impl HfExport {
     /// as the target stores them; and when the folder cannot be written.
     pub fn create(checkpoint: &Checkpoint, dir: &Path, target: Target) -> Result<HfExport> {
         let reading = arch::read(checkpoint)?;
+        check_projections(checkpoint.path(), &reading.spec)?;
         let row = hf_config::hf_row(&reading.spec).ok_or_else(|| {
             let (expected, found) =
                 ("one with a class in the transformers library", reading.spec.architecture);

@@ -40,7 +40,7 @@ pub(super) fn of(tensor: &Tensor, spec: &Spec, compute: &Compute) -> Use {
         return Use::plain("row look-up", "an embedding of its own is never multiplied");
     }
     let rounds_per_token = is_ternary(tensor, spec);
-    if rounds_per_token && !matches!(tensor.ty, TensorType::Ggml(_)) {
+    if rounds_per_token && !matches!(tensor.ty, TensorType::Ggml(_) | TensorType::Ternary(_)) {
         let why = "weights are -1, 0 or 1 times a scale: packed in 2 bits at load, inputs rounded per token";
         return Use {
             kernel: ternary_kernel(tensor, compute),
@@ -81,7 +81,8 @@ fn is_ternary(tensor: &Tensor, spec: &Spec) -> bool {
     match (spec.projections, tensor.ty) {
         (Projections::Stored, _) => false,
         (Projections::Ternary { storage: TernaryStorage::ByType }, ty) => {
-            matches!(ty, TensorType::I2S | TensorType::Ggml(GgmlType::TQ1_0 | GgmlType::TQ2_0))
+            let of_blocks = matches!(ty, TensorType::Ggml(GgmlType::TQ1_0 | GgmlType::TQ2_0));
+            of_blocks || matches!(ty, TensorType::I2S | TensorType::Ternary(_))
         }
         (Projections::Ternary { .. }, _) => tensor.name.ends_with("_proj.weight"),
     }

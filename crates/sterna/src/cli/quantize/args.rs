@@ -51,7 +51,7 @@ struct RoundingArgs {
     /// Average bits of all weights, embedding and head included, spent where they count; replaces --bits and --group
     #[arg(long, value_parser = bits_per_weight, value_name = "BITS", conflicts_with_all = ["bits", "group", "embed_bits", "head_bits"])]
     bpw: Option<f64>,
-    /// Bits of a weight
+    /// Bits of a weight; weights that were trained to be -1, 0 and 1 stay so
     #[arg(long, default_value_t = 4, value_parser = bits)]
     bits: usize,
     /// Weights of a row that share a scale: a multiple of 32, or `row`

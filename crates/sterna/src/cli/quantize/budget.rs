@@ -9,6 +9,7 @@ use sterna::{Checkpoint, Compute};
 use sterna_model::{Layerwise, native};
 use sterna_quant::allocation::{self, Choice, Measurement, Unit};
 use sterna_quant::recipe::Grid;
+use sterna_tensor::PackedFormat;
 
 use super::measured::Subject;
 use super::resume::Source;
@@ -76,7 +77,9 @@ fn weights_and_fixed_bytes(checkpoint: &Checkpoint, units: &[Unit]) -> anyhow::R
         let n = (tensor.rows * tensor.cols) as u64;
         n_weights += n;
         if !patterns.contains(allocation::pattern(&tensor.name).as_str()) {
-            fixed += n * size_of::<f32>() as u64;
+            let format = tensor.ternary_format(PackedFormat::ternary);
+            let packed = format.and_then(|format| format.n_bytes(tensor.rows, tensor.cols));
+            fixed += packed.map_or(n * size_of::<f32>() as u64, |n_bytes| n_bytes as u64);
         }
     }
     Ok((n_weights, fixed))

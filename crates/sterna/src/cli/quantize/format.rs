@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
-use sterna::Checkpoint;
+use sterna::spec::Projections;
+use sterna::{Checkpoint, Spec};
 use sterna_model::export::gguf;
 use sterna_quant::allocation;
 use sterna_quant::recipe::Grid;
@@ -67,6 +68,9 @@ impl Format {
             };
         };
         target.check_path(output)?;
+        if let Projections::Ternary { .. } = Spec::of(checkpoint)?.projections {
+            bail!("--format: weights -1, 0 and 1 stay as they are, which only native files have a place for");
+        }
         if self == Format::Gguf {
             gguf::is_expressible(checkpoint)?;
         }

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use sterna::spec::Projections;
 use sterna::{Checkpoint, Compute, Isa, Precision, Size, physical_cores};
 use sterna_model::{Layerwise, native};
 use sterna_quant::Cost;
@@ -36,7 +37,12 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let network = Layerwise::open(&checkpoint)?;
     let recipe = args.recipe()?;
     let bits_per_weight = Size::of(&checkpoint).bits_per_weight();
-    if bits_per_weight < 15.0 {
+    if let Projections::Ternary { .. } = network.spec().projections {
+        note(format_args!(
+            "{}: weights -1, 0 and 1 stay as they are; the others are rounded",
+            path.display()
+        ));
+    } else if bits_per_weight < 15.0 {
         note(format_args!(
             "{} has {bits_per_weight:.1} bits per weight: it is quantized already, and errors add up",
             path.display()
@@ -88,6 +94,7 @@ impl<'a> Job<'a> {
     /// Quantizes everything, or what an earlier run left; `None` when interrupted.
     fn quantize(&self, recipe: Recipe, verbose: bool) -> anyhow::Result<Option<Quality>> {
         let Job { args, checkpoint, network, compute, cancel, .. } = *self;
+        let tensors = native::tensors(checkpoint)?;
         let n_threads = compute.pool.n_threads();
         let text = calibration::sequences(&args.calib, args.calib_tokens, checkpoint, n_threads, cancel)?;
         let Some(mut text) = text else { return Ok(None) };
@@ -120,8 +127,8 @@ impl<'a> Job<'a> {
             bar.inc(1);
         }
         progress.quality.held_out = pipeline.ends(&mut sink)?;
-        for tensor in native::tensors(checkpoint)? {
-            sink.add_if_missing(&tensor)?;
+        for tensor in &tensors {
+            sink.add_if_missing(tensor, &recipe)?;
         }
         sink.finish(checkpoint, &recipe, &progress.quality)?;
         bar.finish_and_clear();

@@ -12,7 +12,7 @@ use sterna_quant::pipeline::Sink;
 use sterna_quant::recipe::Recipe;
 use sterna_quant::rounding::Quantized;
 use sterna_quant::{QuantError, Result};
-use sterna_tensor::DType;
+use sterna_tensor::{DType, PackedFormat};
 
 use super::resume::{Progress, Quality};
 
@@ -66,10 +66,16 @@ impl<'a> NativeSink<'a> {
         Ok(self.writer.checkpoint(&serde_json::to_value(progress)?)?)
     }
 
-    /// Copies a tensor that the quantizer knows nothing of, such as divisors of rotary frequencies.
-    pub(super) fn add_if_missing(&mut self, tensor: &CanonicalTensor) -> anyhow::Result<()> {
-        if !self.written.contains_key(&tensor.name) {
-            self.floats(&tensor.name, &[tensor.cols], &tensor.load()?)?;
+    /// Copies a tensor that the quantizer makes nothing of: ternary weights, and divisors of rotary frequencies.
+    pub(super) fn add_if_missing(&mut self, tensor: &CanonicalTensor, recipe: &Recipe) -> anyhow::Result<()> {
+        if self.written.contains_key(&tensor.name) {
+            return Ok(());
+        }
+        let is_smallest = recipe.grid_of(&tensor.name, recipe.body).is_five_to_a_byte();
+        let format = if is_smallest { PackedFormat::trits } else { PackedFormat::ternary };
+        match tensor.ternary(format, self.pool)? {
+            Some(weights) => weights.write(&tensor.name, &mut self.writer)?,
+            None => self.floats(&tensor.name, &[tensor.cols], &tensor.load()?)?,
         }
         Ok(())
     }
