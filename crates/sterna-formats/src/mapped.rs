@@ -1,8 +1,8 @@
 //! Files as shared bytes: mapped, never read into memory.
 //!
 //! [`open`] gives [`Bytes`] whose slices keep the mapping alive. The kernel pages the file in on first touch;
-//! [`prefetch`] asks for a range ahead of time and [`release`] gives its pages back once they have been repacked.
-//! Both are hints: on systems without them they do nothing.
+//! [`prefetch`] asks for a range ahead of time, [`prefer_huge_pages`] for larger pages, and [`release`] gives a range's pages back once
+//! they have been repacked. All are hints: on systems without them they do nothing.
 #![allow(unsafe_code)] // The one module of this crate that maps memory.
 
 use std::fs::{self, File, Metadata};
@@ -48,6 +48,18 @@ pub fn prefetch(bytes: &Bytes) {
         let _ = mapping.0.advise_range(memmap2::Advice::WillNeed, offset, bytes.len());
     }
     #[cfg(not(unix))]
+    let _ = bytes;
+}
+
+/// Asks for huge pages for `bytes`, which will be read as a whole, again and again: a system that keeps files in them reads them
+/// from the medium in larger pieces, and looks up fewer addresses from then on.
+pub fn prefer_huge_pages(bytes: &Bytes) {
+    #[cfg(target_os = "linux")]
+    if let Some((mapping, offset)) = Mapping::of(bytes) {
+        // A hint, as above.
+        let _ = mapping.0.advise_range(memmap2::Advice::HugePage, offset, bytes.len());
+    }
+    #[cfg(not(target_os = "linux"))]
     let _ = bytes;
 }
 
@@ -134,6 +146,7 @@ mod tests {
         let contents: Vec<u8> = (0..100_000u32).map(|i| (i * 7) as u8).collect();
         fs::write(&path, &contents).unwrap();
         let bytes = open(&path).unwrap();
+        prefer_huge_pages(&bytes.slice(20_000..30_000));
         prefetch(&bytes);
         assert_eq!(bytes, contents);
         release(&bytes.slice(10_000..90_000));

@@ -84,6 +84,7 @@ impl Leaves for Packing<'_> {
 
     fn linear(&self, tensors: LinearTensors) -> Result<Linear> {
         let LinearTensors { weight, rows, order, .. } = &tensors;
+        mapped::prefer_huge_pages(&weight.data);
         let (matrix, scale) = linear::pack(&tensors, &self.compute.pool)?;
         let bias = tensors.bias.as_ref().map(weights::finite).transpose()?;
         let bias = bias.map(|bias| (0..*rows).map(|row| bias[order.stored_row(row)]).collect());

@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         for ty in KvType::ALL {
             let pages = pages(&c, &shape, ty, depth);
             let n_bytes: usize = pages.iter().map(KvPage::n_bytes).sum();
-            let loads = limits::load_rate(isa, &c.pool, n_bytes / n_threads);
+            let loads = limits::load_rate(isa, &c.pool, n_bytes / n_threads)?;
             let decode = n_bytes as f64 / seconds(&c, &shape, &pages, depth, 1);
             let flops = (4 * 64 * depth * n_heads * head_dim) as f64;
             let prefill = flops / seconds(&c, &shape, &pages, depth, 64);

@@ -79,7 +79,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 let many_from = (family == KernelFamily::Lookup).then_some(usize::MAX);
                 let choice = KernelChoice { family: Some(family), many_from, ..KernelChoice::default() };
                 c.tuning.set(format.code_bits(), choice);
-                let memory = || limits::load_rate(isa, &c.pool, MEMORY_BYTES);
+                let memory = || limits::load_rate(isa, &c.pool, MEMORY_BYTES).unwrap_or(f64::NAN);
                 let decode = measure(&c, &matrices, 1, n_bytes as f64, memory);
                 let weights = decode.rate / n_bytes as f64 * (N_MATRICES * ROWS * COLS) as f64;
                 let ops = |n_tokens: usize| (2 * ROWS * COLS * n_tokens) as f64;

@@ -52,7 +52,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         operations.push(dense(&of_floats, dtype, n_tokens)?);
     }
     for mut operation in operations {
-        let loads = limits::load_rate(isa, &c.pool, operation.n_bytes);
+        let loads = limits::load_rate(isa, &c.pool, operation.n_bytes)?;
         let seconds = seconds(&mut operation.run);
         let (bytes, ops) = (operation.n_bytes as f64 / seconds, operation.n_ops as f64 / seconds);
         println!(

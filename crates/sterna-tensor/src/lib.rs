@@ -22,6 +22,7 @@ mod pool;
 mod processor;
 mod shape;
 mod simd;
+mod slab;
 mod tuning;
 
 pub use activation::Activations;

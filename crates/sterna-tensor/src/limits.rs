@@ -4,9 +4,11 @@
 //! the lower of two, and beyond neither.
 
 use std::hint::black_box;
+use std::io;
 use std::time::{Duration, Instant};
 
 use crate::simd::{CodeRegister, Kernel, LANES, Simd, unroll};
+use crate::slab::SlabLines;
 use crate::{Isa, Pool};
 
 /// A measurement shorter than this is repeated with more work.
@@ -15,13 +17,24 @@ const LONG_ENOUGH: Duration = Duration::from_millis(20);
 const REPETITIONS: usize = 4;
 
 /// Bytes a second that the threads of `pool` together load, each over and over from `n_bytes` of its own: what the cache
-/// that holds them gives, or memory.
-pub fn load_rate(isa: Isa, pool: &Pool, n_bytes: usize) -> f64 {
-    // Not zeros: untouched zero pages are one page of memory, many times over.
-    let lines = n_bytes.div_ceil(size_of::<Line<[f32; LANES]>>()).next_multiple_of(SUMS);
-    let buffers = vec![vec![Line([1.0; LANES]); lines]; pool.n_threads()];
-    let bytes = (lines * size_of::<Line<[f32; LANES]>>()) as f64;
-    bytes * rate(pool, |thread, n_times| isa.run(Load { lines: &buffers[thread], n_times }))
+/// that holds them gives, or memory. They lie as packed weights do, in huge pages where the system has some.
+///
+/// # Errors
+/// When there is no such memory.
+pub fn load_rate(isa: Isa, pool: &Pool, n_bytes: usize) -> io::Result<f64> {
+    let n_lines = n_bytes.div_ceil(size_of::<CodeRegister>()).next_multiple_of(SUMS);
+    let buffer = |_| -> io::Result<SlabLines> {
+        let mut lines = SlabLines::zeroed(n_lines)?;
+        // Not zeros: untouched zero pages are one page of memory, many times over.
+        lines.lines_mut().fill([1; 64]);
+        Ok(lines)
+    };
+    let buffers = (0..pool.n_threads()).map(buffer).collect::<io::Result<Vec<SlabLines>>>()?;
+    let bytes = (n_lines * size_of::<CodeRegister>()) as f64;
+    let load = |thread: usize, n_times| {
+        isa.run(Load { lines: bytemuck::cast_slice(buffers[thread].lines()), n_times });
+    };
+    Ok(bytes * rate(pool, load))
 }
 
 /// Operations a second, two for each multiply-add, of `pool`'s int8 dot products.
@@ -69,7 +82,7 @@ struct Line<T>(T);
 
 /// Loads all lines, several times.
 struct Load<'a> {
-    lines: &'a [Line<[f32; LANES]>],
+    lines: &'a [[f32; LANES]],
     n_times: usize,
 }
 
@@ -82,7 +95,7 @@ impl Kernel for Load<'_> {
         let mut sums = [simd.splat(0.0); SUMS];
         for _ in 0..self.n_times {
             for lines in black_box(self.lines).as_chunks::<SUMS>().0 {
-                unroll!(i < SUMS, of 0 1 2 3 4 5 6 7 => { sums[i] = simd.add(sums[i], simd.load(&lines[i].0)) });
+                unroll!(i < SUMS, of 0 1 2 3 4 5 6 7 => { sums[i] = simd.add(sums[i], simd.load(&lines[i])) });
             }
         }
         black_box(sums.map(|sum| simd.reduce_sum(sum)));
@@ -164,7 +177,8 @@ mod tests {
     fn every_instruction_set_has_rates() {
         let pool = Pool::new(2);
         for isa in Isa::available() {
-            let rates = [load_rate(isa, &pool, 4096), dot_rate(isa, &pool), multiply_add_rate(isa, &pool)];
+            let rates =
+                [load_rate(isa, &pool, 4096).unwrap(), dot_rate(isa, &pool), multiply_add_rate(isa, &pool)];
             assert!(rates.iter().all(|rate| rate.is_finite() && *rate > 1e6), "{isa:?}: {rates:?}");
         }
     }

@@ -47,7 +47,7 @@ pub fn linear(c: &Compute, x: &Activations, outputs: &mut [(&Matrix, &mut [f32])
     let chunk_bytes = (n_bytes / (c.pool.n_threads() * CHUNKS_PER_THREAD)).clamp(1, most_bytes);
     let outputs = Outputs::new(outputs);
     let n_chunks = (0..outputs.len).map(|i| Chunks::of(outputs.get(i).0, chunk_bytes).n).sum();
-    c.pool.run(n_chunks, |chunk, _| {
+    c.pool.run_in_spans(n_chunks, |chunk, _| {
         let mut chunk = chunk;
         for i in 0..outputs.len {
             let (w, out) = outputs.get(i);

@@ -12,14 +12,17 @@ use std::thread::JoinHandle;
 
 mod disjoint;
 mod region;
+mod spans;
 mod worker;
 
 pub use disjoint::Disjoint;
 use region::Region;
+use spans::Spans;
 
 /// Threads that run the chunks of one parallel region at a time.
 pub struct Pool {
     shared: Arc<worker::Shared>,
+    spans: Spans,
     workers: Vec<JoinHandle<()>>,
     /// Held by the caller whose region the workers serve.
     busy: AtomicBool,
@@ -32,14 +35,15 @@ impl Pool {
     pub fn new(n_threads: usize) -> Pool {
         let n_workers = n_threads.max(1) - 1;
         let shared = Arc::new(worker::Shared::new(n_workers));
-        let workers = (0..n_workers)
+        let workers: Vec<JoinHandle<()>> = (0..n_workers)
             .map_while(|index| {
                 let shared = Arc::clone(&shared);
                 let name = format!("sterna-{}", index + 1);
                 std::thread::Builder::new().name(name).spawn(move || shared.serve(index)).ok()
             })
             .collect();
-        Pool { shared, workers, busy: AtomicBool::new(false) }
+        let spans = Spans::new(workers.len() + 1);
+        Pool { shared, spans, workers, busy: AtomicBool::new(false) }
     }
 
     /// Threads that may run chunks at once, the caller included.
@@ -67,11 +71,21 @@ impl Pool {
         if n_chunks <= 1 || self.shared.is_alone() || self.busy.swap(true, Ordering::Acquire) {
             return (0..n_chunks).for_each(|chunk| f(chunk, 0));
         }
-        let panic = self.run_shared(n_chunks, &f);
-        self.busy.store(false, Ordering::Release);
-        if let Some(payload) = panic {
-            resume_unwind(payload);
+        self.run_shared(n_chunks, &f);
+    }
+
+    /// As [`Pool::run`], for chunks that read memory which lies in their order: a thread's next chunk is the one after its last, as long
+    /// as there are such.
+    ///
+    /// # Panics
+    /// As [`Pool::run`].
+    pub fn run_in_spans(&self, n_chunks: usize, f: impl Fn(usize, usize) + Sync) {
+        let n = u32::try_from(n_chunks).unwrap_or(0);
+        if n <= 1 || self.shared.is_alone() || self.busy.swap(true, Ordering::Acquire) {
+            return (0..n_chunks).for_each(|chunk| f(chunk, 0));
         }
+        self.spans.cut(n, self.shared.n_active() + 1);
+        self.run_shared(n_chunks, &|_, worker| f(self.spans.take(worker), worker));
     }
 
     /// As [`Pool::run`] for safe code that fills a buffer: `f(chunk, slice, worker)` gets the `chunk`-th slice of
@@ -95,14 +109,19 @@ impl Pool {
         });
     }
 
-    fn run_shared(&self, n_chunks: usize, f: &(dyn Fn(usize, usize) + Sync)) -> Option<Box<dyn Any + Send>> {
+    /// Runs a region for the thread that has just set `busy`, which is reset.
+    fn run_shared(&self, n_chunks: usize, f: &(dyn Fn(usize, usize) + Sync)) {
         let region = &self.shared.region;
         // SAFETY: `busy` makes this thread the only one that opens regions, and `close` below returns only when every
         // claimed chunk of this one has finished, so `f` outlives its last use.
         unsafe { region.open(n_chunks, f) };
         self.shared.wake(n_chunks - 1);
         region.work(0);
-        region.close()
+        let panic = region.close();
+        self.busy.store(false, Ordering::Release);
+        if let Some(payload) = panic {
+            resume_unwind(payload);
+        }
     }
 }
 

@@ -4,8 +4,8 @@ use std::io;
 
 use bytes::Bytes;
 
-use super::slab::SlabLines;
 use crate::simd::CodeRegister;
+use crate::slab::SlabLines;
 
 /// Whole lines of 64 bytes, aligned to 64 bytes.
 #[derive(Debug)]

@@ -12,7 +12,6 @@ mod lookup;
 mod memory;
 mod pack;
 mod scales;
-mod slab;
 mod source;
 mod trits;
 mod unpack;
@@ -94,9 +93,18 @@ impl<'a, C: CodeLayout, B: ScaleBlock> Tile<'a, C, B> {
     fn scales(&self) -> impl Iterator<Item = &'a B> {
         let scale_lines = self.layout.scale_lines;
         let n_scales = self.layout.columns.n_scales / self.layout.n_sections.max(1);
-        self.sections().flat_map(move |section| {
+        let of_section = move |section: &'a [CodeRegister]| -> std::slice::Iter<'a, B> {
             let bytes = &section[..scale_lines].as_flattened()[..n_scales * size_of::<B>()];
-            bytemuck::cast_slice(bytes)
+            bytemuck::cast_slice(bytes).iter()
+        };
+        let mut sections = self.sections();
+        let mut scales: std::slice::Iter<'a, B> = [].iter();
+        // No `flat_map`, which would not be inlined.
+        std::iter::from_fn(move || {
+            if scales.len() == 0 {
+                scales = of_section(sections.next()?);
+            }
+            scales.next()
         })
     }
 

@@ -6,11 +6,11 @@ use super::codes::{CodeLayout, GroupCodes};
 use super::layout::TileLayout;
 use super::memory::Memory;
 use super::scales::ScaleBlock;
-use super::slab::SlabLines;
 use super::source::{Block, BlockSource, GroupedCodes};
 use super::{PackedFormat, PackedMatrix, Visitor};
 use crate::activation::GROUP;
 use crate::simd::{CodeRegister, LANES};
+use crate::slab::SlabLines;
 use crate::{Disjoint, Pool, ShapeError};
 
 /// Bytes of tiles that are packed before their source is told that it is done with those rows.

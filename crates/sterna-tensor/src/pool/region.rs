@@ -47,7 +47,7 @@ struct Work {
 
 /// Keeps a hot atomic on cache lines of its own (two, for the adjacent-line prefetcher).
 #[repr(align(128))]
-struct Padded<T>(T);
+pub(super) struct Padded<T>(pub(super) T);
 
 pub(super) struct Region {
     unclaimed: Padded<AtomicIsize>,

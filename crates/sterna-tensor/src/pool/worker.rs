@@ -54,6 +54,11 @@ impl Shared {
         self.n_active.store(n_workers, Ordering::SeqCst);
     }
 
+    /// Workers that take part in regions.
+    pub(super) fn n_active(&self) -> usize {
+        self.n_active.load(Ordering::Relaxed)
+    }
+
     /// Whether the caller has no worker to help it.
     pub(super) fn is_alone(&self) -> bool {
         self.n_active.load(Ordering::Relaxed) == 0

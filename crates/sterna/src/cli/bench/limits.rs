@@ -4,6 +4,7 @@
 //! multiply-adds.
 
 use std::fmt::Write;
+use std::io;
 
 use serde::Serialize;
 use sterna::{Isa, Pool};
@@ -59,21 +60,22 @@ pub(super) struct PerToken {
 }
 
 impl Limits {
-    pub(super) fn measure(isa: Isa, thread_counts: &[usize]) -> Limits {
+    pub(super) fn measure(isa: Isa, thread_counts: &[usize]) -> io::Result<Limits> {
         let most_threads = thread_counts.iter().copied().max().unwrap_or(1);
         let levels = levels(&caches(), most_threads);
-        let rates = thread_counts.iter().map(|&threads| {
+        let rates = thread_counts.iter().map(|&threads| -> io::Result<Rates> {
             terminal::note(format_args!("measuring limits · {threads} threads"));
             let pool = Pool::new(threads);
-            let read = levels.iter().map(|level| load_rate(isa, &pool, level.read_bytes / threads) / 1e9);
-            Rates {
+            let read =
+                levels.iter().map(|level| Ok(load_rate(isa, &pool, level.read_bytes / threads)? / 1e9));
+            Ok(Rates {
                 threads,
-                read_gb_per_second: read.collect(),
+                read_gb_per_second: read.collect::<io::Result<_>>()?,
                 int8_gop_per_second: dot_rate(isa, &pool) / 1e9,
                 f32_gop_per_second: multiply_add_rate(isa, &pool) / 1e9,
-            }
+            })
         });
-        Limits { rates: rates.collect(), levels }
+        Ok(Limits { rates: rates.collect::<io::Result<_>>()?, levels })
     }
 
     /// One row for each limit, one column for each number of threads.

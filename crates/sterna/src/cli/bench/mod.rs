@@ -3,7 +3,6 @@
 //! The habits are llama-bench's: `pp512` is a prompt of 512 tokens, `tg128` the generation of 128, `@ d4096` after 4096
 //! tokens of context; tokenizing and sampling are not timed; one warm-up, then `-r` repetitions, mean ± standard deviation.
 
-mod bandwidth;
 mod caches;
 mod energy;
 mod limits;
@@ -18,7 +17,8 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use sterna::synthetic::Shape;
-use sterna::{Engine, EngineOptions, Isa, Network};
+use sterna::{Compute, Engine, EngineOptions, Isa, Network};
+use sterna_tensor::limits::load_rate;
 
 use super::inspect::Memory;
 use super::memory::MemoryArgs;
@@ -107,7 +107,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(tuned) = tuned {
         stdout().write_all(tuned.as_bytes())?;
     }
-    let limits = args.limits.then(|| Limits::measure(isa, &thread_counts));
+    let limits = args.limits.then(|| Limits::measure(isa, &thread_counts)).transpose()?;
     let text = match (args.model.as_ref().or(args.synthetic.synthetic.as_ref()), limits) {
         (Some(model), _) if args.speculation => speculate(model, &args)?,
         (Some(model), limits) => bench(model, &args, &thread_counts, limits)?,
@@ -160,8 +160,7 @@ fn bench(
     let results = measure::run(&network, thread_counts, &tests, args.repetitions, context, &meter)?;
     let peak_rss = memory::peak_rss();
     terminal::note("measuring the memory bandwidth");
-    let bandwidth =
-        bandwidth::read_bandwidth(&network.compute.pool, weights::bytes_per_token(&network.model));
+    let bandwidth = memory_rate(&network)?;
     let predicted_rss = predicted.map(|predicted| predicted.total_bytes);
     let kernels = &tuned().source;
     let about = About { model, context, peak_rss, predicted_rss, bandwidth, meter, kernels };
@@ -171,6 +170,15 @@ fn bench(
         Format::Json => report.json()?,
         Format::Csv => report.csv(),
     })
+}
+
+/// Bytes a second that all threads together read from memory, or from a cache where one holds all weights.
+fn memory_rate(network: &Network) -> anyhow::Result<f64> {
+    /// Fewer would measure a cache.
+    const LEAST_BYTES: usize = 256 << 20;
+    let Compute { isa, pool, .. } = &*network.compute;
+    let n_bytes = weights::bytes_per_token(&network.model).max(LEAST_BYTES);
+    Ok(load_rate(*isa, pool, n_bytes / pool.n_threads())?)
 }
 
 /// Times answers of `model` with guesses and without.
