@@ -323,7 +323,7 @@ fn ternary_weights_have_a_type_of_their_own() {
     }
     // As a reader sees it that does not know them.
     for (ty, is_known) in
-        [("t2g64a8", true), ("t2g64a4", false), ("a8", false), ("a4g32a8", false), ("t3g64a8", false)]
+        [("t2g64a8", true), ("t2g64a4", false), ("a8", false), ("a4g32a8", false), ("Q4_K", false)]
     {
         let tensors = [("w", ty, json!([16, 64]), part(DATA_START as u64, 64 + 256))];
         let bytes = file((1, 9), &[1; 64 + 256], &directory(&tensors).to_string());

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
-use sterna_tensor::DType;
+use sterna_tensor::{DType, PackedFormat};
 
 use super::documents::is_file_name;
 use super::{ALIGNMENT, DATA_START, Kind, MAX_NAME, header};
@@ -180,13 +180,14 @@ fn check_names(file: &str, what: &str, mut names: Vec<&str>) -> Result<()> {
     }
 }
 
-/// The type that a directory calls `name`.
+/// The type that a directory calls `name`. How the blocks of formats with scales of scales lie is no matter of files.
 fn type_of(name: &str) -> Option<TensorType> {
     if let Some(format) = name.strip_suffix("a8").filter(|format| format.starts_with('t')) {
         return format.parse().ok().map(TensorType::Ternary);
     }
     let dense = [DType::F32, DType::F16, DType::BF16].into_iter().find(|dtype| dtype.to_string() == name);
-    dense.map(TensorType::Dense).or_else(|| name.parse().ok().map(TensorType::Packed))
+    let packed = || name.parse().ok().filter(|format: &PackedFormat| format.scale_group().is_some());
+    dense.map(TensorType::Dense).or_else(|| packed().map(TensorType::Packed))
 }
 
 /// Whether native files hold tensors of this type.
