@@ -496,47 +496,35 @@ fn add_entries(
     add(add((first, last), low, &tables[0]), high, &tables[1])
 }
 
-/// `acc[i] + sum over j < 4 of a[4 i + j] * b[4 i + j]`
-#[inline]
-#[target_feature(enable = "dotprod")]
-fn sdot(mut acc: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
-    // SAFETY: the instruction only reads and writes the named registers.
-    unsafe {
-        asm!(
-            "sdot {acc:v}.4s, {a:v}.16b, {b:v}.16b",
-            acc = inout(vreg) acc, a = in(vreg) a, b = in(vreg) b,
-            options(pure, nomem, nostack, preserves_flags),
-        );
-    }
-    acc
+/// An instruction that adds products of the bytes of `a` and `b` to `acc`.
+macro_rules! products {
+    ($(#[$doc:meta])* $name:ident, $feature:literal, $a:ty) => {
+        $(#[$doc])*
+        #[inline]
+        #[target_feature(enable = $feature)]
+        fn $name(mut acc: int32x4_t, a: $a, b: int8x16_t) -> int32x4_t {
+            // SAFETY: the instruction only reads and writes the named registers.
+            unsafe {
+                asm!(
+                    concat!(stringify!($name), " {acc:v}.4s, {a:v}.16b, {b:v}.16b"),
+                    acc = inout(vreg) acc, a = in(vreg) a, b = in(vreg) b,
+                    options(pure, nomem, nostack, preserves_flags),
+                );
+            }
+            acc
+        }
+    };
 }
 
-/// As [`sdot`] with an unsigned `a`.
-#[inline]
-#[target_feature(enable = "i8mm")]
-fn usdot(mut acc: int32x4_t, a: uint8x16_t, b: int8x16_t) -> int32x4_t {
-    // SAFETY: the instruction only reads and writes the named registers.
-    unsafe {
-        asm!(
-            "usdot {acc:v}.4s, {a:v}.16b, {b:v}.16b",
-            acc = inout(vreg) acc, a = in(vreg) a, b = in(vreg) b,
-            options(pure, nomem, nostack, preserves_flags),
-        );
-    }
-    acc
+products! {
+    /// `acc[i] + sum over j < 4 of a[4 i + j] * b[4 i + j]`
+    sdot, "dotprod", int8x16_t
 }
-
-/// As [`usdot`] over eight columns, of two rows of `a` with two of `b`: `acc[2 i + j]` of row `i` and row `j`.
-#[inline]
-#[target_feature(enable = "i8mm")]
-fn usmmla(mut acc: int32x4_t, a: uint8x16_t, b: int8x16_t) -> int32x4_t {
-    // SAFETY: the instruction only reads and writes the named registers.
-    unsafe {
-        asm!(
-            "usmmla {acc:v}.4s, {a:v}.16b, {b:v}.16b",
-            acc = inout(vreg) acc, a = in(vreg) a, b = in(vreg) b,
-            options(pure, nomem, nostack, preserves_flags),
-        );
-    }
-    acc
+products! {
+    /// As [`sdot`] with an unsigned `a`.
+    usdot, "i8mm", uint8x16_t
+}
+products! {
+    /// As [`usdot`] over eight columns, of two rows of `a` with two of `b`: `acc[2 i + j]` of row `i` and row `j`.
+    usmmla, "i8mm", uint8x16_t
 }
