@@ -68,7 +68,7 @@ impl Pool {
     /// When a chunk panics: the first panic goes on in the caller once no thread runs a chunk any more. Which other
     /// chunks have run is not specified. The pool stays usable.
     pub fn run(&self, n_chunks: usize, f: impl Fn(usize, usize) + Sync) {
-        if n_chunks <= 1 || self.shared.is_alone() || self.busy.swap(true, Ordering::Acquire) {
+        if !self.begin(n_chunks) {
             return (0..n_chunks).for_each(|chunk| f(chunk, 0));
         }
         self.run_shared(n_chunks, &f);
@@ -80,8 +80,8 @@ impl Pool {
     /// # Panics
     /// As [`Pool::run`].
     pub fn run_in_spans(&self, n_chunks: usize, f: impl Fn(usize, usize) + Sync) {
-        let n = u32::try_from(n_chunks).unwrap_or(0);
-        if n <= 1 || self.shared.is_alone() || self.busy.swap(true, Ordering::Acquire) {
+        let Ok(n) = u32::try_from(n_chunks) else { return self.run(n_chunks, f) };
+        if !self.begin(n_chunks) {
             return (0..n_chunks).for_each(|chunk| f(chunk, 0));
         }
         self.spans.cut(n, self.shared.n_active() + 1);
@@ -109,7 +109,12 @@ impl Pool {
         });
     }
 
-    /// Runs a region for the thread that has just set `busy`, which is reset.
+    /// Whether this thread may open a region of `n_chunks` that others help with, and then must.
+    fn begin(&self, n_chunks: usize) -> bool {
+        n_chunks > 1 && !self.shared.is_alone() && !self.busy.swap(true, Ordering::Acquire)
+    }
+
+    /// Runs the region of a thread that has begun one.
     fn run_shared(&self, n_chunks: usize, f: &(dyn Fn(usize, usize) + Sync)) {
         let region = &self.shared.region;
         // SAFETY: `busy` makes this thread the only one that opens regions, and `close` below returns only when every

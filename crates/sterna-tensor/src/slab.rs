@@ -60,7 +60,7 @@ impl Slab {
 }
 
 /// Lines of a slab that belong to one owner.
-pub(super) struct SlabLines {
+pub(crate) struct SlabLines {
     lines: NonNull<[CodeRegister]>,
     /// Keeps the memory.
     _slab: Arc<Slab>,
@@ -76,7 +76,7 @@ impl SlabLines {
     ///
     /// # Errors
     /// When there is no such memory.
-    pub(super) fn zeroed(n_lines: usize) -> io::Result<SlabLines> {
+    pub(crate) fn zeroed(n_lines: usize) -> io::Result<SlabLines> {
         let out_of_memory = || io::Error::from(io::ErrorKind::OutOfMemory);
         let n_bytes = n_lines.checked_mul(size_of::<CodeRegister>()).ok_or_else(out_of_memory)?;
         let (slab, start) = Self::room(n_bytes)?;
@@ -100,12 +100,12 @@ impl SlabLines {
         Ok((slab, start))
     }
 
-    pub(super) fn lines(&self) -> &[CodeRegister] {
+    pub(crate) fn lines(&self) -> &[CodeRegister] {
         // SAFETY: the slab lives as long as `self`, and gave these lines, which were zeros, to nobody else.
         unsafe { self.lines.as_ref() }
     }
 
-    pub(super) fn lines_mut(&mut self) -> &mut [CodeRegister] {
+    pub(crate) fn lines_mut(&mut self) -> &mut [CodeRegister] {
         // SAFETY: as above, and `self` is borrowed exclusively.
         unsafe { self.lines.as_mut() }
     }
