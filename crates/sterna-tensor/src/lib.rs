@@ -40,4 +40,5 @@ pub use packed::{Block, BlockSource, GroupedCodes, PackedFormat, PackedMatrix, U
 pub use pool::{Disjoint, Pool};
 pub use processor::{NEVER, Processor};
 pub use shape::ShapeError;
+pub use simd::Vectorized;
 pub use tuning::{CODE_BITS, KernelChoice, Tuning};

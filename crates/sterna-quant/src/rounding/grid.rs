@@ -1,7 +1,7 @@
 //! The values that the codes of one group stand for, and the search for those that suit the group best.
 
 use half::f16;
-use sterna_tensor::PackedFormat;
+use sterna_tensor::{Isa, PackedFormat, Vectorized};
 
 use super::Search;
 
@@ -31,6 +31,7 @@ impl Grid {
     }
 
     /// The grid with the scale next to `scale` that `format` can store.
+    #[inline(always)]
     pub(super) fn nearest(format: PackedFormat, scale: f32, zero: f32) -> Grid {
         Grid { zero, ..Grid::new(format.stored_scale(scale), 0) }
     }
@@ -68,6 +69,7 @@ impl Grid {
     }
 
     /// `Σ importance (w - value of its code)²`
+    #[inline(always)]
     fn error(self, group: &Group, largest: f32) -> f32 {
         group.sum(|w, importance| {
             let units = (self.position(w, largest) + ROUND) - ROUND - self.zero;
@@ -77,6 +79,7 @@ impl Grid {
     }
 
     /// The grid that makes most of the codes of this one: least squares for the scale.
+    #[inline(always)]
     fn fitted(self, format: PackedFormat, group: &Group) -> Grid {
         let largest = f32::from(format.largest_code());
         let units = |w| (self.position(w, largest) + ROUND) - ROUND - self.zero;
@@ -110,6 +113,7 @@ impl Group<'_> {
     }
 
     /// The range of the weights and zero.
+    #[inline(always)]
     fn range(&self) -> (f32, f32) {
         self.weights.iter().fold((0.0, 0.0), |(low, high), &w| (w.min(low), w.max(high)))
     }
@@ -125,6 +129,7 @@ struct Best<'a> {
 }
 
 impl<'a> Best<'a> {
+    #[inline(always)]
     fn new(group: &'a Group, largest: f32, n: usize, grid: Grid) -> Best<'a> {
         let mut grids = Vec::with_capacity(n + 1);
         grids.push((grid.error(group, largest), grid));
@@ -136,6 +141,7 @@ impl<'a> Best<'a> {
     }
 
     /// Whether `grid` was better than all others.
+    #[inline(always)]
     fn offer(&mut self, grid: Grid) -> bool {
         let error = grid.error(self.group, self.largest);
         let place = self.grids.partition_point(|(other, _)| *other <= error);
@@ -158,16 +164,33 @@ pub(super) fn find(format: PackedFormat, group: &Group, search: Search) -> Grid 
 /// The `n` grids, or fewer, of those that [`Search::Clip`] tries which leave a group of weights the smallest errors; the
 /// best first.
 pub(super) fn best(format: PackedFormat, group: &Group, n: usize) -> Vec<Grid> {
-    let mut best = Best::new(group, f32::from(format.largest_code()), n, published(format, group));
-    if format.is_affine() {
-        affine(format, &mut best)
-    } else {
-        symmetric(format, &mut best)
+    Isa::best().vectorize(BestGrids { format, group, n })
+}
+
+struct BestGrids<'a> {
+    format: PackedFormat,
+    group: &'a Group<'a>,
+    n: usize,
+}
+
+impl Vectorized for BestGrids<'_> {
+    type Output = Vec<Grid>;
+
+    #[inline(always)]
+    fn run(self) -> Vec<Grid> {
+        let BestGrids { format, group, n } = self;
+        let mut best = Best::new(group, f32::from(format.largest_code()), n, published(format, group));
+        if format.is_affine() {
+            affine(format, &mut best)
+        } else {
+            symmetric(format, &mut best)
+        }
+        best.grids.into_iter().map(|(_, grid)| grid).collect()
     }
-    best.grids.into_iter().map(|(_, grid)| grid).collect()
 }
 
 /// The grid that spans all weights and zero.
+#[inline(always)]
 fn published(format: PackedFormat, group: &Group) -> Grid {
     let (low, high) = group.range();
     let largest = f32::from(format.largest_code());
@@ -180,6 +203,7 @@ fn published(format: PackedFormat, group: &Group) -> Grid {
     }
 }
 
+#[inline(always)]
 fn affine(format: PackedFormat, best: &mut Best) {
     let (group, largest) = (best.group, best.largest);
     let (low, high) = group.range();
@@ -208,6 +232,7 @@ fn affine(format: PackedFormat, best: &mut Best) {
     }
 }
 
+#[inline(always)]
 fn symmetric(format: PackedFormat, best: &mut Best) {
     let (largest, zero) = (best.largest, f32::from(format.zero()));
     let (low, high) = best.group.range();

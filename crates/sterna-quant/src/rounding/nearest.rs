@@ -66,10 +66,21 @@ pub fn round_to_nearest(
 }
 
 /// What `weights` `[rows, scales.len()]` become when their columns are multiplied by `scales`, rounded to the nearest codes
-/// with the whole range of each group, and divided again: the same as [`round_to_nearest`] makes of the scaled weights,
-/// without the detour over codes and without its checks.
-pub fn round_scaled(weights: &[f32], format: PackedFormat, scales: &[f32], pool: &Pool) -> Vec<f32> {
+/// with a searched range for each group, and divided again: the same as [`round_to_nearest`] makes of the scaled weights,
+/// without the detour over codes and without its checks of the weights. `importance` is that of the columns as they are.
+///
+/// # Errors
+/// When an importance is no number, or there are not as many as scales.
+pub fn round_scaled(
+    weights: &[f32],
+    format: PackedFormat,
+    scales: &[f32],
+    importance: &[f32],
+    pool: &Pool,
+) -> Result<Vec<f32>> {
     let cols = scales.len();
+    let importance: Vec<f32> = importance.iter().zip(scales).map(|(h, scale)| h / (scale * scale)).collect();
+    let importance = relative_importance(&importance, cols)?;
     let group_size = format.group_size().unwrap_or(cols);
     let largest = f32::from(format.largest_code());
     let back: Vec<f32> = scales.iter().map(|scale| 1.0 / scale).collect();
@@ -78,15 +89,14 @@ pub fn round_scaled(weights: &[f32], format: PackedFormat, scales: &[f32], pool:
         let weights = weights[band * BAND * cols..].chunks_exact(cols);
         for (rounded, weights) in rounded.chunks_exact_mut(cols).zip(weights) {
             rounded.iter_mut().zip(weights).zip(scales).for_each(|((r, w), scale)| *r = w * scale);
-            for group in rounded.chunks_mut(group_size) {
-                let all = Group { weights: group, importance: &[] };
-                let grid = grid::find(format, &all, Search::MinMax);
+            for (group, importance) in rounded.chunks_mut(group_size).zip(importance.chunks(group_size)) {
+                let grid = grid::find(format, &Group { weights: group, importance }, Search::Clip);
                 group.iter_mut().for_each(|w| *w = grid.value(grid.code(*w, largest)));
             }
             rounded.iter_mut().zip(&back).for_each(|(r, back)| *r *= back);
         }
     });
-    rounded
+    Ok(rounded)
 }
 
 /// Refuses weights that no scale can reach.

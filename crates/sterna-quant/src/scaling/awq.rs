@@ -2,6 +2,8 @@
 //!
 //! Which power is found by trying: the weights are scaled, rounded, scaled back, and the output of the block's part on
 //! calibration text is compared with the true one (section 3.2 of the paper, and its published code, `auto_scale.py`).
+//! The published code rounds with the whole range of each group there and searches ranges only when the powers are fixed;
+//! here ranges are searched in every trial, as they will be: what a narrower range can clip needs no scale.
 
 use sterna_model::Layerwise;
 use sterna_model::layerwise::{FloatBlock, FloatLinear, LayerwiseScratch, RunnableBlock};
@@ -54,7 +56,7 @@ impl Trial<'_> {
         let wanted = self.outputs(&runnable, &mut scratch);
         let mut errors = [0.0; N_POWERS];
         for (step, error) in errors.iter_mut().enumerate() {
-            for (layer, weight) in self.rounded(block, &self.fold.scales(&magnitudes, power(step))) {
+            for (layer, weight) in self.rounded(block, &self.fold.scales(&magnitudes, power(step)))? {
                 runnable.replace(&layer, weight)?;
             }
             *error = mean_squared_error(&wanted, &self.outputs(&runnable, &mut scratch));
@@ -69,11 +71,17 @@ impl Trial<'_> {
     }
 
     /// The readers' weights scaled, rounded, and scaled back.
-    fn rounded(&self, block: &FloatBlock, scales: &[f32]) -> Vec<(String, Vec<f32>)> {
+    fn rounded(&self, block: &FloatBlock, scales: &[f32]) -> Result<Vec<(String, Vec<f32>)>> {
+        let importance = self.input.gram.diagonal();
         let readers = block.linears().into_iter().filter(|layer| self.fold.readers.contains(&layer.name));
         let rounded = readers.filter_map(|layer| {
             let format = (self.format_of)(layer)?;
-            Some((layer.name.clone(), round_scaled(&layer.weight, format, scales, &self.c.pool)))
+            let rounded = round_scaled(&layer.weight, format, scales, &importance, &self.c.pool);
+            let layer = layer.name.clone();
+            Some(match rounded {
+                Ok(weight) => Ok((layer, weight)),
+                Err(source) => Err(QuantError::Rounding { layer, source }),
+            })
         });
         rounded.collect()
     }

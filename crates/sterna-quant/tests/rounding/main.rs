@@ -52,10 +52,12 @@ proptest! {
         let w = normal(rows * cols, seed);
         let scales: Vec<f32> = normal(cols, seed ^ 1).iter().map(|s| s.abs() + 0.5).collect();
         let scaled: Vec<f32> = w.iter().enumerate().map(|(i, w)| w * scales[i % cols]).collect();
-        let q = round_to_nearest(&scaled, rows, cols, format, None, Search::MinMax, &c.pool).unwrap();
+        let importance: Vec<f32> = normal(cols, seed ^ 2).iter().map(|x| x * x).collect();
+        let left: Vec<f32> = importance.iter().zip(&scales).map(|(h, scale)| h / (scale * scale)).collect();
+        let q = round_to_nearest(&scaled, rows, cols, format, Some(&left), Search::Clip, &c.pool).unwrap();
         let back = |(i, w): (usize, f32)| w * (1.0 / scales[i % cols]);
         let expected: Vec<f32> = q.dequantize(&c.pool).into_iter().enumerate().map(back).collect();
-        prop_assert_eq!(round_scaled(&w, format, &scales, &c.pool), expected);
+        prop_assert_eq!(round_scaled(&w, format, &scales, &importance, &c.pool).unwrap(), expected);
     }
 
     #[test]

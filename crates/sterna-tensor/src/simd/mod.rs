@@ -14,8 +14,11 @@ mod neon;
 mod scalar;
 #[cfg(test)]
 mod tests;
+mod vectorized;
 
 use crate::Isa;
+
+pub use vectorized::Vectorized;
 
 /// Lanes in every vector of [`Simd`].
 pub(crate) const LANES: usize = 16;
