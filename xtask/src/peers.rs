@@ -4,6 +4,7 @@
 //! within a round: what slows all leaves it alone.
 
 mod engines;
+mod ik_llama;
 mod python;
 mod table;
 
@@ -13,6 +14,7 @@ use anyhow::Context;
 
 use crate::{models, workspace};
 use engines::{Engine, Measured, Work};
+use ik_llama::IkLlama;
 use table::Cell;
 
 #[derive(clap::Args)]
@@ -42,6 +44,9 @@ pub(crate) struct Args {
     /// A Python that has openvino-genai [default: one is made under target/peers]
     #[arg(long)]
     openvino_python: Option<PathBuf>,
+    /// The `llama-bench` of an ik_llama.cpp that was built for this machine
+    #[arg(long, value_name = "PROGRAM")]
+    ik_llama_bench: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
@@ -50,6 +55,8 @@ enum Peer {
     LlamaCpp,
     #[value(name = "openvino")]
     OpenVino,
+    #[value(name = "ik_llama.cpp")]
+    IkLlama,
 }
 
 /// Prompt and generation that are timed, tokens.
@@ -104,6 +111,13 @@ impl Peer {
                 Some(python) => python.clone(),
                 None => python::with_openvino()?,
             }),
+            Peer::IkLlama => {
+                let program = args.ik_llama_bench.as_deref();
+                let program = program.context(
+                    "ik_llama.cpp is no package: build it, and name its llama-bench with --ik-llama-bench",
+                )?;
+                Engine::IkLlama(IkLlama::new(program)?)
+            }
         })
     }
 }

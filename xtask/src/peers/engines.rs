@@ -8,6 +8,7 @@ use anyhow::{Context, ensure};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::ik_llama::IkLlama;
 use super::{N_GENERATED, N_PROMPT};
 use crate::workspace;
 
@@ -16,13 +17,13 @@ const OPENVINO_SCRIPT: &str = include_str!("openvino.py");
 /// The text whose first token is waited for.
 const TEXT: &str = "The history of the steam engine begins with";
 
-/// What one process measured; the scripts print it in this form.
+/// What one process measured, as far as it can; the scripts print it in this form.
 #[derive(Debug, Default, Clone, Deserialize)]
 pub(super) struct Measured {
-    pub(super) first_token_ns: u64,
+    pub(super) first_token_ns: Option<u64>,
     pub(super) prefill_ns: Vec<u64>,
     pub(super) decode_ns: Vec<u64>,
-    pub(super) peak_rss_bytes: u64,
+    pub(super) peak_rss_bytes: Option<u64>,
 }
 
 /// The part of `sterna bench -o json` that is compared.
@@ -57,6 +58,7 @@ pub(super) enum Engine {
         python: PathBuf,
         script: &'static str,
     },
+    IkLlama(IkLlama),
 }
 
 impl Engine {
@@ -81,6 +83,7 @@ impl Engine {
         match self {
             Engine::Sterna { .. } => "Sterna",
             Engine::Script { name, .. } => name,
+            Engine::IkLlama(_) => "ik_llama.cpp",
         }
     }
 
@@ -99,6 +102,7 @@ impl Engine {
                     TEXT,
                 ]))
             }
+            Engine::IkLlama(bench) => bench.measure(model, work),
         }
     }
 
@@ -129,19 +133,19 @@ fn sterna(program: &Path, model: &Path, work: Work) -> anyhow::Result<Measured> 
     };
     let peak = [&prefill, &decode].iter().filter_map(|bench| bench.peak_rss_bytes).max();
     Ok(Measured {
-        first_token_ns,
+        first_token_ns: Some(first_token_ns),
         prefill_ns: samples(&prefill)?,
         decode_ns: samples(&decode)?,
-        peak_rss_bytes: peak.context("this system does not tell the peak memory")?,
+        peak_rss_bytes: peak,
     })
 }
 
-fn json<T: DeserializeOwned>(command: &mut Command) -> anyhow::Result<T> {
+pub(super) fn json<T: DeserializeOwned>(command: &mut Command) -> anyhow::Result<T> {
     let program = command.get_program().display().to_string();
     serde_json::from_slice(&output(command)?).with_context(|| format!("{program} printed something else"))
 }
 
-fn output(command: &mut Command) -> anyhow::Result<Vec<u8>> {
+pub(super) fn output(command: &mut Command) -> anyhow::Result<Vec<u8>> {
     let program = command.get_program().display().to_string();
     let output = command.output().with_context(|| format!("cannot run {program}"))?;
     let complaint = String::from_utf8_lossy(&output.stderr);

@@ -64,9 +64,14 @@ impl Cell {
             Figure::new("prefill 512, tok/s", rounds, |m| m.prefill_ns.iter().map(rate(N_PROMPT)).collect()),
             Figure::new(&decode, rounds, |m| m.decode_ns.iter().map(rate(N_GENERATED)).collect()),
             // From the start of loading; less is better, and so is a ratio below 1, here and in memory.
-            Figure::new("first token, s", rounds, |m| vec![m.first_token_ns as f64 / 1e9]),
-            Figure::new("peak memory, MB", rounds, |m| vec![m.peak_rss_bytes as f64 / 1e6]),
+            Figure::new("first token, s", rounds, |m| {
+                m.first_token_ns.iter().map(|&ns| ns as f64 / 1e9).collect()
+            }),
+            Figure::new("peak memory, MB", rounds, |m| {
+                m.peak_rss_bytes.iter().map(|&bytes| bytes as f64 / 1e6).collect()
+            }),
         ];
+        figures.retain(|figure| figure.ratio.is_finite());
     }
 }
 
@@ -130,14 +135,15 @@ mod tests {
 
     #[test]
     fn a_ratio_is_taken_within_its_round() {
-        let measured = |ns| Measured { prefill_ns: vec![ns], ..Measured::default() };
+        let measured = |ns| Measured { prefill_ns: vec![ns], decode_ns: vec![ns], ..Measured::default() };
         let work = Work { threads: 1, repetitions: 1, depth: 16_384 };
         let mut cell = Cell::new("model", work, 2_000_000, 1_000_000);
         // The second round is twice as slow for both.
         for (ours, theirs) in [(100, 150), (200, 300)] {
             cell.add("peer", measured(ours), measured(theirs));
         }
-        let [prefill, decode, ..] = &cell.peers[0].figures[..] else { panic!("figures") };
+        // What the peer does not tell of is left out.
+        let [prefill, decode] = &cell.peers[0].figures[..] else { panic!("figures") };
         assert_eq!(decode.name, "decode 128 after 16384, tok/s");
         for ratio in [prefill.ratio, prefill.ratio_min, prefill.ratio_max] {
             assert!((ratio - 1.5).abs() < 1e-12, "{ratio}");
