@@ -31,7 +31,6 @@ impl Grid {
     }
 
     /// The grid with the scale next to `scale` that `format` can store.
-    #[inline(always)]
     pub(super) fn nearest(format: PackedFormat, scale: f32, zero: f32) -> Grid {
         Grid { zero, ..Grid::new(format.stored_scale(scale), 0) }
     }
@@ -69,17 +68,11 @@ impl Grid {
     }
 
     /// `Σ importance (w - value of its code)²`
-    #[inline(always)]
     fn error(self, group: &Group, largest: f32) -> f32 {
-        group.sum(|w, importance| {
-            let units = (self.position(w, largest) + ROUND) - ROUND - self.zero;
-            let error = w - self.scale * units;
-            importance * error * error
-        })
+        Isa::best().vectorize(ErrorOf { grid: self, group, largest })
     }
 
     /// The grid that makes most of the codes of this one: least squares for the scale.
-    #[inline(always)]
     fn fitted(self, format: PackedFormat, group: &Group) -> Grid {
         let largest = f32::from(format.largest_code());
         let units = |w| (self.position(w, largest) + ROUND) - ROUND - self.zero;
@@ -87,6 +80,27 @@ impl Grid {
         let square = group.sum(|w, importance| importance * units(w) * units(w));
         let is_sensible = square > 0.0 && product.is_finite();
         if is_sensible { Grid::nearest(format, product / square, self.zero) } else { self }
+    }
+}
+
+/// Asked for every grid that is tried, which is where the time goes.
+struct ErrorOf<'a> {
+    grid: Grid,
+    group: &'a Group<'a>,
+    largest: f32,
+}
+
+impl Vectorized for ErrorOf<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run(self) -> f32 {
+        let ErrorOf { grid, group, largest } = self;
+        group.sum(|w, importance| {
+            let units = (grid.position(w, largest) + ROUND) - ROUND - grid.zero;
+            let error = w - grid.scale * units;
+            importance * error * error
+        })
     }
 }
 
@@ -113,7 +127,6 @@ impl Group<'_> {
     }
 
     /// The range of the weights and zero.
-    #[inline(always)]
     fn range(&self) -> (f32, f32) {
         self.weights.iter().fold((0.0, 0.0), |(low, high), &w| (w.min(low), w.max(high)))
     }
@@ -129,7 +142,6 @@ struct Best<'a> {
 }
 
 impl<'a> Best<'a> {
-    #[inline(always)]
     fn new(group: &'a Group, largest: f32, n: usize, grid: Grid) -> Best<'a> {
         let mut grids = Vec::with_capacity(n + 1);
         grids.push((grid.error(group, largest), grid));
@@ -141,7 +153,6 @@ impl<'a> Best<'a> {
     }
 
     /// Whether `grid` was better than all others.
-    #[inline(always)]
     fn offer(&mut self, grid: Grid) -> bool {
         let error = grid.error(self.group, self.largest);
         let place = self.grids.partition_point(|(other, _)| *other <= error);
@@ -164,33 +175,16 @@ pub(super) fn find(format: PackedFormat, group: &Group, search: Search) -> Grid 
 /// The `n` grids, or fewer, of those that [`Search::Clip`] tries which leave a group of weights the smallest errors; the
 /// best first.
 pub(super) fn best(format: PackedFormat, group: &Group, n: usize) -> Vec<Grid> {
-    Isa::best().vectorize(BestGrids { format, group, n })
-}
-
-struct BestGrids<'a> {
-    format: PackedFormat,
-    group: &'a Group<'a>,
-    n: usize,
-}
-
-impl Vectorized for BestGrids<'_> {
-    type Output = Vec<Grid>;
-
-    #[inline(always)]
-    fn run(self) -> Vec<Grid> {
-        let BestGrids { format, group, n } = self;
-        let mut best = Best::new(group, f32::from(format.largest_code()), n, published(format, group));
-        if format.is_affine() {
-            affine(format, &mut best)
-        } else {
-            symmetric(format, &mut best)
-        }
-        best.grids.into_iter().map(|(_, grid)| grid).collect()
+    let mut best = Best::new(group, f32::from(format.largest_code()), n, published(format, group));
+    if format.is_affine() {
+        affine(format, &mut best)
+    } else {
+        symmetric(format, &mut best)
     }
+    best.grids.into_iter().map(|(_, grid)| grid).collect()
 }
 
 /// The grid that spans all weights and zero.
-#[inline(always)]
 fn published(format: PackedFormat, group: &Group) -> Grid {
     let (low, high) = group.range();
     let largest = f32::from(format.largest_code());
@@ -203,7 +197,6 @@ fn published(format: PackedFormat, group: &Group) -> Grid {
     }
 }
 
-#[inline(always)]
 fn affine(format: PackedFormat, best: &mut Best) {
     let (group, largest) = (best.group, best.largest);
     let (low, high) = group.range();
@@ -232,7 +225,6 @@ fn affine(format: PackedFormat, best: &mut Best) {
     }
 }
 
-#[inline(always)]
 fn symmetric(format: PackedFormat, best: &mut Best) {
     let (largest, zero) = (best.largest, f32::from(format.zero()));
     let (low, high) = best.group.range();
