@@ -67,6 +67,12 @@ impl Grid {
         (w * self.per_unit + self.zero).clamp(0.0, largest)
     }
 
+    /// How many scales the code next to `w` stands for.
+    #[inline(always)]
+    fn nearest_units(self, w: f32, largest: f32) -> f32 {
+        (self.position(w, largest) + ROUND) - ROUND - self.zero
+    }
+
     /// `Σ importance (w - value of its code)²`
     fn error(self, group: &Group, largest: f32) -> f32 {
         Isa::best().vectorize(ErrorOf { grid: self, group, largest })
@@ -75,7 +81,7 @@ impl Grid {
     /// The grid that makes most of the codes of this one: least squares for the scale.
     fn fitted(self, format: PackedFormat, group: &Group) -> Grid {
         let largest = f32::from(format.largest_code());
-        let units = |w| (self.position(w, largest) + ROUND) - ROUND - self.zero;
+        let units = |w| self.nearest_units(w, largest);
         let product = group.sum(|w, importance| importance * w * units(w));
         let square = group.sum(|w, importance| importance * units(w) * units(w));
         let is_sensible = square > 0.0 && product.is_finite();
@@ -97,8 +103,7 @@ impl Vectorized for ErrorOf<'_> {
     fn run(self) -> f32 {
         let ErrorOf { grid, group, largest } = self;
         group.sum(|w, importance| {
-            let units = (grid.position(w, largest) + ROUND) - ROUND - grid.zero;
-            let error = w - grid.scale * units;
+            let error = w - grid.scale * grid.nearest_units(w, largest);
             importance * error * error
         })
     }

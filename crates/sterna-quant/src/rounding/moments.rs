@@ -6,7 +6,7 @@
 use sterna_tensor::{Compute, PackedFormat};
 
 use super::grid::{self, Grid, Group};
-use super::nearest::{BAND, check_weights, relative_importance};
+use super::nearest::{BAND, check_weights, divide_importance, relative_importance};
 use super::product::Panel;
 use super::quantized::Band;
 use super::{Gram, Quantized, Result};
@@ -39,7 +39,7 @@ impl GroupMoments {
         let cols = gram.cols();
         let mut diagonal = gram.diagonal();
         if let Some(scales) = scales {
-            diagonal.iter_mut().zip(scales).for_each(|(h, scale)| *h /= scale * scale);
+            divide_importance(&mut diagonal, scales);
         }
         let importance = relative_importance(&diagonal, cols)?;
         let group_size = format.group_size().unwrap_or(cols);

@@ -79,7 +79,8 @@ pub fn round_scaled(
     pool: &Pool,
 ) -> Result<Vec<f32>> {
     let cols = scales.len();
-    let importance: Vec<f32> = importance.iter().zip(scales).map(|(h, scale)| h / (scale * scale)).collect();
+    let mut importance = importance.to_vec();
+    divide_importance(&mut importance, scales);
     let importance = relative_importance(&importance, cols)?;
     let group_size = format.group_size().unwrap_or(cols);
     let largest = f32::from(format.largest_code());
@@ -107,6 +108,11 @@ pub(super) fn check_weights(weights: &[f32], rows: usize, cols: usize) -> Result
         Some(i) => Err(RoundingError::Weight { row: i / cols, col: i % cols, value: weights[i] }),
         None => Ok(()),
     }
+}
+
+/// What is left of the importance of columns once their inputs were divided by `scales`.
+pub(super) fn divide_importance(importance: &mut [f32], scales: &[f32]) {
+    importance.iter_mut().zip(scales).for_each(|(h, scale)| *h /= scale * scale);
 }
 
 /// `importance` over its mean, so that sums of squares neither overflow nor vanish.

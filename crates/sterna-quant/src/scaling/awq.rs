@@ -77,11 +77,9 @@ impl Trial<'_> {
         let rounded = readers.filter_map(|layer| {
             let format = (self.format_of)(layer)?;
             let rounded = round_scaled(&layer.weight, format, scales, &importance, &self.c.pool);
-            let layer = layer.name.clone();
-            Some(match rounded {
-                Ok(weight) => Ok((layer, weight)),
-                Err(source) => Err(QuantError::Rounding { layer, source }),
-            })
+            let rounded =
+                rounded.map_err(|source| QuantError::Rounding { layer: layer.name.clone(), source });
+            Some(rounded.map(|weight| (layer.name.clone(), weight)))
         });
         rounded.collect()
     }
