@@ -54,7 +54,7 @@ impl LayerRounding<'_> {
     pub(crate) fn factor(&self, layer: &str, input: &Input) -> Result<Option<Factor>> {
         let damping = match self.method {
             Method::Gptq => Damping::Mean(0.01),
-            Method::Auto => Damping::Mean(DAMPING * input.gram.cols() as f32 / input.gram.n_tokens() as f32),
+            Method::Auto => Damping::Own(DAMPING * input.gram.cols() as f32 / input.gram.n_tokens() as f32),
             Method::Rtn | Method::Awq => return Ok(None),
         };
         let factor = Factor::new(&input.gram, damping, Order::Importance, self.c);

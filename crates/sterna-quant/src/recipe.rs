@@ -38,6 +38,17 @@ pub enum Method {
     Auto,
 }
 
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Method::Rtn => "rtn",
+            Method::Awq => "awq",
+            Method::Gptq => "gptq",
+            Method::Auto => "auto",
+        })
+    }
+}
+
 /// How a model is quantized.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -18,9 +18,13 @@ use super::{Gram, Result, RoundingError};
 pub enum Damping {
     /// This part of the mean of the diagonal, as published for GPTQ with 0.01.
     Mean(f32),
-    /// This part of each element of the diagonal: does not depend on the size of other inputs.
+    /// This part of each element of the diagonal: what inputs tell of one another counts so much less, whatever their sizes.
+    /// Elements below a millionth of the mean are taken as that.
     Own(f32),
 }
+
+/// What elements of a diagonal are at least taken to be, of their mean.
+const LEAST: f32 = 1e-6;
 
 impl Default for Damping {
     fn default() -> Damping {
@@ -34,7 +38,7 @@ impl Damping {
         let mean = diagonal.iter().map(|&h| f64::from(h)).sum::<f64>() / diagonal.len().max(1) as f64;
         let part = |h: f32| match self {
             Damping::Mean(part) => part * mean as f32,
-            Damping::Own(part) => part * h,
+            Damping::Own(part) => part * h.max(LEAST * mean as f32),
         };
         let added = |&h: &f32| if h == 0.0 && part(h) == 0.0 { 1.0 } else { part(h) };
         diagonal.iter().map(added).collect()
