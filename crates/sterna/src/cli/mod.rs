@@ -11,6 +11,7 @@ mod memory;
 mod model_arg;
 mod own_files;
 mod pull;
+mod quality;
 mod quantize;
 mod rm;
 mod run;

@@ -1,5 +1,6 @@
 //! `sterna inspect`: what is in a checkpoint and what it would cost to run, without loading it.
 
+mod blocks;
 mod kernels;
 mod memory;
 mod native;
@@ -12,7 +13,7 @@ use sterna::synthetic::Shape;
 use sterna::{Checkpoint, MAX_CHUNK, Spec};
 
 use super::model_arg;
-use super::settings::{ComputeArgs, SyntheticArgs, tuned};
+use super::settings::{ComputeArgs, SyntheticArgs};
 pub(in crate::cli) use memory::Memory;
 use memory::USUAL_CONTEXT;
 use report::Report;
@@ -47,12 +48,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let path = model_arg::resolve(args.model.as_deref().unwrap_or_default())?;
     let checkpoint = Checkpoint::open(&path)?;
     let spec = Spec::of(&checkpoint)?;
+    let native = native::About::new(&checkpoint, args.verify)?;
     let options = args.compute.engine_options(Some(1));
-    let context = options.context_of(&spec)?;
-    let compute = options.compute()?;
-    let kernels = &tuned().source;
-    let mut report = Report::new(&checkpoint, &spec, &compute, context, options.kv, args.tensors, kernels);
-    report.native = native::About::new(&checkpoint, args.verify)?;
+    let report = Report::new(&checkpoint, &spec, &options, native, args.tensors)?;
     let text = if args.json { serde_json::to_string_pretty(&report)? + "\n" } else { report.text() };
     stdout().write_all(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)

@@ -2,10 +2,12 @@
 
 use std::fmt::Write;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sterna::{Checkpoint, native};
+use sterna_quant::recipe::Recipe;
 
+use crate::cli::quality::Quality;
 use crate::cli::units;
 
 /// Field names are those of the JSON.
@@ -36,15 +38,33 @@ impl About {
         Ok(Some(About { format_version, made_by, origin, license, recipe, quality, verified_bytes }))
     }
 
+    /// What quantizing cost, if it is said in words that are known here.
+    pub(super) fn quality(&self) -> Option<Quality> {
+        Quality::deserialize(&self.quality).ok()
+    }
+
+    fn recipe_lines(&self) -> Option<Vec<String>> {
+        let Recipe { method, body, embedding, head, layers } = Recipe::deserialize(&self.recipe).ok()?;
+        let rule = format!("{method}: blocks {body}, embedding {embedding}, head {head}");
+        Some(match layers.len() {
+            0 => vec![rule],
+            n => vec![rule, format!("but for {n} matrices or patterns, which --json lists")],
+        })
+    }
+
     pub(super) fn write(&self, out: &mut String) -> std::fmt::Result {
         writeln!(out, "format         native {}, by {}", self.format_version, one_line(&self.made_by))?;
         writeln!(out, "made of        {}", one_line(&self.origin))?;
         if let Some(license) = &self.license {
             writeln!(out, "licence        {}", one_line(license))?;
         }
-        for (name, value) in [("recipe", &self.recipe), ("quality", &self.quality)] {
-            if !value.is_null() {
-                writeln!(out, "{name:<14} {}", one_line(&value.to_string()))?;
+        for (title, value, lines) in [
+            ("recipe", &self.recipe, self.recipe_lines()),
+            ("quality", &self.quality, self.quality().map(|quality| quality.lines())),
+        ] {
+            let lines = lines.unwrap_or_else(|| unknown(value));
+            for (i, line) in lines.iter().enumerate() {
+                writeln!(out, "{:<14} {}", if i == 0 { title } else { "" }, one_line(line))?;
             }
         }
         if let Some(n_bytes) = self.verified_bytes {
@@ -52,6 +72,11 @@ impl About {
         }
         Ok(())
     }
+}
+
+/// What another program may have said.
+fn unknown(value: &Value) -> Vec<String> {
+    if value.is_null() { Vec::new() } else { vec![value.to_string()] }
 }
 
 /// The first line, without what could steer a terminal: the file may come from anywhere.

@@ -3,12 +3,14 @@
 use std::fmt::Write;
 
 use serde::Serialize;
-use sterna::spec::{AttentionSpec, FeedForwardSpec, Mamba2Spec, MixerSpec};
-use sterna::{Checkpoint, Compute, Isa, KvType, Size, Spec, Tensor, TuningSource};
+use sterna::{Checkpoint, EngineOptions, Isa, Size, Spec, Tensor, TuningSource};
 
+use super::blocks::Blocks;
 use super::kernels;
 use super::memory::Memory;
 use super::native::About;
+use crate::cli::quality::percent;
+use crate::cli::settings::tuned;
 use crate::cli::{table, units};
 
 /// Everything; field names and units are those of the JSON.
@@ -17,7 +19,7 @@ pub(super) struct Report {
     path: String,
     /// What a native file says about itself.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) native: Option<About>,
+    native: Option<About>,
     architecture: String,
     params: u64,
     size_bytes: u64,
@@ -35,14 +37,6 @@ pub(super) struct Report {
     memory: Memory,
     #[serde(skip_serializing_if = "Option::is_none")]
     tensors: Option<Vec<Row>>,
-}
-
-/// Equal blocks.
-#[derive(Debug, Serialize)]
-struct Blocks {
-    count: usize,
-    mixer: String,
-    feed_forward: String,
 }
 
 /// Tensors of one type that are used in the same way.
@@ -67,30 +61,34 @@ struct Row {
     r#type: String,
     size_bytes: u64,
     kernel: String,
+    /// What quantizing made its layer's outputs lose: [`Quality::layers`](crate::cli::quality::Quality::layers).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<f64>,
 }
 
 impl Report {
     pub(super) fn new(
         checkpoint: &Checkpoint,
         spec: &Spec,
-        compute: &Compute,
-        context: usize,
-        kv: KvType,
+        options: &EngineOptions,
+        native: Option<About>,
         with_tensors: bool,
-        kernels: &TuningSource,
-    ) -> Report {
+    ) -> anyhow::Result<Report> {
+        let (compute, context) = (options.compute()?, options.context_of(spec)?);
+        let kernels = &tuned().source;
         let size = Size::of(checkpoint);
+        let errors = native.as_ref().and_then(About::quality).unwrap_or_default().layers;
         let rows: Vec<(Row, kernels::Use)> = checkpoint
             .tensors()
             .map(|tensor| {
-                let used = kernels::of(tensor, spec, compute);
-                (Row::new(tensor, &used), used)
+                let used = kernels::of(tensor, spec, &compute);
+                (Row::new(tensor, &used, errors.get(&tensor.name).copied()), used)
             })
             .collect();
-        let memory = Memory::of(checkpoint, spec, compute, context, kv);
-        Report {
+        let memory = Memory::of(checkpoint, spec, &compute, context, options.kv);
+        Ok(Report {
             path: checkpoint.path().display().to_string(),
-            native: None,
+            native,
             architecture: spec.architecture.to_string(),
             params: size.n_params,
             size_bytes: size.n_bytes,
@@ -98,14 +96,14 @@ impl Report {
             trained_context: spec.context_length,
             vocab_size: spec.vocab_size,
             hidden_size: spec.hidden_size,
-            blocks: blocks(spec),
+            blocks: Blocks::of(spec),
             isa: compute.isa.name(),
             available_isas: Isa::available().into_iter().map(Isa::name).collect(),
             kernels: kernels.to_string(),
             groups: groups(&rows, kernels),
             memory,
             tensors: with_tensors.then(|| rows.into_iter().map(|(row, _)| row).collect()),
-        }
+        })
     }
 
     /// For people.
@@ -130,7 +128,7 @@ impl Report {
         writeln!(out, "hidden size    {}", self.hidden_size)?;
         for (i, blocks) in self.blocks.iter().enumerate() {
             let title = if i == 0 { "blocks" } else { "" };
-            writeln!(out, "{title:<14} {} x ({}; {})", blocks.count, blocks.mixer, blocks.feed_forward)?;
+            writeln!(out, "{title:<14} {blocks}")?;
         }
         self.memory.write(out)?;
         writeln!(out, "instructions   {}, of {}", self.isa, self.available_isas.join(", "))?;
@@ -150,66 +148,12 @@ impl Report {
         }
         if let Some(rows) = &self.tensors {
             writeln!(out)?;
-            let mut cells = vec![["tensor", "shape", "type", "size", "kernel"].map(str::to_owned)];
+            let error = if rows.iter().any(|row| row.error.is_some()) { "error" } else { "" };
+            let mut cells = vec![["tensor", "shape", "type", "size", error, "kernel"].map(str::to_owned)];
             cells.extend(rows.iter().map(Row::cells));
-            out.push_str(&table::aligned(&cells, &[1, 3]));
+            out.push_str(&table::aligned(&cells, &[1, 3, 4]));
         }
         Ok(())
-    }
-}
-
-/// Runs of equal blocks, counted together wherever they are.
-fn blocks(spec: &Spec) -> Vec<Blocks> {
-    let mut kinds: Vec<Blocks> = Vec::new();
-    for block in &spec.blocks {
-        let (mixer, feed_forward) = (mixer(&block.mixer), feed_forward(&block.feed_forward));
-        match kinds.iter_mut().find(|kind| kind.mixer == mixer && kind.feed_forward == feed_forward) {
-            Some(kind) => kind.count += 1,
-            None => kinds.push(Blocks { count: 1, mixer, feed_forward }),
-        }
-    }
-    kinds
-}
-
-fn mixer(mixer: &MixerSpec) -> String {
-    match mixer {
-        MixerSpec::None => "no mixer".to_owned(),
-        MixerSpec::Attention(spec) => attention(spec),
-        MixerSpec::Mamba1(spec) => {
-            format!("mamba, {} channels with {} states", spec.inner_size, spec.state_size)
-        }
-        MixerSpec::Mamba2(spec) => mamba2(spec),
-        MixerSpec::ShortConv(spec) => format!("convolution over {} tokens", spec.conv_kernel),
-        MixerSpec::GatedDelta(spec) => {
-            let (n_heads, key_dim) = (spec.n_value_heads, spec.key_dim);
-            format!("gated delta rule, {n_heads} heads of {} over keys of {key_dim}", spec.value_dim)
-        }
-        MixerSpec::Parallel(spec) => format!("{} beside {}", attention(&spec.attention), mamba2(&spec.mamba)),
-        MixerSpec::Shared(spec) => {
-            let (owner, recurrence) = (spec.owner, mamba2(&spec.mamba));
-            format!("{} (weights of block {owner}), then {recurrence}", attention(&spec.attention))
-        }
-        other => format!("{other:?}"),
-    }
-}
-
-fn attention(spec: &AttentionSpec) -> String {
-    let window = spec.window.map_or(String::new(), |window| format!(", window {window}"));
-    format!("attention, {} heads over {} of {}{window}", spec.n_heads, spec.n_kv_heads, spec.head_dim)
-}
-
-fn mamba2(spec: &Mamba2Spec) -> String {
-    format!("mamba-2, {} heads of {} with {} states", spec.n_heads, spec.head_dim, spec.state_size)
-}
-
-fn feed_forward(feed_forward: &FeedForwardSpec) -> String {
-    match feed_forward {
-        FeedForwardSpec::None => "no feed-forward".to_owned(),
-        FeedForwardSpec::Dense(dense) => format!("feed-forward {}", dense.intermediate_size),
-        FeedForwardSpec::Moe(moe) => {
-            format!("{} of {} experts of {}", moe.n_active, moe.n_experts, moe.expert.intermediate_size)
-        }
-        other => format!("{other:?}"),
     }
 }
 
@@ -254,19 +198,21 @@ impl Group {
 }
 
 impl Row {
-    fn new(tensor: &Tensor, used: &kernels::Use) -> Row {
+    fn new(tensor: &Tensor, used: &kernels::Use, error: Option<f64>) -> Row {
         Row {
             name: tensor.name.clone(),
             shape: tensor.shape.clone(),
             r#type: tensor.ty.to_string(),
             size_bytes: tensor.n_bytes() as u64,
             kernel: used.kernel.clone(),
+            error,
         }
     }
 
-    fn cells(&self) -> [String; 5] {
+    fn cells(&self) -> [String; 6] {
         let shape: Vec<String> = self.shape.iter().map(usize::to_string).collect();
         let (shape, size) = (shape.join(" x "), units::bytes(self.size_bytes));
-        [self.name.clone(), shape, self.r#type.clone(), size, self.kernel.clone()]
+        let error = self.error.map(percent).unwrap_or_default();
+        [self.name.clone(), shape, self.r#type.clone(), size, error, self.kernel.clone()]
     }
 }

@@ -23,10 +23,11 @@ use sterna_quant::pipeline::{BlockReport, Pipeline};
 use sterna_quant::recipe::Recipe;
 
 use super::memory::peak_rss;
+use super::quality::Quality;
 use super::terminal::{EXIT_INTERRUPTED, Interruptible, handle_interrupts, note, step_bar};
 use super::{Global, model_arg, units};
 pub(super) use args::Args;
-use resume::{Progress, Quality, Request, Source};
+use resume::{Progress, Request, Source};
 use sink::NativeSink;
 
 pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {

@@ -1,13 +1,13 @@
 //! `--resume`: what an interrupted run was asked for, how far it came, and whether this run asks for the same.
 
-use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 use sterna::Checkpoint;
-use sterna_quant::Cost;
 use sterna_quant::recipe::Recipe;
+
+use crate::cli::quality::Quality;
 
 /// What a run works with. Fingerprints stand for what is large.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,15 +34,6 @@ pub(super) struct Progress {
     pub(super) recipe: Recipe,
     pub(super) n_blocks: usize,
     pub(super) quality: Quality,
-}
-
-/// What quantizing cost, as far as it is known; kept in the file that it makes.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(super) struct Quality {
-    /// On text that nothing was fitted to.
-    pub(super) held_out: Option<Cost>,
-    /// By layer, the error of its output on calibration text relative to the output.
-    pub(super) layers: BTreeMap<String, f64>,
 }
 
 impl Source {

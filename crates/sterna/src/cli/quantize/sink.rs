@@ -14,7 +14,8 @@ use sterna_quant::rounding::Quantized;
 use sterna_quant::{QuantError, Result};
 use sterna_tensor::{DType, PackedFormat};
 
-use super::resume::{Progress, Quality};
+use super::resume::Progress;
+use crate::cli::quality::Quality;
 
 /// A native file that is being written.
 pub(super) struct NativeSink<'a> {
