@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use sterna_store::{CATALOGUE, Progress, PullOptions, Stage, Store, StoreError};
 
 use super::Global;
-use super::terminal::{ByteBar, note};
+use super::progress::ByteBar;
+use super::terminal::note;
 
 /// The path of a model that must be on this machine.
 pub(super) fn resolve(model: &str) -> Result<PathBuf, StoreError> {

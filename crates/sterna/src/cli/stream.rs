@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use indicatif::ProgressBar;
 use sterna::{Completion, Event, Speculation};
 
-use super::terminal::{self, dim};
+use super::progress::token_bar;
+use super::terminal::dim;
 
 /// A prompt with more to compute than this gets a progress bar.
 const LONG_PROMPT: usize = 1024;
@@ -41,7 +42,7 @@ impl<'a> Printer<'a> {
 
     fn prefill(&mut self, done: usize, total: usize) {
         if self.bar.is_none() && total - done > LONG_PROMPT && stderr().is_terminal() {
-            self.bar = Some(terminal::token_bar(total));
+            self.bar = Some(token_bar(total));
         }
         if let Some(bar) = &self.bar {
             bar.set_position(done as u64);

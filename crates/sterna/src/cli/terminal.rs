@@ -1,12 +1,9 @@
-//! The terminal: colours where they are wanted, progress bars, and Ctrl-C.
+//! The terminal: colours where they are wanted, and Ctrl-C.
 
 use std::fmt;
 use std::io::{IsTerminal, stderr};
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Text in a colour, on a terminal that shows colours.
 pub(super) struct Paint<T> {
@@ -49,51 +46,6 @@ fn stderr_has_colour() -> bool {
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     stderr().is_terminal() && !no_colour && !dumb
-}
-
-/// A bar over bytes on stderr; nothing when stderr is no terminal. Goes away when dropped.
-pub(super) struct ByteBar(ProgressBar);
-
-impl ByteBar {
-    /// `total` bytes will come, if that is known.
-    pub(super) fn new(total: Option<u64>) -> ByteBar {
-        ByteBar(match total {
-            Some(_) => bar(total, "{bar:30} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left"),
-            None => bar(total, "{bytes}, {bytes_per_sec}"),
-        })
-    }
-
-    /// `done` bytes are here.
-    pub(super) fn set(&self, done: u64) {
-        self.0.set_position(done);
-    }
-}
-
-impl Drop for ByteBar {
-    fn drop(&mut self) {
-        self.0.finish_and_clear();
-    }
-}
-
-/// A bar over `total` prompt tokens on stderr.
-pub(super) fn token_bar(total: usize) -> ProgressBar {
-    bar(Some(total as u64), "reading {bar:30} {pos} of {len} tokens")
-}
-
-/// A bar over `total` steps of `what` on stderr.
-pub(super) fn step_bar(what: &str, total: usize) -> ProgressBar {
-    let bar = bar(Some(total as u64), "{msg} {bar:30} {pos} of {len}, {eta} left");
-    bar.set_message(what.to_owned());
-    bar
-}
-
-fn bar(total: Option<u64>, template: &str) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style.progress_chars("━╸─"));
-    }
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar
 }
 
 static ANSWERING: AtomicBool = AtomicBool::new(false);

@@ -2,16 +2,16 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use indicatif::ProgressBar;
 use sterna_quant::eval::Progress;
 
-use crate::cli::terminal::{note, step_bar};
+use crate::cli::progress::StepBar;
+use crate::cli::terminal::note;
 
 /// A bar over windows or items; it goes away when dropped.
 pub(super) struct Bar<'a> {
     /// What is done: `model: lambada`.
     what: String,
-    bar: Option<ProgressBar>,
+    bar: Option<StepBar>,
     cancel: &'a AtomicBool,
 }
 
@@ -23,8 +23,8 @@ impl<'a> Bar<'a> {
 
 impl Progress for Bar<'_> {
     fn advance(&mut self, done: usize, total: usize) {
-        let bar = self.bar.get_or_insert_with(|| step_bar(&self.what, total));
-        bar.set_position(done as u64);
+        let bar = self.bar.get_or_insert_with(|| StepBar::new(&self.what, total));
+        bar.set(done);
     }
 
     fn note(&mut self, text: &str) {
@@ -36,13 +36,5 @@ impl Progress for Bar<'_> {
 
     fn cancelled(&self) -> bool {
         self.cancel.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for Bar<'_> {
-    fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
     }
 }

@@ -15,7 +15,8 @@ use sterna::Checkpoint;
 use sterna_model::export::Export;
 use sterna_model::export::hf::{self, HfExport};
 
-use super::terminal::{EXIT_INTERRUPTED, Interruptible, handle_interrupts, note, step_bar};
+use super::progress::StepBar;
+use super::terminal::{EXIT_INTERRUPTED, Interruptible, handle_interrupts, note};
 use super::{model_arg, units};
 use report::Report;
 
@@ -104,21 +105,20 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes all of `export`, with a bar on a terminal; `None` when Ctrl-C was pressed.
+/// Writes all of `export`, with a bar; `None` when Ctrl-C was pressed.
 pub(super) fn finish(
     mut export: Box<dyn Export>,
     interruptible: &Interruptible,
 ) -> anyhow::Result<Option<Report>> {
-    let bar = step_bar("writing", export.n_tensors());
+    let mut bar = StepBar::new("writing", export.n_tensors());
     let mut tensors = Vec::new();
     while let Some(written) = export.step()? {
         if interruptible.cancel().load(Ordering::SeqCst) {
             return Ok(None);
         }
         tensors.push(written);
-        bar.inc(1);
+        bar.step();
     }
     let n_bytes = export.finish()?;
-    bar.finish_and_clear();
     Ok(Some(Report::new(tensors, n_bytes)))
 }

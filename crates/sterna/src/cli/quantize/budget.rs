@@ -13,7 +13,8 @@ use sterna_tensor::PackedFormat;
 
 use super::measured::Subject;
 use super::resume::Source;
-use crate::cli::terminal::{note, step_bar};
+use crate::cli::progress::StepBar;
+use crate::cli::terminal::note;
 
 /// What `grids` would cost each matrix of `network`, from an earlier run if there was one; `None` when interrupted.
 pub(super) fn measure(
@@ -30,16 +31,15 @@ pub(super) fn measure(
     }
     let mut measurement = Measurement::new(network, grids, sequences, compute)?;
     let n_blocks = network.spec().blocks.len();
-    let bar = step_bar("measuring", n_blocks);
+    let mut bar = StepBar::new("measuring", n_blocks);
     for index in 0..n_blocks {
         if cancel.load(Ordering::SeqCst) {
             return Ok(None);
         }
         measurement.block(index)?;
-        bar.inc(1);
+        bar.step();
     }
     let units = measurement.finish()?;
-    bar.finish_and_clear();
     subject.keep(&units);
     Ok(Some(units))
 }

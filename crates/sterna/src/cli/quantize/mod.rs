@@ -23,8 +23,9 @@ use sterna_quant::pipeline::{BlockReport, Pipeline};
 use sterna_quant::recipe::Recipe;
 
 use super::memory::peak_rss;
+use super::progress::StepBar;
 use super::quality::Quality;
-use super::terminal::{EXIT_INTERRUPTED, Interruptible, handle_interrupts, note, step_bar};
+use super::terminal::{EXIT_INTERRUPTED, Interruptible, handle_interrupts, note};
 use super::{Global, model_arg, units};
 pub(super) use args::Args;
 use resume::{Progress, Request, Source};
@@ -104,10 +105,10 @@ impl<'a> Job<'a> {
         let recipe = progress.recipe.clone();
         let mut pipeline = Pipeline::new(network, &recipe, &text, &held_out, compute)?;
         let n_blocks = network.spec().blocks.len();
-        let bar = step_bar("quantizing", n_blocks);
+        let mut bar = StepBar::new("quantizing", n_blocks);
         for index in 0..n_blocks {
             if cancel.load(Ordering::SeqCst) {
-                bar.finish_and_clear();
+                drop(bar);
                 if progress.n_blocks > 0 {
                     let done = progress.n_blocks;
                     note(format_args!("{done} of {n_blocks} blocks are done; go on with --resume"));
@@ -125,14 +126,13 @@ impl<'a> Job<'a> {
                 progress.quality.layers.extend(report.errors);
                 sink.checkpoint(&progress)?;
             }
-            bar.inc(1);
+            bar.step();
         }
         progress.quality.held_out = pipeline.ends(&mut sink)?;
         for tensor in &tensors {
             sink.add_if_missing(tensor, &recipe)?;
         }
         sink.finish(checkpoint, &recipe, &progress.quality)?;
-        bar.finish_and_clear();
         Ok(Some(progress.quality))
     }
 

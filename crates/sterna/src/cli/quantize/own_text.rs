@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use sterna::{Engine, EngineOptions, Request, Sampler, SamplingOptions};
 
-use crate::cli::terminal::step_bar;
+use crate::cli::progress::StepBar;
 
 /// A first token each, where the model knows no beginning of text: the codes of capital letters in most vocabularies.
 const FIRST_TEXTS: [&str; 8] = ["The", "In", "A", "1", "import", "How", "When", "#"];
@@ -23,7 +23,7 @@ pub(super) fn sequences(
     let options = EngineOptions { threads: n_threads, ..EngineOptions::default() };
     let engine = Engine::load(path, &options)?;
     let length = length.min(engine.network().context);
-    let bar = step_bar("writing calibration text", most);
+    let mut bar = StepBar::new("writing calibration text", most);
     let (mut sequences, mut n_tokens) = (Vec::new(), 0);
     while n_tokens < most {
         let seed = sequences.len() as u64;
@@ -46,9 +46,8 @@ pub(super) fn sequences(
         }
         sequence.extend(completion.tokens);
         n_tokens += sequence.len();
-        bar.set_position(n_tokens.min(most) as u64);
+        bar.set(n_tokens.min(most));
         sequences.push(sequence);
     }
-    bar.finish_and_clear();
     Ok(Some(sequences))
 }
