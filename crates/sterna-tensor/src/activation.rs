@@ -53,6 +53,8 @@ pub struct Activations {
     cols: usize,
     /// Int8 rows for each token: 1, or 2 of which the second rounds what the first left over.
     terms: usize,
+    /// Whether all groups of a row have the same scale.
+    one_scale: bool,
     /// Of all activations of the process, only copies have the same.
     generation: u64,
 }
@@ -98,6 +100,7 @@ impl Activations {
     /// When `x` is not whole rows of `cols`.
     pub fn set_per_token(&mut self, x: &[f32], cols: usize, c: &Compute) {
         self.take(x, cols, c, 1, |row| Rounding::By { codes_per_unit: codes_per_unit(row) });
+        self.one_scale = true;
         if c.precision == Precision::Float {
             for row in bytemuck::cast_slice_mut(&mut self.lines)[..x.len()].chunks_exact_mut(cols) {
                 let s = codes_per_unit(row);
@@ -132,6 +135,11 @@ impl Activations {
         self.n_tokens * self.terms
     }
 
+    /// Whether all groups of a row have the same scale.
+    pub(crate) fn has_one_scale(&self) -> bool {
+        self.one_scale
+    }
+
     /// Changes whenever the contents do; no two different contents have the same.
     pub(crate) fn generation(&self) -> u64 {
         self.generation
@@ -149,7 +157,7 @@ impl Activations {
         let first = block * TOKEN_BLOCK;
         let n_rows = (self.n_rows() - first).min(TOKEN_BLOCK);
         let groups = self.groups.get(first * n_groups..(first + n_rows) * n_groups)?;
-        Some(TokenBlock { groups, n_rows })
+        Some(TokenBlock { groups, n_rows, one_scale: self.one_scale })
     }
 
     /// Keeps `x`, and rounds it to `terms` int8 rows for each token where that is wanted and possible.
@@ -163,7 +171,7 @@ impl Activations {
     ) {
         assert!(cols > 0 && x.len().is_multiple_of(cols), "{} activations in rows of {cols}", x.len());
         let rounds = c.precision == Precision::Int8 && cols.is_multiple_of(GROUP);
-        (self.n_tokens, self.cols, self.terms) = (x.len() / cols, cols, terms);
+        (self.n_tokens, self.cols, self.terms, self.one_scale) = (x.len() / cols, cols, terms, false);
         let (n_rows, n_groups) = (self.n_rows(), if rounds { cols / GROUP } else { 0 });
         self.generation = GENERATIONS.fetch_add(1, Ordering::Relaxed);
         self.lines.resize(x.len().div_ceil(LANES), Line::default());
@@ -195,6 +203,8 @@ pub(crate) struct TokenBlock<'a> {
     /// `[n_groups, n_rows]`
     pub(crate) groups: &'a [Group],
     pub(crate) n_rows: usize,
+    /// Whether all groups of a row have the same scale.
+    pub(crate) one_scale: bool,
 }
 
 /// BitNet's quantization factor of one token.

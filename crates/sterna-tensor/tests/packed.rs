@@ -153,10 +153,21 @@ fn rounded(x: &[f32]) -> Vec<f32> {
     out
 }
 
+/// What rounding them to one scale a token makes of the activations.
+fn rounded_per_token(x: &[f32], cols: usize) -> Vec<f32> {
+    let mut out = Vec::with_capacity(x.len());
+    for x in x.chunks(cols) {
+        let s = 127.0 / x.iter().fold(1e-5, |max: f32, x| max.max(x.abs()));
+        out.extend(x.iter().map(|x| (x * s).round_ties_even().clamp(-128.0, 127.0) / s));
+    }
+    out
+}
+
 /// How the activations are set.
 #[derive(Debug, Clone, Copy)]
 enum Input {
     Int8,
+    PerToken,
     TwoInt8,
     Float,
 }
@@ -180,6 +191,7 @@ fn product_with(tuning: Tuning, isa: Isa, input: Input, w: &Matrix, x: &[f32], n
     let mut activations = Activations::new();
     match input {
         Input::TwoInt8 => activations.set_refined(x, w.cols(), &c),
+        Input::PerToken => activations.set_per_token(x, w.cols(), &c),
         Input::Int8 | Input::Float => activations.set(x, w.cols(), &c),
     }
     let mut y = vec![f32::NAN; activations.n_tokens() * w.rows()];
@@ -234,9 +246,12 @@ proptest! {
 
         let matrix = Matrix::from(packed);
         let x = activations(!seed, n_tokens * cols);
-        for (input, seen) in
-            [(Input::Int8, rounded(&x)), (Input::TwoInt8, x.clone()), (Input::Float, x.clone())]
-        {
+        for (input, seen) in [
+            (Input::Int8, rounded(&x)),
+            (Input::PerToken, rounded_per_token(&x, cols)),
+            (Input::TwoInt8, x.clone()),
+            (Input::Float, x.clone()),
+        ] {
             let scalar = product(Isa::Scalar, input, &matrix, &x, 1);
             check_close(&scalar, &w, &seen, rows, cols);
             for family in KernelFamily::ALL {
@@ -258,10 +273,12 @@ fn many_tokens_are_as_single_ones() {
         let source = RandomBlocks { format, seed: 2, fill: Fill::Random };
         let matrix = Matrix::from(PackedMatrix::pack(format, rows, cols, &source, &Pool::new(2)).unwrap());
         for isa in Isa::available() {
-            let together = product(isa, Input::Int8, &matrix, &x, 2);
-            let singly: Vec<f32> =
-                x.chunks(cols).flat_map(|x| product(isa, Input::Int8, &matrix, x, 1)).collect();
-            assert_eq!(bits(&together), bits(&singly), "{name} {isa}");
+            for input in [Input::Int8, Input::PerToken] {
+                let together = product(isa, input, &matrix, &x, 2);
+                let singly: Vec<f32> =
+                    x.chunks(cols).flat_map(|x| product(isa, input, &matrix, x, 1)).collect();
+                assert_eq!(bits(&together), bits(&singly), "{name} {isa} {input:?}");
+            }
         }
     }
 }
@@ -273,14 +290,14 @@ fn integer_extremes_are_exact() {
         let source = RandomBlocks { format, seed: 1, fill: Fill::Largest };
         let packed = PackedMatrix::pack(format, rows, cols, &source, &Pool::new(1)).unwrap();
         let matrix = Matrix::from(packed);
-        for x in [127.0, -127.0] {
+        for (x, input) in [127.0, -127.0].into_iter().flat_map(|x| [(x, Input::Int8), (x, Input::PerToken)]) {
             let x = vec![x; n_tokens * cols];
-            let scalar = product(Isa::Scalar, Input::Int8, &matrix, &x, 1);
+            let scalar = product(Isa::Scalar, input, &matrix, &x, 1);
             check_close(&scalar, &weights(&source, rows, cols), &x, rows, cols);
             for family in KernelFamily::ALL {
                 for isa in Isa::available() {
-                    let y = product_with(by(family, format), isa, Input::Int8, &matrix, &x, 1);
-                    assert_eq!(bits(&y), bits(&scalar), "{name} {isa} {family}");
+                    let y = product_with(by(family, format), isa, input, &matrix, &x, 1);
+                    assert_eq!(bits(&y), bits(&scalar), "{name} {isa} {family} {input:?}");
                 }
             }
         }
@@ -326,11 +343,7 @@ fn bitnet_activations_have_one_scale_per_token() {
     let source = RandomBlocks { format, seed: 6, fill: Fill::Random };
     let matrix = Matrix::from(PackedMatrix::pack(format, rows, cols, &source, &Pool::new(1)).unwrap());
     let x = activations(7, n_tokens * cols);
-    let mut seen = Vec::new();
-    for x in x.chunks(cols) {
-        let s = 127.0 / x.iter().fold(1e-5, |max: f32, x| max.max(x.abs()));
-        seen.extend(x.iter().map(|x| (x * s).round_ties_even().clamp(-128.0, 127.0) / s));
-    }
+    let seen = rounded_per_token(&x, cols);
     for isa in Isa::available() {
         for precision in [Precision::Int8, Precision::Float] {
             let c = Compute { isa, ..Compute::new(1, precision) };

@@ -16,7 +16,8 @@
 //! ```
 //!
 //! Scales are what is left beside the dot products: where several groups share one, it is applied once for a run of them.
-//! Runs end after four groups, so that as much of the weights as stays in the first-level cache ends with a run, too.
+//! Runs end after four groups, so that as much of the weights as stays in the first-level cache ends with a run, too. In ternary
+//! formats whose activations have one scale a token, not even the integer sums end before the run does.
 //!
 //! The numbers and the order of the operations on them are those of [`super::int8`], and so are the bits of the result.
 
@@ -169,16 +170,19 @@ impl<C: CodeLayout, B: ScaleBlock> Batch<'_, C, B> {
         let it = Multiply { unpacked, starts, y, x: self.x, blocks, groups, groups_per_run };
         let wide = C::BITS > 6;
         match (B::PARTS, B::HAS_MIN, wide, groups_per_run > 1) {
-            (1, false, false, false) => self.isa.run(Product::<1, false, false, false>(it)),
-            (1, false, false, true) => self.isa.run(Product::<1, false, false, true>(it)),
-            (1, false, true, false) => self.isa.run(Product::<1, false, true, false>(it)),
-            (1, false, true, true) => self.isa.run(Product::<1, false, true, true>(it)),
-            (1, true, false, false) => self.isa.run(Product::<1, true, false, false>(it)),
-            (1, true, false, true) => self.isa.run(Product::<1, true, false, true>(it)),
-            (1, true, true, false) => self.isa.run(Product::<1, true, true, false>(it)),
-            (1, true, true, true) => self.isa.run(Product::<1, true, true, true>(it)),
-            (_, false, false, false) => self.isa.run(Product::<2, false, false, false>(it)),
-            (_, false, true, false) => self.isa.run(Product::<2, false, true, false>(it)),
+            (1, false, false, true) if Tile::<C, B>::INTEGER_RUNS && self.x.has_one_scale() => {
+                self.isa.run(Product::<1, false, false, true, true>(it))
+            }
+            (1, false, false, false) => self.isa.run(Product::<1, false, false, false, false>(it)),
+            (1, false, false, true) => self.isa.run(Product::<1, false, false, true, false>(it)),
+            (1, false, true, false) => self.isa.run(Product::<1, false, true, false, false>(it)),
+            (1, false, true, true) => self.isa.run(Product::<1, false, true, true, false>(it)),
+            (1, true, false, false) => self.isa.run(Product::<1, true, false, false, false>(it)),
+            (1, true, false, true) => self.isa.run(Product::<1, true, false, true, false>(it)),
+            (1, true, true, false) => self.isa.run(Product::<1, true, true, false, false>(it)),
+            (1, true, true, true) => self.isa.run(Product::<1, true, true, true, false>(it)),
+            (_, false, false, false) => self.isa.run(Product::<2, false, false, false, false>(it)),
+            (_, false, true, false) => self.isa.run(Product::<2, false, true, false, false>(it)),
             _ => unreachable!("no format has minima or runs and two scales a group"),
         }
     }
@@ -280,8 +284,16 @@ struct Multiply<'a> {
     groups_per_run: usize,
 }
 
-/// Which returns as [`Batch::multiply`]. `WIDE` codes have more than six bits; without `RUNS`, each group has its own scale.
-struct Product<'a, const PARTS: usize, const HAS_MIN: bool, const WIDE: bool, const RUNS: bool>(Multiply<'a>);
+/// Which returns as [`Batch::multiply`]. `WIDE` codes have more than six bits; without `RUNS`, each group has its own scale; with
+/// `INTEGERS`, sums are integers over a run.
+struct Product<
+    'a,
+    const PARTS: usize,
+    const HAS_MIN: bool,
+    const WIDE: bool,
+    const RUNS: bool,
+    const INTEGERS: bool,
+>(Multiply<'a>);
 
 /// [`unroll`] over tiles.
 macro_rules! for_tiles {
@@ -303,8 +315,8 @@ macro_rules! for_pairs {
     };
 }
 
-impl<const PARTS: usize, const HAS_MIN: bool, const WIDE: bool, const RUNS: bool> Kernel
-    for Product<'_, PARTS, HAS_MIN, WIDE, RUNS>
+impl<const PARTS: usize, const HAS_MIN: bool, const WIDE: bool, const RUNS: bool, const INTEGERS: bool> Kernel
+    for Product<'_, PARTS, HAS_MIN, WIDE, RUNS, INTEGERS>
 {
     type Output = usize;
 
@@ -320,8 +332,8 @@ impl<const PARTS: usize, const HAS_MIN: bool, const WIDE: bool, const RUNS: bool
     }
 }
 
-impl<const PARTS: usize, const HAS_MIN: bool, const WIDE: bool, const RUNS: bool>
-    Product<'_, PARTS, HAS_MIN, WIDE, RUNS>
+impl<const PARTS: usize, const HAS_MIN: bool, const WIDE: bool, const RUNS: bool, const INTEGERS: bool>
+    Product<'_, PARTS, HAS_MIN, WIDE, RUNS, INTEGERS>
 {
     #[inline(always)]
     fn blocks<S: Simd, const TILES: usize, const T: usize>(self, s: S) -> usize {
@@ -331,14 +343,18 @@ impl<const PARTS: usize, const HAS_MIN: bool, const WIDE: bool, const RUNS: bool
         let weights = Weights::<TILES>::of(unpacked);
         let mut taken = 0;
         for (i, (block, y)) in blocks.zip(y.chunks_exact_mut(TOKEN_BLOCK * TILES)).enumerate() {
-            let Some(TokenBlock { groups: x, n_rows }) = x.block(block) else { return 0 };
+            let Some(TokenBlock { groups: x, n_rows, .. }) = x.block(block) else { return 0 };
             let x = &x[groups.start * n_rows..groups.end * n_rows];
             let starts = &starts[i * TOKEN_BLOCK * n_groups * PARTS..][..n_groups * n_rows * PARTS];
             let starts = &starts[groups.start * n_rows * PARTS..groups.end * n_rows * PARTS];
             taken = 0;
             let x = Rows { groups: x, starts, n_rows, groups_per_run };
             for y in y.as_chunks_mut::<TILES>().0[..n_rows].chunks_exact_mut(T) {
-                tokens::<S, PARTS, HAS_MIN, WIDE, RUNS, TILES, T>(s, weights, x, taken, y);
+                if INTEGERS {
+                    integer_tokens::<S, TILES, T>(s, weights, x, taken, y);
+                } else {
+                    tokens::<S, PARTS, HAS_MIN, WIDE, RUNS, TILES, T>(s, weights, x, taken, y);
+                }
                 taken += T;
             }
         }
@@ -452,11 +468,9 @@ fn tokens<
                 if !HAS_MIN || WIDE {
                     for_tokens!(t < T => { first[t] = starts[t * PARTS + part] });
                 }
-                let quads = part * quads..(part + 1) * quads;
-                let sums = match const { S::PAIRS } {
-                    true => sums_of_pairs::<S, TILES, T>(s, first, &mut codes, x, quads),
-                    false => sums_of_quads::<S, TILES, T, WIDE>(s, first, &mut codes, x, quads),
-                };
+                let mut sums = start::<S, TILES, T>(s, first);
+                add_quads::<S, TILES, T, WIDE>(s, &mut sums, &mut codes, x, part * quads..(part + 1) * quads);
+                let sums = finish(s, sums);
                 if RUNS {
                     add_to_run(s, &mut run, &sums, x);
                 } else {
@@ -480,55 +494,118 @@ fn tokens<
     });
 }
 
-/// The integer sums that begin with `first`, over the products with `quads` of every tile.
+/// As [`tokens`], where the activations of a row have one scale and sums are integers over a run.
 #[inline(always)]
-fn sums_of_quads<S: Simd, const TILES: usize, const T: usize, const WIDE: bool>(
+fn integer_tokens<S: Simd, const TILES: usize, const T: usize>(
     s: S,
-    first: [i32; T],
-    codes: &mut Iter<'_, [Line; TILES]>,
-    x: &[Group; T],
-    quads: Range<usize>,
-) -> [[S::I32; T]; TILES] {
-    let mut sums = [[s.splat_i32(0); T]; TILES];
+    weights: Weights<'_, TILES>,
+    x: Rows<'_>,
+    first: usize,
+    y: &mut [[Lanes; TILES]],
+) {
+    let mut results = [[s.splat(0.0); T]; TILES];
     for_tokens!(t < T => {
-        let first = s.splat_i32(first[t]);
-        for_tiles!(i < TILES => { sums[i][t] = first });
+        for_tiles!(i < TILES => { results[i][t] = s.load(&y[t][i].0) });
     });
-    for j in quads {
-        let Some(codes) = codes.next() else { return sums };
-        add_products::<S, TILES, T, WIDE>(s, &mut sums, codes, x, j);
+    // As in `tokens`.
+    let quads = black_box(QUADS);
+    let mut codes = weights.codes.iter();
+    let Rows { groups, starts, n_rows, groups_per_run } = x;
+    let runs = groups.chunks(n_rows * groups_per_run).zip(starts.chunks(n_rows * groups_per_run));
+    for ((groups, starts), scales) in runs.zip(weights.scales) {
+        let mut start_of_run = [0i32; T];
+        for starts in starts.chunks_exact(n_rows) {
+            for_tokens!(t < T => { start_of_run[t] = start_of_run[t].wrapping_add(starts[first + t]) });
+        }
+        let mut sums = start::<S, TILES, T>(s, start_of_run);
+        for x in groups.chunks_exact(n_rows) {
+            let Some(x) = x[first..].first_chunk::<T>() else { return };
+            add_quads::<S, TILES, T, false>(s, &mut sums, &mut codes, x, 0..quads);
+        }
+        let sums = finish(s, sums);
+        for_tokens!(t < T => {
+            let scale_of_x = s.splat(groups[first + t].scale);
+            for_tiles!(i < TILES => {
+                let sum = s.mul(s.to_f32(sums[i][t]), scale_of_x);
+                results[i][t] = s.mul_add(sum, s.load(&scales[i].0), results[i][t]);
+            });
+        });
+    }
+    for_tokens!(t < T => {
+        for_tiles!(i < TILES => { s.store(results[i][t], &mut y[t][i].0) });
+    });
+}
+
+/// Integer sums that begin with `first` of each token, as [`add_quads`] adds to them.
+#[inline(always)]
+fn start<S: Simd, const TILES: usize, const T: usize>(s: S, first: [i32; T]) -> [[S::I32; T]; TILES] {
+    let mut sums = [[s.splat_i32(0); T]; TILES];
+    if const { S::PAIRS } {
+        for_pairs!(a b < T => {
+            let first = s.splat_pair([first[a], first[b]]);
+            for_tiles!(i < TILES => { [sums[i][a], sums[i][b]] = first });
+        });
+    } else {
+        for_tokens!(t < T => {
+            let first = s.splat_i32(first[t]);
+            for_tiles!(i < TILES => { sums[i][t] = first });
+        });
     }
     sums
 }
 
-/// As [`sums_of_quads`], two quads and two tokens at a time.
+/// Adds the products with `quads` of every tile: two quads and two tokens at a time, where that is faster.
 #[inline(always)]
-fn sums_of_pairs<S: Simd, const TILES: usize, const T: usize>(
+fn add_quads<S: Simd, const TILES: usize, const T: usize, const WIDE: bool>(
     s: S,
-    first: [i32; T],
+    sums: &mut [[S::I32; T]; TILES],
     codes: &mut Iter<'_, [Line; TILES]>,
     x: &[Group; T],
     quads: Range<usize>,
+) {
+    if const { S::PAIRS } {
+        for j in quads.step_by(2) {
+            let (Some(even), Some(odd)) = (codes.next(), codes.next()) else { return };
+            add_pair(s, sums, [even, odd], x, j);
+        }
+    } else {
+        for j in quads {
+            let Some(codes) = codes.next() else { return };
+            add_products::<S, TILES, T, WIDE>(s, sums, codes, x, j);
+        }
+    }
+}
+
+/// The sums of each tile and token.
+#[inline(always)]
+fn finish<S: Simd, const TILES: usize, const T: usize>(
+    s: S,
+    mut sums: [[S::I32; T]; TILES],
 ) -> [[S::I32; T]; TILES] {
-    let mut sums = [[s.splat_i32(0); T]; TILES];
-    for_pairs!(a b < T => {
-        let first = s.splat_pair([first[a], first[b]]);
-        for_tiles!(i < TILES => { [sums[i][a], sums[i][b]] = first });
-    });
-    for j in quads.step_by(2) {
-        let (Some(even), Some(odd)) = (codes.next(), codes.next()) else { return sums };
+    if const { S::PAIRS } {
         for_pairs!(a b < T => {
-            let (Some(x_a), Some(x_b)) = (x[a].codes[j..].first_chunk(), x[b].codes[j..].first_chunk()) else { return sums };
-            for_tiles!(i < TILES => {
-                let codes = [s.load_bytes(&even[i].0), s.load_bytes(&odd[i].0)];
-                [sums[i][a], sums[i][b]] = s.dot_pair([sums[i][a], sums[i][b]], codes, [x_a, x_b]);
-            });
+            for_tiles!(i < TILES => { [sums[i][a], sums[i][b]] = s.unpair([sums[i][a], sums[i][b]]) });
         });
     }
-    for_pairs!(a b < T => {
-        for_tiles!(i < TILES => { [sums[i][a], sums[i][b]] = s.unpair([sums[i][a], sums[i][b]]) });
-    });
     sums
+}
+
+/// Adds the products with quads `j` and `j + 1` of every tile.
+#[inline(always)]
+fn add_pair<S: Simd, const TILES: usize, const T: usize>(
+    s: S,
+    sums: &mut [[S::I32; T]; TILES],
+    [even, odd]: [&[Line; TILES]; 2],
+    x: &[Group; T],
+    j: usize,
+) {
+    for_pairs!(a b < T => {
+        let (Some(x_a), Some(x_b)) = (x[a].codes[j..].first_chunk(), x[b].codes[j..].first_chunk()) else { return };
+        for_tiles!(i < TILES => {
+            let codes = [s.load_bytes(&even[i].0), s.load_bytes(&odd[i].0)];
+            [sums[i][a], sums[i][b]] = s.dot_pair([sums[i][a], sums[i][b]], codes, [x_a, x_b]);
+        });
+    });
 }
 
 /// Adds the products with quad `j` of every tile.

@@ -18,6 +18,12 @@
 //!     y[t] += z[t] * weight scale                                     for each run
 //! ```
 //!
+//! Where the activations of a token all have one scale, as BitNet's do, sums stay integers over a run of a ternary format:
+//!
+//! ```text
+//!     y[t] += sum[t] * activation scale of token t * weight scale      for each run
+//! ```
+//!
 //! The zero point costs nothing but the start value of the sum, the codes are unpacked once for `T` tokens, and there
 //! are no horizontal additions.
 
@@ -220,7 +226,13 @@ impl<C: CodeLayout, B: ScaleBlock> DotTile<'_, C, B> {
     /// The tokens `first .. first + T` of the block.
     #[inline(always)]
     fn tokens<S: Simd, const T: usize>(&self, s: S, first: usize) {
-        let y = if self.tile.in_runs() { self.runs::<S, T>(s, first) } else { self.groups::<S, T>(s, first) };
+        let y = match self.tile.in_runs() {
+            true if const { Tile::<C, B>::INTEGER_RUNS } && self.tokens.one_scale => {
+                self.integer_runs::<S, T>(s, first)
+            }
+            true => self.runs::<S, T>(s, first),
+            false => self.groups::<S, T>(s, first),
+        };
         for_tokens!(t < T => {
             // SAFETY: `first + t` is a token of the block, and the rows are those of the tile.
             unsafe { self.sink.store(s, first + t, y[t]) };
@@ -289,6 +301,41 @@ impl<C: CodeLayout, B: ScaleBlock> DotTile<'_, C, B> {
             if const { B::HAS_MIN } {
                 for_tokens!(t < T => { y[t] = s.mul_add(min, s.splat(sums_of_x[t]), y[t]) });
             }
+        }
+        y
+    }
+
+    /// Runs of groups that share a scale, and activations that have the same in all groups.
+    #[inline(always)]
+    fn integer_runs<S: Simd, const T: usize>(&self, s: S, first: usize) -> [S::F32; T] {
+        let offset = self.zero - C::offset::<S>();
+        let mut activations = self.tokens.groups.chunks_exact(self.tokens.n_rows);
+        let mut y = [s.splat(0.0); T];
+        let mut ahead = Ahead::of(&self.tile, self.fetch, first == 0);
+        let mut groups = self.tile.groups(s);
+        for (n_groups, scales) in self.tile.runs() {
+            let (scale, _) = scales.head(s);
+            let mut sums = [s.splat_i32(0); T];
+            let (mut scales_of_x, mut sums_of_x) = ([0.0; T], [0; T]);
+            for _ in 0..n_groups {
+                ahead.group();
+                let Some(codes) = groups.next() else { return y };
+                let Some(x) = activations.next().and_then(|x| x[first..].first_chunk::<T>()) else {
+                    return y;
+                };
+                unroll!(j < QUADS, of 0 1 2 3 4 5 6 7 => {
+                    add_products::<S, C, T>(s, &mut sums, C::quad(s, codes, j), x, j);
+                });
+                for_tokens!(t < T => {
+                    scales_of_x[t] = x[t].scale;
+                    sums_of_x[t] += x[t].sum();
+                });
+            }
+            for_tokens!(t < T => {
+                let start = s.splat_i32(sums_of_x[t].wrapping_mul(-offset));
+                let sum = s.to_f32(s.add_i32(sums[t], start));
+                y[t] = s.mul_add(s.mul(sum, s.splat(scales_of_x[t])), scale, y[t]);
+            });
         }
         y
     }

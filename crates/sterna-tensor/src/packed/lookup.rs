@@ -69,6 +69,7 @@ impl Dot<'_> {
                             groups: tokens.groups,
                             tables: of_block,
                             n_rows: tokens.n_rows,
+                            one_scale: tokens.one_scale,
                             row,
                             sink: self.sink(tile, block),
                         });
@@ -138,6 +139,7 @@ struct LookUpTile<'a, C, B> {
     /// `[groups, n_rows, registers]`
     tables: &'a [Tables],
     n_rows: usize,
+    one_scale: bool,
     row: usize,
     sink: Sink,
 }
@@ -148,7 +150,11 @@ impl<C: CodeLayout, B: ScaleBlock> Kernel for LookUpTile<'_, C, B> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let y = if self.tile.in_runs() { self.runs(s) } else { self.groups(s) };
+        let y = match self.tile.in_runs() {
+            true if const { Tile::<C, B>::INTEGER_RUNS } && self.one_scale => self.integer_runs(s),
+            true => self.runs(s),
+            false => self.groups(s),
+        };
         // SAFETY: `row` is one of the block, and the rows are those of the tile.
         unsafe { self.sink.store(s, self.row, y) };
     }
@@ -198,6 +204,26 @@ impl<C: CodeLayout, B: ScaleBlock> LookUpTile<'_, C, B> {
             if const { B::HAS_MIN } {
                 y = s.mul_add(min, s.splat(sum_of_x), y);
             }
+        }
+        y
+    }
+
+    /// Runs of groups that share a scale, and activations that have the same in all groups.
+    #[inline(always)]
+    fn integer_runs<S: Simd>(&self, s: S) -> S::F32 {
+        let mut y = s.splat(0.0);
+        let mut ahead = Ahead::of(&self.tile, self.fetch, self.row == 0);
+        let mut groups = self.codes_and_activations();
+        for (n_groups, scales) in self.tile.runs() {
+            let (scale, _) = scales.head(s);
+            let (mut sum, mut scale_of_x) = (s.splat_i32(0), 0.0);
+            for _ in 0..n_groups {
+                ahead.group();
+                let Some((codes, x, tables)) = groups.next() else { return y };
+                sum = s.add_i32(sum, self.sum(s, codes, x, tables));
+                scale_of_x = x.scale;
+            }
+            y = s.mul_add(s.mul(s.to_f32(sum), s.splat(scale_of_x)), scale, y);
         }
         y
     }

@@ -53,6 +53,10 @@ struct Tile<'a, C, B> {
 }
 
 impl<'a, C: CodeLayout, B: ScaleBlock> Tile<'a, C, B> {
+    /// Whether sums over a run stay integers where activations have one scale a token: in the formats that ternary networks have,
+    /// the only ones with such activations.
+    const INTEGER_RUNS: bool = C::BITS == 2 && B::SHARED && !B::HAS_MIN;
+
     /// The blocks of columns in runs, those of a run under the same scales: how many of them, and these scales.
     #[inline(always)]
     fn runs(&self) -> impl Iterator<Item = (usize, &'a B)> {
