@@ -69,34 +69,21 @@ pub(super) fn multiplier(fields: &Fields, name: &'static str) -> Result<f32> {
 
 /// Factors on the parts of what goes into Mamba-2, where the configuration has any.
 pub(super) fn mamba2_scales(fields: &Fields) -> Result<Option<Mamba2Scales>> {
-    match multipliers(fields, "ssm_multipliers")?.as_deref() {
-        None => Ok(None),
-        Some(&[z, x, b, c, dt]) => Ok(Some(Mamba2Scales { z, x, b, c, dt })),
-        Some(_) => Err(wrong(fields, "ssm_multipliers", "five numbers")),
-    }
+    let scales = multipliers(fields, "ssm_multipliers")?;
+    Ok(scales.map(|[z, x, b, c, dt]| Mamba2Scales { z, x, b, c, dt }))
 }
 
 /// Factors on what goes into the non-linearity of a feed-forward network, and on what it gives.
 pub(super) fn network_scales(fields: &Fields) -> Result<[f32; 2]> {
-    match multipliers(fields, "mlp_multipliers")?.as_deref() {
-        None => Ok([1.0, 1.0]),
-        Some(&[gate, out]) => Ok([gate, out]),
-        Some(_) => Err(wrong(fields, "mlp_multipliers", "two numbers")),
-    }
+    Ok(multipliers(fields, "mlp_multipliers")?.unwrap_or([1.0, 1.0]))
 }
 
-fn multipliers(fields: &Fields, name: &str) -> Result<Option<Vec<f32>>> {
-    let all = fields.hf().map_or(Ok(None), |view| view.opt_f32s(name))?;
+fn multipliers<const N: usize>(fields: &Fields, name: &str) -> Result<Option<[f32; N]>> {
+    let Some(view) = fields.hf() else { return Ok(None) };
+    let Some(all) = view.opt_f32s(name)? else { return Ok(None) };
     let is_sound = |factor: &f32| factor.abs() <= 1e6;
-    match all.as_ref().and_then(|all| all.iter().position(|factor| !is_sound(factor))) {
-        Some(i) => Err(wrong(fields, name, &format!("numbers from -1e6 to 1e6, which number {i} is not"))),
-        None => Ok(all),
+    if let Some(i) = all.iter().position(|factor| !is_sound(factor)) {
+        return Err(view.wrong(name, format!("numbers from -1e6 to 1e6, which number {i} is not")).into());
     }
-}
-
-fn wrong(fields: &Fields, name: &str, expected: &str) -> ModelError {
-    match fields.hf() {
-        Some(view) => view.wrong(name, expected).into(),
-        None => ModelError::field(fields.file(), name, expected, "another list"),
-    }
+    all.try_into().map(Some).map_err(|_| view.wrong(name, format!("{N} numbers")).into())
 }

@@ -50,13 +50,14 @@ struct Trial<'a> {
 
 impl Trial<'_> {
     fn search(&self, block: &FloatBlock) -> Result<(Scaling, Vec<f32>)> {
-        let magnitudes = self.input.mean_magnitudes();
+        let (magnitudes, importance) = (self.input.mean_magnitudes(), self.input.gram.diagonal());
         let mut runnable = self.network.runnable(self.index, block)?;
         let mut scratch = LayerwiseScratch::default();
         let wanted = self.outputs(&runnable, &mut scratch);
         let mut errors = [0.0; N_POWERS];
         for (step, error) in errors.iter_mut().enumerate() {
-            for (layer, weight) in self.rounded(block, &self.fold.scales(&magnitudes, power(step)))? {
+            let scales = self.fold.scales(&magnitudes, power(step));
+            for (layer, weight) in self.rounded(block, &scales, &importance)? {
                 runnable.replace(&layer, weight)?;
             }
             *error = mean_squared_error(&wanted, &self.outputs(&runnable, &mut scratch));
@@ -71,12 +72,16 @@ impl Trial<'_> {
     }
 
     /// The readers' weights scaled, rounded, and scaled back.
-    fn rounded(&self, block: &FloatBlock, scales: &[f32]) -> Result<Vec<(String, Vec<f32>)>> {
-        let importance = self.input.gram.diagonal();
+    fn rounded(
+        &self,
+        block: &FloatBlock,
+        scales: &[f32],
+        importance: &[f32],
+    ) -> Result<Vec<(String, Vec<f32>)>> {
         let readers = block.linears().into_iter().filter(|layer| self.fold.readers.contains(&layer.name));
         let rounded = readers.filter_map(|layer| {
             let format = (self.format_of)(layer)?;
-            let rounded = round_scaled(&layer.weight, format, scales, &importance, &self.c.pool);
+            let rounded = round_scaled(&layer.weight, format, scales, importance, &self.c.pool);
             let rounded =
                 rounded.map_err(|source| QuantError::Rounding { layer: layer.name.clone(), source });
             Some(rounded.map(|weight| (layer.name.clone(), weight)))

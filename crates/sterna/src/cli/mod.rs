@@ -10,6 +10,7 @@ mod list;
 mod memory;
 mod model_arg;
 mod own_files;
+mod pace;
 mod progress;
 mod pull;
 mod quality;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::pace::Pace;
 use super::terminal::note;
 
 /// Between two lines in a log.
@@ -13,16 +14,21 @@ const PAUSE: Duration = Duration::from_secs(60);
 pub(super) struct StepBar {
     what: String,
     bar: ProgressBar,
+    total: usize,
+    pace: Pace,
     /// When a line was last written.
     said: Instant,
 }
 
 impl StepBar {
-    /// `total` steps of `what` will come.
-    pub(super) fn new(what: impl Into<String>, total: usize) -> StepBar {
-        let (what, bar) = (what.into(), bar(Some(total as u64), "{msg} {bar:30} {pos} of {len}, {eta} left"));
+    /// `done` steps of `what` are done already, of `total`.
+    pub(super) fn new(what: impl Into<String>, done: usize, total: usize) -> StepBar {
+        let (what, now) = (what.into(), Instant::now());
+        // Not indicatif's own time left: it goes by the last seconds, and a step may take minutes.
+        let bar = bar(Some(total as u64), "{msg} {bar:30} {pos} of {len}{prefix}");
         bar.set_message(what.clone());
-        StepBar { what, bar, said: Instant::now() }
+        bar.set_position(done as u64);
+        StepBar { what, bar, total, pace: Pace::new(done, now), said: now }
     }
 
     /// One more is done.
@@ -32,12 +38,15 @@ impl StepBar {
 
     /// `done` are done.
     pub(super) fn set(&mut self, done: usize) {
+        self.pace.set(done, Instant::now());
+        let left = self.pace.left(self.total).map(|left| format!(", {} left", HumanDuration(left)));
+        let left = left.unwrap_or_default();
         self.bar.set_position(done as u64);
         if self.bar.is_hidden() && self.said.elapsed() >= PAUSE {
             self.said = Instant::now();
-            let (total, left) = (self.bar.length().unwrap_or_default(), HumanDuration(self.bar.eta()));
-            note(format_args!("{}: {done} of {total}, {left} left", self.what));
+            note(format_args!("{}: {done} of {}{left}", self.what, self.total));
         }
+        self.bar.set_prefix(left);
     }
 
     /// Writes what `write` does above the bar.

@@ -23,7 +23,7 @@ impl<'a> Bar<'a> {
 
 impl Progress for Bar<'_> {
     fn advance(&mut self, done: usize, total: usize) {
-        let bar = self.bar.get_or_insert_with(|| StepBar::new(&self.what, total));
+        let bar = self.bar.get_or_insert_with(|| StepBar::new(&self.what, done, total));
         bar.set(done);
     }
 

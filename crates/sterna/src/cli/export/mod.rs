@@ -110,7 +110,7 @@ pub(super) fn finish(
     mut export: Box<dyn Export>,
     interruptible: &Interruptible,
 ) -> anyhow::Result<Option<Report>> {
-    let mut bar = StepBar::new("writing", export.n_tensors());
+    let mut bar = StepBar::new("writing", 0, export.n_tensors());
     let mut tensors = Vec::new();
     while let Some(written) = export.step()? {
         if interruptible.cancel().load(Ordering::SeqCst) {

@@ -31,7 +31,7 @@ pub(super) fn measure(
     }
     let mut measurement = Measurement::new(network, grids, sequences, compute)?;
     let n_blocks = network.spec().blocks.len();
-    let mut bar = StepBar::new("measuring", n_blocks);
+    let mut bar = StepBar::new("measuring", 0, n_blocks);
     for index in 0..n_blocks {
         if cancel.load(Ordering::SeqCst) {
             return Ok(None);

@@ -105,7 +105,7 @@ impl<'a> Job<'a> {
         let recipe = progress.recipe.clone();
         let mut pipeline = Pipeline::new(network, &recipe, &text, &held_out, compute)?;
         let n_blocks = network.spec().blocks.len();
-        let mut bar = StepBar::new("quantizing", n_blocks);
+        let mut bar = StepBar::new("quantizing", 0, n_blocks);
         for index in 0..n_blocks {
             if cancel.load(Ordering::SeqCst) {
                 drop(bar);

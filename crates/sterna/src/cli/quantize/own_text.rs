@@ -23,7 +23,7 @@ pub(super) fn sequences(
     let options = EngineOptions { threads: n_threads, ..EngineOptions::default() };
     let engine = Engine::load(path, &options)?;
     let length = length.min(engine.network().context);
-    let mut bar = StepBar::new("writing calibration text", most);
+    let mut bar = StepBar::new("writing calibration text", 0, most);
     let (mut sequences, mut n_tokens) = (Vec::new(), 0);
     while n_tokens < most {
         let seed = sequences.len() as u64;
